@@ -1,0 +1,218 @@
+/**
+ * What a run tells those who watch it: the console, metrics.jsonl, TensorBoard, Prometheus, the page, the trace.
+ * The coordinator calls each observer with each event, in order; observers must not block, throw or change anything.
+ */
+import type { EvaluationSet, Range } from '../shared/protocol.js';
+import type { RunConfig } from '../shared/config.js';
+
+/** Milliseconds since the Unix epoch, with a fraction, by the coordinator's clock. */
+type TimeMs = number;
+
+export interface RunStarted {
+  readonly type: 'started';
+  readonly time: TimeMs;
+  readonly runId: string;
+  /** Name of the run directory. */
+  readonly name: string;
+  readonly config: RunConfig;
+  readonly numParams: number;
+  readonly numTrain: number;
+  readonly numValidation: number;
+  readonly numTest: number;
+  readonly stepsPerEpoch: number;
+  readonly totalSteps: number;
+  /** First step to come: 0, or that of the checkpoint. */
+  readonly globalStep: number;
+  readonly isResumed: boolean;
+}
+
+/** Where the time of one step went, in ms on the coordinator's clock; the parts add up to `totalMs`. */
+export interface StepTimes {
+  readonly totalMs: number;
+  /** Cutting the batch and sharing it out, with encoding the messages. */
+  readonly planMs: number;
+  /** Handing the messages to the sockets. */
+  readonly broadcastMs: number;
+  /** Until the last partial was there, as far as its worker computed. */
+  readonly computeMs: number;
+  /** The rest of that wait: frames on their way, decoding, waiting for a processor. */
+  readonly wireMs: number;
+  readonly reduceMs: number;
+  readonly updateMs: number;
+  /** Before the step: checkpoints taken, workers waited for. */
+  readonly waitMs: number;
+}
+
+/** What one worker did in one step. */
+export interface WorkerShare {
+  readonly workerId: string;
+  readonly name: string;
+  /** Micro-batches whose gradient the step used. */
+  readonly numMicroBatches: number;
+  readonly numImages: number;
+  readonly computeMs: number;
+  /** From the step message handed over to the last partial received, ms. */
+  readonly roundTripMs: number;
+}
+
+/** One partial as it was computed, on the coordinator's clock (worker's clock less the estimated offset). */
+export interface PartialTrace {
+  readonly workerId: string;
+  readonly range: Range;
+  readonly startedAt: TimeMs;
+  readonly computeMs: number;
+  readonly receivedAt: TimeMs;
+  readonly wasUsed: boolean;
+}
+
+export interface StepDone {
+  readonly type: 'step';
+  /** When the step was done. */
+  readonly time: TimeMs;
+  /** Of the step just done; `globalStep + 1` updates are made now. */
+  readonly globalStep: number;
+  readonly epoch: number;
+  readonly numImages: number;
+  /** Mean cross-entropy of the batch before the update. */
+  readonly loss: number;
+  /** Fraction of the batch that was classified right. */
+  readonly accuracy: number;
+  readonly learningRate: number;
+  readonly worldSize: number;
+  readonly times: StepTimes;
+  readonly workers: readonly WorkerShare[];
+  /** When the step began, and each partial that came. */
+  readonly startedAt: TimeMs;
+  readonly partials: readonly PartialTrace[];
+  /** θ (P,) after the update; valid during the call only. */
+  readonly params: Float32Array;
+}
+
+export interface EvaluationDone {
+  readonly type: 'evaluation';
+  readonly time: TimeMs;
+  readonly set: EvaluationSet;
+  /** Updates made before it. */
+  readonly globalStep: number;
+  /** Epochs finished, or begun when it was made in mid-epoch. */
+  readonly epoch: number;
+  readonly loss: number;
+  readonly accuracy: number;
+  readonly seconds: number;
+  readonly numImages: number;
+  /** (n,) each; valid for ever, not to be changed. */
+  readonly predictions: Uint8Array;
+  readonly labels: Uint8Array;
+  /** (n, 784) the images; valid for ever, not to be changed. */
+  readonly images: Uint8Array;
+  /** θ (P,); valid during the call only. */
+  readonly params: Float32Array;
+}
+
+export interface WorkerJoined {
+  readonly type: 'workerJoined';
+  readonly time: TimeMs;
+  readonly workerId: string;
+  readonly name: string;
+  readonly host: string;
+  readonly engine: string;
+  readonly device: string;
+  readonly isExact: boolean;
+  readonly worldSize: number;
+  /** True when this worker was here before. */
+  readonly isReturn: boolean;
+}
+
+export interface WorkerLost {
+  readonly type: 'workerLost';
+  readonly time: TimeMs;
+  readonly workerId: string;
+  readonly name: string;
+  readonly worldSize: number;
+  /** True for a worker that said `leave`, or was told that the run is over. */
+  readonly isGraceful: boolean;
+  /** What it was doing. */
+  readonly phase: 'waiting' | 'computing' | 'sending';
+  /** Since when nothing was heard from it. */
+  readonly lastSeen: TimeMs;
+  /** One sentence: who, in which phase, and what was done about its work. */
+  readonly message: string;
+}
+
+/** A round trip to a worker, measured by a ping. */
+export interface WorkerPinged {
+  readonly type: 'workerPinged';
+  readonly time: TimeMs;
+  readonly workerId: string;
+  readonly roundTripMs: number;
+  /** Worker's clock less the coordinator's, estimated over the best pings, ms. */
+  readonly clockOffsetMs: number;
+}
+
+export interface CheckpointDone {
+  readonly type: 'checkpoint';
+  readonly time: TimeMs;
+  /** Updates that are in it. */
+  readonly globalStep: number;
+  readonly path: string;
+  readonly bytes: number;
+  readonly seconds: number;
+}
+
+/** Something to tell a person, not covered by another event: waiting for workers, a disk that is full. */
+export interface Notice {
+  readonly type: 'notice';
+  readonly time: TimeMs;
+  readonly level: 'info' | 'warn' | 'error';
+  readonly message: string;
+}
+
+export interface RunResult {
+  readonly outcome: 'finished' | 'targetReached' | 'stopped';
+  /** Of the last evaluation on the test set; null if there was none. */
+  readonly testAccuracy: number | null;
+  readonly testLoss: number | null;
+  /** SHA-256 of θ's little-endian bytes, hex. */
+  readonly weightsSha256: string;
+  readonly globalStep: number;
+  /** Epochs finished. */
+  readonly epochs: number;
+  /** Training images a second, over the time spent in steps by this process. */
+  readonly imagesPerSecond: number;
+  /** Of this process, from the first step to the end. */
+  readonly seconds: number;
+  /** Every worker that took part, by id. */
+  readonly workers: readonly {
+    readonly workerId: string;
+    readonly name: string;
+    readonly engine: string;
+    readonly device: string;
+    readonly isExact: boolean;
+    readonly numImages: number;
+  }[];
+  /** False as soon as an approximate engine took part. */
+  readonly reproducible: boolean;
+  /** Of the exact engine; null if none took part. */
+  readonly engineFingerprint: string | null;
+  /** Faults met and mended, by kind. */
+  readonly faults: Readonly<Record<string, number>>;
+}
+
+export interface RunFinished {
+  readonly type: 'finished';
+  readonly time: TimeMs;
+  readonly result: RunResult;
+}
+
+export type RunEvent =
+  | RunStarted
+  | StepDone
+  | EvaluationDone
+  | WorkerJoined
+  | WorkerLost
+  | WorkerPinged
+  | CheckpointDone
+  | Notice
+  | RunFinished;
+
+export type Observer = (event: RunEvent) => void;

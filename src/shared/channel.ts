@@ -1,0 +1,23 @@
+/**
+ * One connection between a worker and the coordinator, as both see it: whole frames, in order, until it closes.
+ * `ws` is behind it in programs, virtual time and a seeded network in the simulator.
+ */
+export interface Channel {
+  /** Queues a frame; after the channel has closed it is dropped. The bytes must not change until they are sent. */
+  send(frame: Uint8Array): void;
+  /** Says goodbye: sends what is queued, then the code and the reason. `closed` follows. */
+  close(code: number, reason: string): void;
+  /** Cuts the connection without a word. `closed` follows. */
+  terminate(): void;
+  /** Bytes queued and not yet handed to the network. */
+  readonly bufferedBytes: number;
+  /** Set by the owner as soon as it has the channel. */
+  handler: ChannelHandler;
+}
+
+export interface ChannelHandler {
+  /** The frame's memory is the handler's. */
+  received(frame: Uint8Array): void;
+  /** Called once; nothing is received afterwards. `code` is 1006 when the connection broke without a goodbye. */
+  closed(code: number, reason: string): void;
+}

@@ -1,0 +1,81 @@
+/**
+ * Messages ⇄ frames: msgpack, and the schemas of the protocol. The only file that knows msgpackr.
+ */
+import { Packr } from 'msgpackr';
+import type * as z from 'zod';
+import { ProtocolError, messageOf } from './errors.js';
+import {
+  coordinatorMessageSchema,
+  workerMessageSchema,
+  type CoordinatorMessage,
+  type WorkerMessage,
+} from './protocol.js';
+
+/** Plain msgpack maps, no record extension: any msgpack library can read them. */
+const packr = new Packr({ useRecords: false, variableMapSize: true });
+
+/** The frame of a message; typed arrays must have been made bytes (`bytesOf`). */
+export function encode(message: WorkerMessage | CoordinatorMessage): Uint8Array {
+  return packr.pack(message);
+}
+
+/** @throws {ProtocolError} `malformed` */
+export function decodeWorkerMessage(frame: Uint8Array): WorkerMessage {
+  return decode(workerMessageSchema, frame);
+}
+
+/** @throws {ProtocolError} `malformed` */
+export function decodeCoordinatorMessage(frame: Uint8Array): CoordinatorMessage {
+  return decode(coordinatorMessageSchema, frame);
+}
+
+function decode<T>(schema: z.ZodType<T>, frame: Uint8Array): T {
+  let value: unknown;
+  try {
+    value = packr.unpack(frame);
+  } catch (error) {
+    throw new ProtocolError('malformed', `Not a msgpack frame: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  const where = issue.path.length > 0 ? ` in ${issue.path.map(String).join('.')}` : '';
+  throw new ProtocolError(
+    'malformed',
+    `Not a message of the protocol: ${issue.message}${where}`.slice(0, 200),
+  );
+}
+
+/** The bytes of a typed array, not copied. Every platform that Node runs on is little-endian. */
+export function bytesOf(array: Float32Array | Uint32Array | Float64Array): Uint8Array {
+  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+}
+
+/**
+ * The float32 values in the bytes of a message, copied (a frame's fields are not aligned).
+ *
+ * @throws {ProtocolError} `malformed` if there are not `length` of them
+ */
+export function float32From(bytes: Uint8Array, length: number, what: string): Float32Array {
+  return new Float32Array(alignedCopy(bytes, 4 * length, what));
+}
+
+/** As `float32From`, for uint32 values; any whole number of them if `length` is not given. */
+export function uint32From(bytes: Uint8Array, what: string, length?: number): Uint32Array {
+  const numBytes = length === undefined ? bytes.length - (bytes.length % 4) : 4 * length;
+  return new Uint32Array(alignedCopy(bytes, numBytes, what));
+}
+
+function alignedCopy(bytes: Uint8Array, expectedBytes: number, what: string): ArrayBuffer {
+  if (bytes.length !== expectedBytes) {
+    throw new ProtocolError(
+      'malformed',
+      `Wrong length of ${what}: ${bytes.length} bytes, expected ${expectedBytes}`,
+    );
+  }
+  const copy = new ArrayBuffer(bytes.length);
+  new Uint8Array(copy).set(bytes);
+  return copy;
+}

@@ -1,0 +1,197 @@
+/**
+ * The messages between worker and coordinator, and their schemas.
+ *
+ * A frame is one msgpack map with a string `type`. Arrays of numbers travel as little-endian bytes. Everything is
+ * checked here, at the door: types, fields, ranges and lengths that a message alone can tell; the lengths that depend
+ * on the run (against P, against what was asked) are checked by whoever asked.
+ *
+ * docs/protocol.md tells the same in prose, with the order of messages.
+ *
+ * Shapes: P parameters, n images of a batch, V its micro-batches.
+ */
+import * as z from 'zod';
+import { hyperparametersSchema } from './config.js';
+
+/** Raised whenever a message changes; both sides must agree. */
+export const PROTOCOL_VERSION = 1;
+
+/** Bytes of a frame besides the parameters, samples or predictions it carries. */
+export const FRAME_OVERHEAD_BYTES = 64 * 1024;
+
+const bytes = z.instanceof(Uint8Array);
+const count = z.number().int().min(0).max(0xffff_ffff);
+/** Milliseconds: a duration, or a time of the sender's clock. */
+const milliseconds = z.number().min(0).max(1e15);
+const name = z.string().min(1).max(200);
+const workerId = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/);
+const rangeSchema = z
+  .tuple([count, count])
+  .refine(([lo, hi]) => lo < hi, { error: 'an empty or reversed range' });
+const setSchema = z.enum(['validation', 'test']);
+
+/** The units `[lo, hi)` of a round: micro-batches of a step, blocks of an evaluation. */
+export type Range = readonly [lo: number, hi: number];
+/** Which images an evaluation is about. */
+export type EvaluationSet = z.infer<typeof setSchema>;
+
+const hello = z.strictObject({
+  type: z.literal('hello'),
+  protocolVersion: count,
+  /** From an earlier welcome; null for a worker that is new. */
+  workerId: workerId.nullable(),
+  token: z.string().max(1000).nullable(),
+  engine: name,
+  name,
+  host: name,
+  pid: count,
+  /** Of which data set `cached` speaks; null when nothing is cached. */
+  datasetId: name.nullable(),
+  /** Bit i (of byte ⌊i/8⌋, from the lowest) is set if sample i is cached. */
+  cached: bytes,
+});
+
+/** After the welcome: the engine is built, and this is what it makes of the known micro-batch. */
+const ready = z.strictObject({
+  type: z.literal('ready'),
+  fingerprint: name,
+  isExact: z.boolean(),
+  device: name,
+  /** (P,) float32, gradient of the proof's micro-batch */
+  proof: bytes,
+});
+
+const partial = z.strictObject({
+  type: z.literal('partial'),
+  globalStep: count,
+  range: rangeSchema,
+  /** (P,) float32 */
+  gradient: bytes,
+  lossSum: z.number(),
+  numCorrect: count,
+  /** Images that the sum is over. */
+  numImages: count,
+  /** By the worker's clock, when it began with the range. */
+  startedAt: milliseconds,
+  computeMs: milliseconds,
+});
+
+const evaluation = z.strictObject({
+  type: z.literal('evaluation'),
+  globalStep: count,
+  set: setSchema,
+  range: rangeSchema,
+  /** (hi − lo,) float32, one a block */
+  lossSums: bytes,
+  /** (images of the range,) */
+  predictions: bytes,
+  startedAt: milliseconds,
+  computeMs: milliseconds,
+});
+
+const pong = z.strictObject({
+  type: z.literal('pong'),
+  /** As the ping had it. */
+  sentAt: milliseconds,
+  /** The worker's clock as it answered. */
+  workerTime: milliseconds,
+});
+
+/** The worker is going; whatever it has not sent yet is for the others. */
+const leave = z.strictObject({ type: z.literal('leave') });
+
+const welcome = z.strictObject({
+  type: z.literal('welcome'),
+  workerId,
+  runId: name,
+  hyperparameters: hyperparametersSchema,
+  microBatch: count.min(1),
+  /** Images of one unit of an evaluation. */
+  evaluationBlock: count.min(1),
+  numParams: count.min(1),
+  datasetId: name,
+  /** Training, validation and test images together. */
+  numSamples: count.min(1),
+  /** Seeds the micro-batch of the proof. */
+  proofSeed: count,
+  /** Silence after which either side takes the other for gone. */
+  heartbeatTimeoutMs: milliseconds,
+});
+
+/** What a worker has not been sent yet; before the step that needs it. */
+const samples = z.strictObject({
+  type: z.literal('samples'),
+  /** (n,) uint32 */
+  indices: bytes,
+  /** (n,) */
+  labels: bytes,
+  /** (n, 784) */
+  pixels: bytes,
+});
+
+const shards = z.record(workerId, z.array(rangeSchema).max(100_000));
+
+const step = z.strictObject({
+  type: z.literal('step'),
+  globalStep: count,
+  /** (P,) float32; null where the worker has the parameters of this step already. */
+  params: bytes.nullable(),
+  /** (n,) uint32 sample indices of the whole batch, in order. */
+  indices: bytes,
+  /** The ranges of micro-batches for each worker, besides those it was given for this step before. */
+  shards,
+});
+
+const evaluate = z.strictObject({
+  type: z.literal('evaluate'),
+  globalStep: count,
+  set: setSchema,
+  params: bytes.nullable(),
+  /** The images are samples [first, first + numImages), cut into blocks of `evaluationBlock`. */
+  first: count,
+  numImages: count.min(1),
+  shards,
+});
+
+const ping = z.strictObject({ type: z.literal('ping'), sentAt: milliseconds });
+
+/** The run is over or suspended; the reason is for people. */
+const finished = z.strictObject({
+  type: z.literal('finished'),
+  /** False where the coordinator means to come back. */
+  isFinal: z.boolean(),
+  reason: z.string().max(1000),
+});
+
+/** The worker is not wanted; it should not come back before `retryAfterMs`, or ever if null. */
+const refused = z.strictObject({
+  type: z.literal('refused'),
+  reason: z.string().max(1000),
+  retryAfterMs: milliseconds.nullable(),
+});
+
+export const workerMessageSchema = z.discriminatedUnion('type', [
+  hello,
+  ready,
+  partial,
+  evaluation,
+  pong,
+  leave,
+]);
+export const coordinatorMessageSchema = z.discriminatedUnion('type', [
+  welcome,
+  samples,
+  step,
+  evaluate,
+  ping,
+  finished,
+  refused,
+]);
+
+/** What a worker may send. */
+export type WorkerMessage = z.infer<typeof workerMessageSchema>;
+/** What the coordinator may send. */
+export type CoordinatorMessage = z.infer<typeof coordinatorMessageSchema>;
+export type Message<Type extends (WorkerMessage | CoordinatorMessage)['type']> = Extract<
+  WorkerMessage | CoordinatorMessage,
+  { type: Type }
+>;
