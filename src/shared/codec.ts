@@ -40,7 +40,7 @@ function decode<T>(schema: z.ZodType<T>, frame: Uint8Array): T {
   }
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0]!;
+  const issue = parsed.error.issues[0];
   const where = issue.path.length > 0 ? ` in ${issue.path.map(String).join('.')}` : '';
   throw new ProtocolError(
     'malformed',

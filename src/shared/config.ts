@@ -60,6 +60,6 @@ export type RunConfig = z.infer<typeof runConfigSchema>;
 export function parseRunConfig(value: unknown): RunConfig {
   const parsed = runConfigSchema.safeParse(value);
   if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0]!;
+  const issue = parsed.error.issues[0];
   throw new UserError(`Wrong configuration: ${issue.path.map(String).join('.')}: ${issue.message}`);
 }
