@@ -1,0 +1,84 @@
+/** Learning-rate schedules: pure functions of the step. */
+import { cosPi } from './elementary.js';
+
+export const SCHEDULES = ['constant', 'cosine', 'step'] as const;
+export type ScheduleName = (typeof SCHEDULES)[number];
+
+export interface ScheduleConfig {
+  readonly name: ScheduleName;
+  /** η, the rate at the end of the warm-up; ≥ 0. */
+  readonly learningRate: number;
+  /** Updates of linear growth from 0 to η, in all schedules; 0 for none. */
+  readonly warmupSteps: number;
+  /** Of `cosine`: updates of the whole run, the warm-up among them. */
+  readonly totalSteps: number;
+  /** Of `step`: updates after which the rate falls, again and again; ≥ 1. */
+  readonly stepEvery: number;
+  /** Of `step`: what the rate is multiplied by. */
+  readonly stepFactor: number;
+}
+
+/** Learning rate of the update `globalStep`, 0-based. */
+export type Schedule = (globalStep: number) => number;
+
+/**
+ * The schedule of that configuration, with t the 0-based step, W the warm-up and T the total steps:
+ *
+ *   warm-up   η·(t + 1) / (W + 1)                        for t < W, in all of them
+ *   constant  η
+ *   cosine    η·(1 + cos(π·(t − W) / (T − W))) / 2       0 from t = T on
+ *   step      η·stepFactor^⌊(t − W) / stepEvery⌋
+ *
+ * Loshchilov and Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, 2017. The cosine is our own and the power
+ * a product, as the bits of `Math.cos` and `Math.pow` are the host's choice.
+ *
+ * @throws {RangeError} if a number of the configuration is out of its range
+ */
+export function createSchedule(config: ScheduleConfig): Schedule {
+  const { name, learningRate, warmupSteps, totalSteps, stepEvery, stepFactor } = config;
+  checkConfig(config);
+  const factor: Schedule = (step) => {
+    switch (name) {
+      case 'constant':
+        return 1;
+      case 'cosine': {
+        if (step >= totalSteps - warmupSteps) return 0;
+        // cos² of the half angle: near the end exact where 1 + cos would cancel.
+        const half = cosPi(step / (totalSteps - warmupSteps) / 2);
+        return half * half;
+      }
+      case 'step':
+        return power(stepFactor, Math.floor(step / stepEvery));
+    }
+  };
+  return (globalStep) =>
+    globalStep < warmupSteps
+      ? (learningRate * (globalStep + 1)) / (warmupSteps + 1)
+      : learningRate * factor(globalStep - warmupSteps);
+}
+
+/** base^exponent for an integer exponent ≥ 0, by squaring. */
+function power(base: number, exponent: number): number {
+  let result = 1;
+  for (let rest = exponent; rest > 0; rest = Math.floor(rest / 2)) {
+    if (rest % 2 === 1) result *= base;
+    base *= base;
+  }
+  return result;
+}
+
+function checkConfig(config: ScheduleConfig): void {
+  const check = (key: keyof ScheduleConfig, isRight: boolean, wanted: string): void => {
+    if (!isRight) throw new RangeError(`Cannot use ${key} ${config[key]}: expected ${wanted}`);
+  };
+  const { name, learningRate, warmupSteps, totalSteps, stepEvery, stepFactor } = config;
+  check('learningRate', learningRate >= 0 && learningRate < Infinity, 'a number ≥ 0');
+  check('warmupSteps', Number.isSafeInteger(warmupSteps) && warmupSteps >= 0, 'an integer ≥ 0');
+  if (name === 'cosine') {
+    check('totalSteps', Number.isSafeInteger(totalSteps) && totalSteps >= 1, 'an integer ≥ 1');
+  }
+  if (name === 'step') {
+    check('stepEvery', Number.isSafeInteger(stepEvery) && stepEvery >= 1, 'an integer ≥ 1');
+    check('stepFactor', stepFactor >= 0 && stepFactor <= 1, 'a number in [0, 1]');
+  }
+}
