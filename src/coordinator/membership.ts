@@ -62,7 +62,11 @@ export type Admission =
     };
 
 /** Whether a worker that said hello may come in. */
-export function decideAdmission(now: number, applicant: Applicant, rules: AdmissionRules): Admission {
+export function decideAdmission(
+  now: number,
+  applicant: Applicant,
+  rules: AdmissionRules,
+): Admission {
   const { history } = applicant;
   if (applicant.protocolVersion !== rules.protocolVersion) {
     return refuse(
@@ -73,7 +77,11 @@ export function decideAdmission(now: number, applicant: Applicant, rules: Admiss
     );
   }
   if (!applicant.tokenMatches) {
-    return refuse('unauthorized', 'The token is missing or wrong; give the one of the coordinator with --token', null);
+    return refuse(
+      'unauthorized',
+      'The token is missing or wrong; give the one of the coordinator with --token',
+      null,
+    );
   }
   if (history.keptOutUntil === Infinity) {
     return refuse('badNumbers', 'The worker is shut out of this run for wrong results', null);

@@ -40,7 +40,10 @@ export class Round {
     const held = this.heldUnits();
     const orphans = this.openUnits().filter((unit) => !held.has(unit));
     if (orphans.length === 0) return new Map();
-    const shares = planShares(orphans, paces.map((pace) => this.withPending(pace)));
+    const shares = planShares(
+      orphans,
+      paces.map((pace) => this.withPending(pace)),
+    );
     this.take(now, shares, paces);
     return shares;
   }
@@ -125,8 +128,7 @@ export class Round {
       this.holdings.set(workerId, {
         pending,
         since: now,
-        expectedMs:
-          pace.overheadMs + pending.size * (pace.msPerUnit ?? UNKNOWN_MS_PER_UNIT),
+        expectedMs: pace.overheadMs + pending.size * (pace.msPerUnit ?? UNKNOWN_MS_PER_UNIT),
         numGiven: pending.size,
       });
     }
@@ -154,4 +156,3 @@ export class Round {
 function lateAt({ since, expectedMs }: Holding): number {
   return since + LATE_FACTOR * expectedMs + LATE_SLACK_MS;
 }
-

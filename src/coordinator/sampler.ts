@@ -9,7 +9,7 @@ export class Sampler {
   readonly stepsPerEpoch: number;
   private readonly seed: number;
   private epochCached = -1;
-  private permutation = new Uint32Array(0);
+  private permutation: Uint32Array = new Uint32Array(0);
 
   /** Of the samples [0, numSamples), each in one batch of every epoch. */
   constructor(seed: number, numSamples: number, batchSize: number) {

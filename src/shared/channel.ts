@@ -11,6 +11,8 @@ export interface Channel {
   terminate(): void;
   /** Bytes queued and not yet handed to the network. */
   readonly bufferedBytes: number;
+  /** Whether a frame has begun to arrive and is not complete. */
+  readonly isReceiving: boolean;
   /** Set by the owner as soon as it has the channel. */
   handler: ChannelHandler;
 }

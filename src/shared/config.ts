@@ -45,6 +45,10 @@ export const runConfigSchema = z.strictObject({
   schedule: z.enum(['constant', 'cosine', 'step']).default('cosine'),
   /** Epochs over which the learning rate rises from zero; may be a fraction. */
   warmupEpochs: rate.default(0),
+  /** Of the schedule `step`: epochs after which the rate falls, again and again; may be a fraction. */
+  stepEpochs: z.number().gt(0).max(1e6).default(4),
+  /** Of the schedule `step`: what the rate is multiplied by. */
+  stepFactor: z.number().min(0).max(1).default(0.5),
   momentum: z.number().min(0).max(1).default(0.9),
   beta1: z.number().min(0).max(1).default(0.9),
   beta2: z.number().min(0).max(1).default(0.999),

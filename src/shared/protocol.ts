@@ -18,7 +18,9 @@ export const PROTOCOL_VERSION = 1;
 /** Bytes of a frame besides the parameters, samples or predictions it carries. */
 export const FRAME_OVERHEAD_BYTES = 64 * 1024;
 
-const bytes = z.instanceof(Uint8Array);
+const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, {
+  error: 'expected bytes',
+});
 const count = z.number().int().min(0).max(0xffff_ffff);
 /** Milliseconds: a duration, or a time of the sender's clock. */
 const milliseconds = z.number().min(0).max(1e15);

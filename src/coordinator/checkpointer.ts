@@ -1,0 +1,107 @@
+/**
+ * When the state of a run is saved: never in the way of a step, one at a time, again if it failed.
+ */
+import type { Clock } from '../shared/clock.js';
+import { messageOf } from '../shared/errors.js';
+import type { Checkpoint } from '../model/checkpoint.js';
+import type { Observer } from './events.js';
+
+/** Between attempts to write a checkpoint that failed, ms. */
+const RETRY_MS = 5_000;
+
+export interface CheckpointerOptions {
+  readonly clock: Clock;
+  readonly report: Observer;
+  /** A checkpoint is due when this time has passed since the last, ms. */
+  readonly everyMs: number;
+  /** Also due after as many steps; 0 for never. */
+  readonly everySteps: number;
+  /** A copy of the state as it is now. */
+  readonly snapshot: () => Checkpoint;
+  /** Stores it durably. */
+  readonly save: (
+    checkpoint: Checkpoint,
+    isBest: boolean,
+  ) => Promise<{ path: string; bytes: number }>;
+  readonly failed: () => void;
+}
+
+export class Checkpointer {
+  private readonly options: CheckpointerOptions;
+  private saving: Promise<void> | null = null;
+  private savedAt: number;
+  private savedStep: number;
+  private retryAt = 0;
+  private isDue = false;
+  /** The best state so far, until it is on disk. */
+  private best: Checkpoint | null = null;
+
+  /** @param globalStep the step that is on disk already, or 0 */
+  constructor(options: CheckpointerOptions, globalStep: number) {
+    this.options = options;
+    this.savedAt = options.clock.now();
+    this.savedStep = globalStep;
+  }
+
+  /** The state as it is now is the best so far. */
+  markBest(): void {
+    this.best = this.options.snapshot();
+  }
+
+  /** Begins to save if it is time; nothing waits for it. */
+  saveIfDue(globalStep: number, isEpochEnd: boolean): void {
+    const { clock, everyMs, everySteps } = this.options;
+    const now = clock.now();
+    this.isDue ||=
+      isEpochEnd ||
+      now - this.savedAt >= everyMs ||
+      (everySteps > 0 && globalStep - this.savedStep >= everySteps);
+    if ((!this.isDue && !this.best) || this.saving !== null || now < this.retryAt) return;
+    this.saving = this.save().finally(() => (this.saving = null));
+  }
+
+  /** Waits for what is under way and saves the state as it is now, unless that is saved. */
+  async saveLast(globalStep: number): Promise<void> {
+    if (this.saving) await this.saving;
+    if (this.best) await this.save();
+    if (this.savedStep !== globalStep) await this.save();
+  }
+
+  private async save(): Promise<void> {
+    const { clock, report, snapshot, save, failed } = this.options;
+    const startedAt = clock.now();
+    const { best } = this;
+    const checkpoint = best ?? snapshot();
+    const { globalStep } = checkpoint;
+    if (!checkpoint.params.every(Number.isFinite)) return;
+    this.best = null;
+    this.isDue = false;
+    this.savedAt = startedAt;
+    try {
+      const { path, bytes } = await save(checkpoint, best !== null);
+      this.savedStep = globalStep;
+      const time = clock.now();
+      report({
+        type: 'checkpoint',
+        time,
+        globalStep,
+        path,
+        bytes,
+        seconds: (time - startedAt) / 1000,
+      });
+    } catch (error) {
+      this.best ??= best;
+      this.isDue = true;
+      this.retryAt = clock.now() + RETRY_MS;
+      failed();
+      report({
+        type: 'notice',
+        time: clock.now(),
+        level: 'warn',
+        message:
+          `Cannot write the checkpoint of step ${globalStep}: ${messageOf(error)}; ` +
+          'training goes on, and it will be tried again',
+      });
+    }
+  }
+}

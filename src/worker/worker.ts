@@ -1,0 +1,453 @@
+/**
+ * A worker: joins a run, computes the gradients it is asked for, and comes back when its connection breaks.
+ *
+ * It decides nothing: what to compute, and under which parameters, the coordinator says. It runs on any `Clock` and
+ * over any `Channel`.
+ */
+import type { Engine } from '../model/engine.js';
+import { IMAGE_BYTES, buildModel, type Model } from '../model/lenet.js';
+import { TreeSum, type Batch } from '../model/tree-sum.js';
+import type { Channel, ChannelHandler } from '../shared/channel.js';
+import { sleep, type Clock, type Timer } from '../shared/clock.js';
+import {
+  bytesOf,
+  decodeCoordinatorMessage,
+  encode,
+  float32From,
+  uint32From,
+} from '../shared/codec.js';
+import { CLOSE_CODES, ProtocolError, messageOf } from '../shared/errors.js';
+import {
+  PROTOCOL_VERSION,
+  type CoordinatorMessage,
+  type EvaluationSet,
+  type Message,
+  type Range,
+  type WorkerMessage,
+} from '../shared/protocol.js';
+import type { Random } from '../shared/random.js';
+import { maximalNodes } from '../shared/tree.js';
+import { SampleCache } from './sample-cache.js';
+
+const FIRST_BACKOFF_MS = 200;
+const LONGEST_BACKOFF_MS = 5_000;
+
+export interface WorkerOptions {
+  /** Opens a connection to the coordinator; rejects if there is none to be had now. */
+  readonly dial: (signal: AbortSignal) => Promise<Channel>;
+  readonly createEngine: (model: Model) => Promise<Engine>;
+  /** The (P,) gradient of the known micro-batch that the seed gives. */
+  readonly prove: (engine: Engine, proofSeed: number) => Promise<Float32Array>;
+  readonly engineName: string;
+  readonly name: string;
+  readonly host: string;
+  readonly pid: number;
+  readonly token: string | null;
+  readonly clock: Clock;
+  /** For the jitter of reconnects. */
+  readonly random: Random;
+  /** Gives up after being without a coordinator for this long, ms; `Infinity` for never. */
+  readonly retryForMs: number;
+  readonly log: (level: 'info' | 'warn' | 'debug', message: string) => void;
+}
+
+/** How a worker's part in a run came to its end. */
+export type WorkerOutcome =
+  | { readonly outcome: 'finished'; readonly reason: string }
+  | { readonly outcome: 'left' }
+  | { readonly outcome: 'refused'; readonly reason: string }
+  | { readonly outcome: 'gaveUp'; readonly reason: string };
+
+/** What is known of the run since a welcome; kept over reconnects. */
+interface Run {
+  readonly workerId: string;
+  readonly welcome: Message<'welcome'>;
+  readonly engine: Engine;
+  readonly treeSum: TreeSum;
+  readonly samples: SampleCache;
+}
+
+/** Work under one θ: micro-batches of a step, or blocks of an evaluation. */
+type Task = {
+  readonly globalStep: number;
+  /** Ranges not begun. */
+  readonly ranges: Range[];
+  readonly numUnits: number;
+} & (
+  | { readonly kind: 'step'; readonly indices: Uint32Array }
+  | {
+      readonly kind: 'evaluation';
+      readonly set: EvaluationSet;
+      readonly first: number;
+      readonly numImages: number;
+    }
+);
+
+/** How one connection ended. */
+type Ending =
+  | WorkerOutcome
+  | { readonly outcome: 'lost'; readonly reason: string; readonly retryAfterMs: number };
+
+export class Worker {
+  private readonly options: WorkerOptions;
+  private run: Run | null = null;
+
+  constructor(options: WorkerOptions) {
+    this.options = options;
+  }
+
+  /** Works until the run is finished, the worker is refused, or the signal aborts: then it says goodbye. */
+  async work(signal: AbortSignal): Promise<WorkerOutcome> {
+    const { clock, random, retryForMs, log } = this.options;
+    let backoffMs = FIRST_BACKOFF_MS;
+    let aloneSince = clock.now();
+    let hasSaid = '';
+    for (;;) {
+      if (signal.aborted) return this.close({ outcome: 'left' });
+      let retryAfterMs = 0;
+      let reason: string;
+      try {
+        const channel = await this.options.dial(signal);
+        const session = new Session(this.options, channel, this.run);
+        const ending = await session.work(signal);
+        if (session.run) {
+          if (session.wasReady) {
+            backoffMs = FIRST_BACKOFF_MS;
+            aloneSince = clock.now();
+            hasSaid = '';
+          }
+          this.run = session.run;
+        }
+        if (ending.outcome !== 'lost') return await this.close(ending);
+        ({ reason, retryAfterMs } = ending);
+      } catch (error) {
+        reason = messageOf(error);
+      }
+      if (signal.aborted) return this.close({ outcome: 'left' });
+      if (clock.now() - aloneSince > retryForMs) return this.close({ outcome: 'gaveUp', reason });
+      // Half of the wait is jitter, so that workers do not come back all at once.
+      const waitMs = Math.max(retryAfterMs, backoffMs * (0.5 + random.float() / 2));
+      if (reason !== hasSaid)
+        log('info', `No coordinator (${reason}); trying again until there is`);
+      hasSaid = reason;
+      await sleep(clock, waitMs, signal);
+      backoffMs = Math.min(2 * backoffMs, LONGEST_BACKOFF_MS);
+    }
+  }
+
+  private async close(outcome: WorkerOutcome): Promise<WorkerOutcome> {
+    await this.run?.engine.dispose();
+    this.run = null;
+    return outcome;
+  }
+}
+
+/** One connection, from hello to its end. */
+class Session implements ChannelHandler {
+  run: Run | null;
+  wasReady = false;
+  private readonly options: WorkerOptions;
+  private readonly channel: Channel;
+  private task: Task | null = null;
+  private isComputing = false;
+  private isOver = false;
+  private lastHeardAt: number;
+  private heartbeatTimeoutMs = 10_000;
+  private watchdog: Timer | null = null;
+  private end: (ending: Ending) => void = () => {};
+  private batch = { images: new Uint8Array(0), labels: new Uint8Array(0) };
+
+  constructor(options: WorkerOptions, channel: Channel, run: Run | null) {
+    this.options = options;
+    this.channel = channel;
+    this.run = run;
+    this.lastHeardAt = options.clock.now();
+    channel.handler = this;
+  }
+
+  async work(signal: AbortSignal): Promise<Ending> {
+    const { engineName, name, host, pid, token } = this.options;
+    const ended = new Promise<Ending>((resolve) => (this.end = resolve));
+    const leave = () => {
+      this.send({ type: 'leave' });
+      this.channel.close(CLOSE_CODES.left, 'leave');
+      this.end({ outcome: 'left' });
+    };
+    signal.addEventListener('abort', leave, { once: true });
+    this.send({
+      type: 'hello',
+      protocolVersion: PROTOCOL_VERSION,
+      workerId: this.run?.workerId ?? null,
+      token,
+      engine: engineName,
+      name,
+      host,
+      pid,
+      datasetId: this.run?.samples.datasetId ?? null,
+      cached: this.run?.samples.cached ?? new Uint8Array(0),
+    });
+    this.watch();
+    const ending = await ended;
+    this.isOver = true;
+    this.task = null;
+    this.watchdog?.cancel();
+    signal.removeEventListener('abort', leave);
+    return ending;
+  }
+
+  received(frame: Uint8Array): void {
+    if (this.isOver) return;
+    this.lastHeardAt = this.options.clock.now();
+    try {
+      this.dispatch(decodeCoordinatorMessage(frame));
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  closed(code: number, reason: string): void {
+    const said = reason === '' ? `code ${code}` : reason;
+    this.end({ outcome: 'lost', reason: `connection closed: ${said}`, retryAfterMs: 0 });
+  }
+
+  private dispatch(message: CoordinatorMessage): void {
+    switch (message.type) {
+      case 'welcome':
+        void this.prepare(message).catch((error: unknown) => this.fail(error));
+        break;
+      case 'samples':
+        this.joined().samples.store(message);
+        break;
+      case 'step':
+      case 'evaluate':
+        this.accept(message);
+        break;
+      case 'ping':
+        this.send({ type: 'pong', sentAt: message.sentAt, workerTime: this.options.clock.now() });
+        break;
+      case 'finished':
+        this.channel.close(CLOSE_CODES.finished, '');
+        this.end(
+          message.isFinal
+            ? { outcome: 'finished', reason: message.reason }
+            : { outcome: 'lost', reason: `the coordinator ${message.reason}`, retryAfterMs: 0 },
+        );
+        break;
+      case 'refused': {
+        const { reason, retryAfterMs } = message;
+        this.end(
+          retryAfterMs === null
+            ? { outcome: 'refused', reason }
+            : { outcome: 'lost', reason, retryAfterMs },
+        );
+        break;
+      }
+    }
+  }
+
+  /** Builds the engine that the welcome asks for, or keeps that of the same run, and proves it. */
+  private async prepare(welcome: Message<'welcome'>): Promise<void> {
+    const { createEngine, prove, log } = this.options;
+    const model = buildModel(welcome.hyperparameters);
+    if (model.numParams !== welcome.numParams) {
+      throw new ProtocolError(
+        'malformed',
+        `Welcome with ${welcome.numParams} parameters, the model has ${model.numParams}`,
+      );
+    }
+    const before = this.run;
+    const isSameModel =
+      before !== null &&
+      JSON.stringify(before.welcome.hyperparameters) === JSON.stringify(welcome.hyperparameters);
+    const engine = isSameModel ? before.engine : await createEngine(model);
+    if (before && !isSameModel) await before.engine.dispose();
+    const isSameData =
+      before?.samples.datasetId === welcome.datasetId &&
+      before.samples.numSamples === welcome.numSamples;
+    this.run = {
+      workerId: welcome.workerId,
+      welcome,
+      engine,
+      treeSum: isSameModel ? before.treeSum : new TreeSum(engine),
+      samples: isSameData ? before.samples : new SampleCache(welcome.datasetId, welcome.numSamples),
+    };
+    this.heartbeatTimeoutMs = welcome.heartbeatTimeoutMs;
+    const proof = await prove(engine, welcome.proofSeed);
+    if (this.isOver) return;
+    this.wasReady = true;
+    this.send({
+      type: 'ready',
+      fingerprint: engine.fingerprint,
+      isExact: engine.isExact,
+      device: engine.device,
+      proof: bytesOf(proof),
+    });
+    log(
+      'info',
+      `Joined run ${welcome.runId} as ${welcome.workerId}: ${engine.name} on ${engine.device}`,
+    );
+  }
+
+  /** Takes new work, in place of any under an older θ, or more of the same. */
+  private accept(message: Message<'step'> | Message<'evaluate'>): void {
+    const { workerId, engine, welcome } = this.joined();
+    const ranges: Range[] = message.shards[workerId] ?? [];
+    const { globalStep } = message;
+    if (message.params === null) {
+      const { task } = this;
+      const kind = message.type === 'step' ? 'step' : 'evaluation';
+      // Work of a step that is over by now, sent before the coordinator knew.
+      if (task?.kind !== kind || task.globalStep !== globalStep) return;
+      task.ranges.push(...ranges);
+    } else {
+      engine.setParams(float32From(message.params, welcome.numParams, 'params'));
+      if (message.type === 'step') {
+        const indices = uint32From(message.indices, 'indices');
+        const numUnits = Math.ceil(indices.length / welcome.microBatch);
+        this.task = { kind: 'step', globalStep, ranges, numUnits, indices };
+      } else {
+        const { set, first, numImages } = message;
+        const numUnits = Math.ceil(numImages / welcome.evaluationBlock);
+        this.task = { kind: 'evaluation', globalStep, ranges, numUnits, set, first, numImages };
+      }
+    }
+    if (!this.isComputing) void this.compute().catch((error: unknown) => this.fail(error));
+  }
+
+  /** Computes as long as there is something to compute. */
+  private async compute(): Promise<void> {
+    this.isComputing = true;
+    try {
+      for (;;) {
+        const { task } = this;
+        const range = task?.ranges.shift();
+        if (!task || !range) return;
+        if (range[1] > task.numUnits) {
+          throw new ProtocolError('malformed', `Work on [${range.join(', ')}) of ${task.numUnits}`);
+        }
+        if (task.kind === 'step') await this.computeGradients(task, range);
+        else await this.computeEvaluation(task, range);
+      }
+    } finally {
+      this.isComputing = false;
+    }
+  }
+
+  private async computeGradients(task: Task & { kind: 'step' }, range: Range): Promise<void> {
+    const { clock } = this.options;
+    const { engine, treeSum, welcome, samples } = this.joined();
+    const batchOf = ([lo, hi]: Range): Batch => {
+      const indices = task.indices.subarray(lo * welcome.microBatch, hi * welcome.microBatch);
+      return samples.gather(indices, this.batchMemory(indices.length));
+    };
+    for (const node of engine.isExact ? maximalNodes(range, task.numUnits) : [range]) {
+      const startedAt = clock.now();
+      const partial = engine.isExact
+        ? await treeSum.sum(node, batchOf, () => this.proceed(task))
+        : await treeSum.sumAtOnce(node, batchOf);
+      if (!partial || this.task !== task) return;
+      const { gradient, lossSum, numCorrect, numImages } = partial;
+      this.send({
+        type: 'partial',
+        globalStep: task.globalStep,
+        range: [node[0], node[1]],
+        gradient: bytesOf(gradient),
+        lossSum,
+        numCorrect,
+        numImages,
+        startedAt,
+        computeMs: clock.now() - startedAt,
+      });
+      if (!(await this.proceed(task))) return;
+    }
+  }
+
+  private async computeEvaluation(
+    task: Task & { kind: 'evaluation' },
+    range: Range,
+  ): Promise<void> {
+    const { clock } = this.options;
+    const { engine, welcome, samples } = this.joined();
+    const { evaluationBlock } = welcome;
+    const [lo, hi] = range;
+    const startedAt = clock.now();
+    const lossSums = new Float32Array(hi - lo);
+    const end = Math.min(hi * evaluationBlock, task.numImages);
+    const predictions = new Uint8Array(end - lo * evaluationBlock);
+    for (let block = lo; block < hi; block++) {
+      const begin = block * evaluationBlock;
+      const length = Math.min(evaluationBlock, task.numImages - begin);
+      const indices = Uint32Array.from({ length }, (_, i) => task.first + begin + i);
+      const { images, labels } = samples.gather(indices, this.batchMemory(length));
+      const evaluation = await engine.evaluate(images, labels);
+      lossSums[block - lo] = evaluation.lossSum;
+      predictions.set(evaluation.predictions, begin - lo * evaluationBlock);
+      if (!(await this.proceed(task))) return;
+    }
+    this.send({
+      type: 'evaluation',
+      globalStep: task.globalStep,
+      set: task.set,
+      range: [lo, hi],
+      lossSums: bytesOf(lossSums),
+      predictions,
+      startedAt,
+      computeMs: clock.now() - startedAt,
+    });
+  }
+
+  /** Lets frames in. @returns whether the task is still the one to work on */
+  private async proceed(task: Task): Promise<boolean> {
+    await this.options.clock.yield();
+    return this.task === task;
+  }
+
+  private batchMemory(numImages: number): { images: Uint8Array; labels: Uint8Array } {
+    if (this.batch.labels.length < numImages) {
+      this.batch = {
+        images: new Uint8Array(numImages * IMAGE_BYTES),
+        labels: new Uint8Array(numImages),
+      };
+    }
+    return this.batch;
+  }
+
+  private joined(): Run {
+    if (!this.run) throw new ProtocolError('unexpected', 'Expected a welcome first');
+    return this.run;
+  }
+
+  private send(message: WorkerMessage): void {
+    this.channel.send(encode(message));
+  }
+
+  /** Ends the connection for what the coordinator, or the engine, did wrong. */
+  private fail(error: unknown): void {
+    if (this.isOver) return;
+    const reason = messageOf(error);
+    this.options.log('warn', `Connection given up: ${reason}`);
+    const code = error instanceof ProtocolError ? error.closeCode : 1011;
+    this.channel.close(code, reason.slice(0, 100));
+    this.end({ outcome: 'lost', reason, retryAfterMs: 1_000 });
+  }
+
+  /** Takes a coordinator that is silent for too long for gone. */
+  private watch(): void {
+    const { clock } = this.options;
+    const checkedAt = clock.now();
+    const everyMs = this.heartbeatTimeoutMs / 4;
+    this.watchdog = clock.schedule(everyMs, () => {
+      const now = clock.now();
+      // Where this process itself was held up, what the coordinator said meanwhile is still waiting to be read.
+      if (now - checkedAt > 2 * everyMs) this.lastHeardAt = now;
+      const silentMs = now - this.lastHeardAt;
+      if (silentMs < this.heartbeatTimeoutMs) {
+        this.watch();
+        return;
+      }
+      this.channel.terminate();
+      const reason = `the coordinator was silent for ${(silentMs / 1000).toFixed(1)} s`;
+      this.end({ outcome: 'lost', reason, retryAfterMs: 0 });
+    });
+  }
+}
