@@ -1,6 +1,6 @@
 /** Builds dist/: the TypeScript, then what only the build makes. Plain JavaScript, as `npm ci` runs it first of all. */
 import { execFileSync } from 'node:child_process';
-import { rmSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -12,3 +12,13 @@ const run = (script, ...args) =>
 
 rmSync(`${root}dist`, { recursive: true, force: true });
 run('typescript/bin/tsc', '-p', 'tsconfig.json');
+
+// The kernels of the `simd` engine. The host owns the memory; nothing is collected, nothing asserted.
+mkdirSync(`${root}dist/model`, { recursive: true });
+run(
+  'assemblyscript/bin/asc.js',
+  'src/model/assembly/index.ts',
+  ...['--outFile', 'dist/model/simd.wasm'],
+  ...['--runtime', 'stub', '--importMemory', '--noExportMemory', '--initialMemory', '1'],
+  ...['--enable', 'simd', '--noAssert', '-O3'],
+);

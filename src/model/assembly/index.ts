@@ -1,0 +1,14 @@
+/** What simd.wasm exports. The host owns the memory and hands in addresses (bytes); nothing is allocated here. */
+export { convBackwardWeights, convForward, flipWeights } from './conv';
+export {
+  activateBackward,
+  activateForward,
+  denseBackwardWeights,
+  denseProduct,
+  transposeLanes,
+} from './dense';
+export { lossBackward, softmax } from './loss';
+export { loadPixels } from './pixels';
+export { poolBackward, poolForward } from './pool';
+export { reduceLanes } from './sums';
+export { add, poison } from './vector';

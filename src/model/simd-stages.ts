@@ -1,0 +1,264 @@
+/**
+ * The layers of the `simd` engine: where their buffers lie, and which kernels (assembly/) they call in which order.
+ *
+ * Images are worked in chunks of up to 16: groups of four, one v128 holding the same value of the four images of a group.
+ * Convolutions go group by group; dense layers take G ∈ {1, 2, 4} groups at each load of a weight. Nothing here
+ * does arithmetic on values.
+ *
+ *   convolution input   (group, c, y, x)   the pixels, or what the pooling before left
+ *   dense input         (i, group)
+ *   s                   (group, o, y, x)   slopes, see assembly/pool.ts; only positions that pooling looks at
+ *   sums                weights and biases of a convolution, lane by lane, over all chunks of a call
+ */
+import {
+  ACTIVATIONS,
+  type Activation,
+  type ConvLayer,
+  type DenseLayer,
+  type PoolLayer,
+} from './lenet.js';
+import type { Kernels, Layout } from './simd-wasm.js';
+
+export const LANES = 4;
+export const MAX_GROUPS = 4;
+export const V128 = 16;
+export const F32 = 4;
+
+/** The codes of assembly/activation.ts: `SIGMOID`, `TANH`, `RELU`, `LINEAR`. */
+function activationCode(activation: Activation | null): number {
+  return activation === null ? ACTIVATIONS.length : ACTIVATIONS.indexOf(activation);
+}
+
+/** v128 elements of one layer, for each group of a chunk. */
+export interface Tensor {
+  readonly address: number;
+  /** Bytes from a group to the next. */
+  readonly groupBytes: number;
+  /** Groups lie inside elements, so that the distance between elements depends on their number. */
+  readonly isInterleaved: boolean;
+}
+
+export function takeGrouped(layout: Layout, numElements: number): Tensor {
+  const groupBytes = numElements * V128;
+  return { address: layout.take(MAX_GROUPS * groupBytes), groupBytes, isInterleaved: false };
+}
+
+/** Up to a multiple of four elements, the unit of `transposeLanes`. */
+export function takeInterleaved(layout: Layout, numElements: number): Tensor {
+  const address = layout.take(Math.ceil(numElements / 4) * 4 * MAX_GROUPS * V128);
+  return { address, groupBytes: V128, isInterleaved: true };
+}
+
+function stepBytes(tensor: Tensor, chunk: Chunk): number {
+  return tensor.isInterleaved ? chunk.numGroups * V128 : V128;
+}
+
+/** Up to 16 images on their way through the layers. */
+export interface Chunk {
+  readonly numImages: number;
+  /** Groups with an image in them. */
+  readonly numUsedGroups: number;
+  /** Groups that dense layers compute: 1, 2 or 4. */
+  readonly numGroups: number;
+  /** The first chunk of a call overwrites what later ones add to. */
+  readonly isFirst: boolean;
+}
+
+/** A dense layer, or a convolution and its pooling: the unit of timing. */
+export interface Stage {
+  readonly name: string;
+  /** After θ has changed. */
+  prepare(): void;
+  forward(chunk: Chunk): void;
+  /** @param gradient address of (P,) float32 */
+  backward(chunk: Chunk, gradient: number): void;
+  /** Puts into the gradient what `backward` has summed up beside it. */
+  finish(gradient: number): void;
+}
+
+/** A stage whose buffers have been placed, for when the memory is there. */
+export type PlannedStage = (kernels: Kernels, buffer: ArrayBuffer) => Stage;
+
+/** Buffers that two neighbouring stages share. */
+export interface Ends {
+  readonly input: Tensor;
+  /** Gradient of the input; null for the first stage, whose input is the images. */
+  readonly dInput: Tensor | null;
+  readonly output: Tensor;
+  readonly dOutput: Tensor;
+  /** Address of θ. */
+  readonly params: number;
+}
+
+/** Convolution by its definition, activation and pooling. */
+export function planConv(
+  layout: Layout,
+  conv: ConvLayer,
+  pool: PoolLayer,
+  { input, dInput, output, dOutput, params }: Ends,
+): PlannedStage {
+  const { inChannels, outChannels, kernelSize, stride } = conv;
+  const area = kernelSize * kernelSize;
+  const numTaps = inChannels * area;
+  const width = conv.inSize + 2 * conv.padding;
+  const size = 2 * pool.outSize;
+  const weights = params + conv.weights.offset * F32;
+  const biases = params + conv.biases.offset * F32;
+  const numSums = outChannels * (numTaps + 1);
+
+  const s = takeGrouped(layout, outChannels * size * size);
+  const sums = layout.take(numSums * V128);
+  const biasSums = sums + outChannels * numTaps * V128;
+  const tapTable = tapOffsets(inChannels, kernelSize, width);
+  const taps = layout.take(tapTable.byteLength);
+  const quadTable = tapQuads(inChannels, kernelSize);
+  const quads = layout.take(quadTable.byteLength);
+  const activation = activationCode(conv.activation);
+  const isMax = pool.pool === 'max';
+
+  // dz as the gradient of the input wants it, one group at a time: `stride` apart, K − 1 zeros around, so that the gradient
+  // is a convolution with stride 1. Without such a gradient, dz replaces s.
+  const spread = width + kernelSize - 1;
+  const flipped = layout.take(dInput === null ? 0 : outChannels * numTaps * F32);
+  const dz = layout.take(dInput === null ? 0 : outChannels * spread * spread * V128);
+  const dzTable = tapOffsets(outChannels, kernelSize, spread);
+  const dzTaps = layout.take(dInput === null ? 0 : dzTable.byteLength);
+
+  return (kernels, buffer) => {
+    new Uint32Array(buffer, taps, tapTable.length).set(tapTable);
+    new Uint32Array(buffer, quads, quadTable.length).set(quadTable);
+    if (dInput !== null) new Uint32Array(buffer, dzTaps, dzTable.length).set(dzTable);
+    const sumBytes = new Uint8Array(buffer, sums, numSums * V128);
+    const rowBytes = stride * width * V128;
+    const xStep = stride * V128;
+
+    return {
+      name: `${conv.name} + ${pool.name}`,
+      prepare() {
+        if (dInput !== null) {
+          kernels.flipWeights(weights, flipped, outChannels, inChannels, kernelSize);
+        }
+      },
+      forward(chunk) {
+        for (let group = 0; group < chunk.numUsedGroups; group++) {
+          const x = input.address + group * input.groupBytes;
+          const z = s.address + group * s.groupBytes;
+          // prettier-ignore
+          kernels.convForward(
+            x, rowBytes, xStep, weights, biases, z, size, outChannels, taps, numTaps,
+          );
+          const pooled = output.address + group * output.groupBytes;
+          const step = stepBytes(output, chunk);
+          kernels.poolForward(z, pooled, step, pool.outSize, outChannels, activation, isMax);
+        }
+      },
+      backward(chunk) {
+        if (chunk.isFirst) sumBytes.fill(0);
+        for (let group = 0; group < chunk.numUsedGroups; group++) {
+          const slopes = s.address + group * s.groupBytes;
+          const d = dOutput.address + group * dOutput.groupBytes;
+          const d0 = dInput === null ? slopes : dz + (kernelSize - 1) * (spread + 1) * V128;
+          const dBytes = (dInput === null ? size * size : spread * spread) * V128;
+          const dRowBytes = (dInput === null ? size : stride * spread) * V128;
+          const dStep = dInput === null ? V128 : stride * V128;
+          // prettier-ignore
+          kernels.poolBackward(
+            slopes, d, stepBytes(dOutput, chunk), pool.outSize, outChannels,
+            d0, dBytes, dRowBytes, dStep, biasSums,
+          );
+          // prettier-ignore
+          kernels.convBackwardWeights(
+            input.address + group * input.groupBytes, rowBytes, xStep, d0, dBytes, dRowBytes, dStep,
+            size, outChannels, taps, numTaps, quads, quadTable.length / 4, sums,
+          );
+          if (dInput !== null) {
+            const dx = dInput.address + group * dInput.groupBytes;
+            // prettier-ignore
+            kernels.convForward(
+              dz, spread * V128, V128, flipped, 0, dx, width, inChannels, dzTaps, outChannels * area,
+            );
+          }
+        }
+      },
+      finish(gradient) {
+        kernels.reduceLanes(sums, gradient + conv.weights.offset * F32, numSums);
+      },
+    };
+  };
+}
+
+/** Byte offsets of the taps (c, i, j) from the first pixel under the window. */
+function tapOffsets(channels: number, kernelSize: number, width: number): Uint32Array {
+  const offsets = [];
+  for (let c = 0; c < channels; c++) {
+    for (let i = 0; i < kernelSize; i++) {
+      for (let j = 0; j < kernelSize; j++) offsets.push(((c * width + i) * width + j) * V128);
+    }
+  }
+  return Uint32Array.from(offsets);
+}
+
+/** Taps in fours: neighbours in a row as far as they go, then whatever is left; the last one repeats its last tap. */
+function tapQuads(channels: number, kernelSize: number): Uint32Array {
+  const quads = [];
+  const left = [];
+  for (let row = 0; row < channels * kernelSize; row++) {
+    const first = row * kernelSize;
+    let j = 0;
+    for (; j + 4 <= kernelSize; j += 4) {
+      quads.push(first + j, first + j + 1, first + j + 2, first + j + 3);
+    }
+    for (; j < kernelSize; j++) left.push(first + j);
+  }
+  while (left.length % 4 !== 0) left.push(left.at(-1)!);
+  return Uint32Array.from([...quads, ...left]);
+}
+
+/** Dense layer and activation. */
+export function planDense(
+  layout: Layout,
+  dense: DenseLayer,
+  { input, dInput, output, dOutput, params }: Ends,
+): PlannedStage {
+  const { numInputs, numOutputs } = dense;
+  const weights = params + dense.weights.offset * F32;
+  const biases = params + dense.biases.offset * F32;
+  const activation = activationCode(dense.activation);
+  const rowBytes = numInputs * F32;
+  const rows = layout.take(LANES * MAX_GROUPS * Math.ceil(numInputs / 4) * V128);
+
+  return (kernels) => ({
+    name: dense.name,
+    prepare() {
+      // The weights are read where they lie.
+    },
+    forward({ numGroups }) {
+      // prettier-ignore
+      kernels.denseProduct(
+        input.address, numInputs, weights, rowBytes, F32, biases,
+        output.address, numOutputs, numGroups,
+      );
+      kernels.activateForward(output.address, numOutputs * numGroups, activation);
+    },
+    backward({ numGroups, numImages, isFirst }, gradient) {
+      // From da to dz, in place.
+      const dz = dOutput.address;
+      kernels.activateBackward(dz, output.address, numOutputs * numGroups, activation);
+      kernels.transposeLanes(input.address, numInputs, numGroups, rows);
+      // prettier-ignore
+      kernels.denseBackwardWeights(
+        rows, numInputs, dz, numGroups, numOutputs, numImages,
+        gradient + dense.weights.offset * F32, gradient + dense.biases.offset * F32, isFirst,
+      );
+      if (dInput !== null) {
+        // prettier-ignore
+        kernels.denseProduct(
+          dz, numOutputs, weights, F32, rowBytes, 0, dInput.address, numInputs, numGroups,
+        );
+      }
+    },
+    finish() {
+      // The gradient is already in its place.
+    },
+  });
+}
