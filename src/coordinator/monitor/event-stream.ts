@@ -1,0 +1,130 @@
+/**
+ * The open pages: Server-Sent Events, batched, each batch encoded once for all.
+ *
+ * A page that connects waits for the next batch, then gets everything there is, afterwards what changes; so no page
+ * misses or repeats an event, and however many come at once, everything is encoded once.
+ * https://html.spec.whatwg.org/multipage/server-sent-events.html
+ */
+import type { ServerResponse } from 'node:http';
+import type { Clock, Timer } from '../../shared/clock.js';
+import type { Update } from './update.js';
+
+/** Between two batches; at most four a second. */
+const BATCH_MS = 250;
+/** Something is sent at least so often, so that a dead connection is found out. */
+const KEEP_ALIVE_MS = 15_000;
+/** Bytes that a page may lag behind before it is cut off; it comes back by itself and starts afresh. */
+const MAX_LAG_BYTES = 4 * 1024 * 1024;
+const MAX_PAGES = 64;
+
+/** Where updates come from. */
+export interface UpdateSource {
+  readonly hasChanges: boolean;
+  snapshot(now: number): Update;
+  takeDelta(now: number): Update;
+}
+
+export class EventStream {
+  private readonly source: UpdateSource;
+  private readonly clock: Clock;
+  private readonly pages = new Set<ServerResponse>();
+  private waiting: ServerResponse[] = [];
+  private timer: Timer | null = null;
+  private keepAlive: Timer | null = null;
+  private sentAt = 0;
+
+  constructor(source: UpdateSource, clock: Clock) {
+    this.source = source;
+    this.clock = clock;
+  }
+
+  /** Pages that are open. */
+  get size(): number {
+    return this.pages.size + this.waiting.length;
+  }
+
+  /** Takes a connection over, its headers being set; false when there are too many. */
+  add(response: ServerResponse): boolean {
+    if (this.size >= MAX_PAGES) return false;
+    response.writeHead(200, {
+      'Content-Type': 'text/event-stream; charset=utf-8',
+      'Cache-Control': 'no-store',
+      // Proxies such as nginx would hold events back.
+      'X-Accel-Buffering': 'no',
+    });
+    response.flushHeaders();
+    response.on('close', () => this.drop(response));
+    response.on('error', () => this.drop(response));
+    this.waiting.push(response);
+    this.schedule();
+    return true;
+  }
+
+  /** To be called when the source has changed. */
+  changed(): void {
+    if (this.size > 0) this.schedule();
+  }
+
+  /** Says goodbye to every page. */
+  close(): void {
+    this.timer?.cancel();
+    this.keepAlive?.cancel();
+    this.timer = this.keepAlive = null;
+    if (this.size === 0) return;
+    this.flush();
+    for (const response of this.pages) response.end();
+    this.pages.clear();
+  }
+
+  private schedule(): void {
+    const delayMs = Math.max(0, this.sentAt + BATCH_MS - this.clock.now());
+    this.timer ??= this.clock.schedule(delayMs, () => this.flush());
+  }
+
+  private flush(): void {
+    this.timer?.cancel();
+    this.timer = null;
+    const now = (this.sentAt = this.clock.now());
+    if (this.source.hasChanges) {
+      const delta = this.source.takeDelta(now);
+      if (this.pages.size > 0) this.send(this.pages, frame('delta', delta));
+    }
+    if (this.waiting.length > 0) {
+      const newcomers = this.waiting;
+      this.waiting = [];
+      for (const response of newcomers) this.pages.add(response);
+      this.send(newcomers, frame('history', this.source.snapshot(now)));
+    }
+    this.keepAlive?.cancel();
+    this.keepAlive =
+      this.pages.size > 0
+        ? this.clock.schedule(KEEP_ALIVE_MS, () => {
+            this.send(this.pages, Buffer.from(': still here\n\n'));
+            this.flush();
+          })
+        : null;
+  }
+
+  private send(responses: Iterable<ServerResponse>, bytes: Buffer): void {
+    for (const response of responses) {
+      if (response.writableLength > MAX_LAG_BYTES) {
+        response.destroy();
+        continue;
+      }
+      response.write(bytes);
+    }
+  }
+
+  private drop(response: ServerResponse): void {
+    this.pages.delete(response);
+    this.waiting = this.waiting.filter((other) => other !== response);
+    if (this.size > 0) return;
+    this.timer?.cancel();
+    this.keepAlive?.cancel();
+    this.timer = this.keepAlive = null;
+  }
+}
+
+function frame(event: string, update: Update): Buffer {
+  return Buffer.from(`event: ${event}\ndata: ${JSON.stringify(update)}\n\n`);
+}

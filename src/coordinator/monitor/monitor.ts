@@ -1,0 +1,256 @@
+/**
+ * The live page of a run: keeps its history and serves it to browsers, on the coordinator's own port. Everything it
+ * knows comes through `observe`; everything remote is bounded and checked before it is answered.
+ *
+ *   GET  /             the page, with /page.js, /page.css, /favicon.svg
+ *   GET  /api/history  everything so far, as JSON (update.ts)
+ *   GET  /api/events   Server-Sent Events: `history` once, then a `delta` whenever something changed
+ *   POST /api/predict  784 bytes, a grey image → { probabilities } of the ten digits under the current weights
+ *
+ * docs/monitoring.md
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { IMAGE_BYTES, NUM_CLASSES } from '../../model/lenet.js';
+import { systemClock, type Clock } from '../../shared/clock.js';
+import type { Observer } from '../events.js';
+import { EventStream } from './event-stream.js';
+import { RunHistory, type EvaluationDetail } from './history.js';
+import { PageAssets } from './page-assets.js';
+import { refuse, setSecurityHeaders } from './request-guard.js';
+import { TokenBucket } from './token-bucket.js';
+import { findWorstMistakes, type Predict } from './worst-mistakes.js';
+
+/** Predictions of all pages together, and of one address. */
+const PREDICTIONS_PER_SECOND = 200;
+const PREDICTIONS_PER_SECOND_AND_ADDRESS = 50;
+const MAX_ADDRESSES = 1000;
+const MAX_PREDICTIONS_IN_FLIGHT = 16;
+/** Time for the 784 bytes to arrive. */
+const BODY_TIMEOUT_MS = 5000;
+/** `/api/history` is encoded at most four times a second. */
+const HISTORY_FRESH_MS = 250;
+
+export interface MonitorOptions {
+  /** Null where no weights are at hand; the page then has no canvas. */
+  readonly predict: Predict | null;
+  /** False where the run is shown from its files. */
+  readonly isLive?: boolean;
+  /** Names that the monitor is reached by on its own machine, such as those of a proxy there. */
+  readonly allowedHosts?: readonly string[];
+  /** Where the build put the page's files. */
+  readonly pageDirectory?: URL;
+  readonly clock?: Clock;
+}
+
+export interface Monitor {
+  readonly observe: Observer;
+  /** Answers a request if its path is one of the monitor's; returns whether it was. */
+  handle(request: IncomingMessage, response: ServerResponse): boolean;
+  /** Ends all streams, with what they had not been sent yet. */
+  close(): void;
+}
+
+export function createMonitor(options: MonitorOptions): Monitor {
+  const { predict, isLive = true, allowedHosts = [], clock = systemClock } = options;
+  const history = new RunHistory({ canPredict: predict !== null, isLive });
+  const stream = new EventStream(history, clock);
+  const assets = new PageAssets(options.pageDirectory);
+  const closing = new AbortController();
+  let examined: EvaluationDetail | null = null;
+  let examination = new AbortController();
+
+  /** Ranks the mistakes of the last evaluation when there is someone to see them. */
+  const examine = () => {
+    const { detail } = history;
+    if (!predict || !detail || detail === examined || stream.size === 0) return;
+    examined = detail;
+    examination.abort();
+    examination = new AbortController();
+    const signal = AbortSignal.any([examination.signal, closing.signal]);
+    findWorstMistakes(detail, predict, () => clock.yield(), signal).then(
+      (mistakes) => {
+        if (!mistakes) return;
+        history.setMistakes(mistakes);
+        stream.changed();
+      },
+      // An engine that is closing down; the page does without.
+      () => (examined = null),
+    );
+  };
+
+  const serveHistory = cached(HISTORY_FRESH_MS, clock, () =>
+    Buffer.from(JSON.stringify(history.snapshot(clock.now()))),
+  );
+  const servePrediction = predict && predictionHandler(predict, clock);
+
+  const routes: Readonly<Record<string, Route>> = {
+    '/api/history': {
+      methods: ['GET', 'HEAD'],
+      answer(request, response) {
+        const body = serveHistory();
+        response.writeHead(200, {
+          'Content-Type': 'application/json; charset=utf-8',
+          'Cache-Control': 'no-store',
+          'Content-Length': body.length,
+        });
+        response.end(request.method === 'HEAD' ? undefined : body);
+      },
+    },
+    '/api/events': {
+      methods: ['GET'],
+      answer(_request, response) {
+        if (closing.signal.aborted || !stream.add(response)) {
+          sendText(response, 503, 'Too many pages are open', { 'Retry-After': '10' });
+          return;
+        }
+        examine();
+      },
+    },
+    '/api/predict': {
+      methods: ['POST'],
+      answer(request, response) {
+        if (servePrediction) servePrediction(request, response);
+        else sendText(response, 404, 'This run has no weights at hand');
+      },
+    },
+  };
+
+  return {
+    observe(event) {
+      history.observe(event);
+      stream.changed();
+      if (event.type === 'evaluation') examine();
+    },
+    handle(request, response) {
+      const [path] = (request.url ?? '').split('?', 1);
+      const asset = assets.isAsset(path) ? path : null;
+      const route = Object.hasOwn(routes, path) ? routes[path] : null;
+      if (!asset && !route) return false;
+      setSecurityHeaders(response);
+      const refusal = refuse(request, allowedHosts);
+      const methods = route?.methods ?? ['GET', 'HEAD'];
+      if (refusal) {
+        sendText(response, refusal.status, refusal.reason);
+      } else if (!methods.includes(request.method ?? '')) {
+        sendText(response, 405, `Use ${methods.join(' or ')}`, { Allow: methods.join(', ') });
+      } else if (asset) {
+        assets.serve(asset, request, response);
+      } else {
+        route?.answer(request, response);
+      }
+      return true;
+    },
+    close() {
+      closing.abort();
+      stream.close();
+    },
+  };
+}
+
+interface Route {
+  readonly methods: readonly string[];
+  answer(request: IncomingMessage, response: ServerResponse): void;
+}
+
+function sendText(
+  response: ServerResponse,
+  status: number,
+  text: string,
+  headers: Readonly<Record<string, string>> = {},
+): void {
+  response.writeHead(status, {
+    'Content-Type': 'text/plain; charset=utf-8',
+    'Cache-Control': 'no-store',
+    // What is left of a body that nobody reads must not be taken for the next request.
+    ...(status >= 400 && { Connection: 'close' }),
+    ...headers,
+  });
+  response.end(`${text}\n`);
+}
+
+/** Makes a value at most once in `freshMs`. */
+function cached<T>(freshMs: number, clock: Clock, make: () => T): () => T {
+  let value: T | undefined;
+  let madeAt = -Infinity;
+  return () => {
+    const now = clock.now();
+    if (value === undefined || now - madeAt >= freshMs) {
+      value = make();
+      madeAt = now;
+    }
+    return value;
+  };
+}
+
+function predictionHandler(predict: Predict, clock: Clock): Route['answer'] {
+  const all = new TokenBucket(PREDICTIONS_PER_SECOND, PREDICTIONS_PER_SECOND / 4);
+  const byAddress = new Map<string, TokenBucket>();
+  let numInFlight = 0;
+
+  const isAllowed = (address: string) => {
+    const now = clock.now();
+    let bucket = byAddress.get(address);
+    if (!bucket) {
+      if (byAddress.size >= MAX_ADDRESSES) byAddress.clear();
+      const perSecond = PREDICTIONS_PER_SECOND_AND_ADDRESS;
+      bucket = new TokenBucket(perSecond, perSecond);
+      byAddress.set(address, bucket);
+    }
+    return numInFlight < MAX_PREDICTIONS_IN_FLIGHT && bucket.take(now) && all.take(now);
+  };
+
+  const answer = async (request: IncomingMessage, response: ServerResponse) => {
+    const image = await readImage(request, clock);
+    if (!image) {
+      sendText(response, 400, `Expected ${IMAGE_BYTES} bytes`);
+      return;
+    }
+    const probabilities = await predict(image);
+    if (probabilities.length !== NUM_CLASSES) throw new RangeError('Wrong number of classes');
+    response.writeHead(200, { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' });
+    response.end(JSON.stringify({ probabilities: Array.from(probabilities) }));
+  };
+
+  return (request, response) => {
+    const numBytes = request.headers['content-length'];
+    if (numBytes !== undefined && numBytes !== String(IMAGE_BYTES)) {
+      sendText(response, 413, `Expected ${IMAGE_BYTES} bytes, got ${numBytes}`);
+      return;
+    }
+    if (!isAllowed(request.socket.remoteAddress ?? '')) {
+      sendText(response, 429, 'Too many images at once', { 'Retry-After': '1' });
+      return;
+    }
+    numInFlight += 1;
+    answer(request, response)
+      .catch(() => {
+        if (!response.headersSent) sendText(response, 503, 'Cannot classify just now');
+      })
+      .finally(() => (numInFlight -= 1));
+  };
+}
+
+/** The body if it is exactly one image, in time; else null. */
+function readImage(request: IncomingMessage, clock: Clock): Promise<Uint8Array | null> {
+  return new Promise((resolve) => {
+    const image = new Uint8Array(IMAGE_BYTES);
+    let length = 0;
+    const finish = (result: Uint8Array | null) => {
+      timer.cancel();
+      request.removeAllListeners('data');
+      resolve(result);
+    };
+    const timer = clock.schedule(BODY_TIMEOUT_MS, () => finish(null));
+    request.on('data', (chunk: Buffer) => {
+      if (length + chunk.length > IMAGE_BYTES) {
+        finish(null);
+        return;
+      }
+      image.set(chunk, length);
+      length += chunk.length;
+    });
+    request.on('end', () => finish(length === IMAGE_BYTES ? image : null));
+    request.on('error', () => finish(null));
+    request.on('close', () => finish(null));
+  });
+}

@@ -1,0 +1,88 @@
+/**
+ * Who may ask the monitor for something: the pages it served itself, and whoever types its address. Not other sites
+ * in the same browser, neither through a request across origins nor through a name of theirs that they point at
+ * this machine (DNS rebinding).
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { isIP } from 'node:net';
+import { hostname } from 'node:os';
+
+/** Sent with every answer. No script, style, font, image or connection but the coordinator's own. */
+const SECURITY_HEADERS: Readonly<Record<string, string>> = {
+  'Content-Security-Policy': [
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self' data: blob:",
+    "connect-src 'self'",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+    "require-trusted-types-for 'script'",
+    "trusted-types 'none'",
+  ].join('; '),
+  'X-Content-Type-Options': 'nosniff',
+  'Referrer-Policy': 'no-referrer',
+  'Cross-Origin-Opener-Policy': 'same-origin',
+  'Cross-Origin-Resource-Policy': 'same-origin',
+  'Permissions-Policy': 'camera=(), microphone=(), geolocation=(), payment=(), usb=()',
+};
+
+export function setSecurityHeaders(response: ServerResponse): void {
+  for (const [name, value] of Object.entries(SECURITY_HEADERS)) response.setHeader(name, value);
+}
+
+export interface Refusal {
+  readonly status: number;
+  readonly reason: string;
+}
+
+/**
+ * Why a request is not answered; null if it is.
+ *
+ * @param allowedHosts names, besides those that can only be this machine's, that the monitor is known by
+ */
+export function refuse(request: IncomingMessage, allowedHosts: readonly string[]): Refusal | null {
+  const { host, origin } = request.headers;
+  const name = hostName(host);
+  if (name === null) return { status: 400, reason: 'Wrong Host header' };
+  if (isLoopback(request.socket.remoteAddress) && !isOwnName(name, allowedHosts)) {
+    return { status: 421, reason: `Not known by the name ${name}: ask by the machine's own` };
+  }
+  const site = request.headers['sec-fetch-site'];
+  const isNavigation = request.headers['sec-fetch-mode'] === 'navigate' && request.method === 'GET';
+  if (site !== undefined && site !== 'same-origin' && site !== 'none' && !isNavigation) {
+    return { status: 403, reason: 'Not for pages of other sites' };
+  }
+  if (origin !== undefined && hostOf(origin) !== host?.toLowerCase()) {
+    return { status: 403, reason: 'Not for pages of other sites' };
+  }
+  return null;
+}
+
+/** `Host` without its port, in small letters; null where it is none. */
+function hostName(host: string | undefined): string | null {
+  if (host === undefined || host.length > 300) return null;
+  const match = /^(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?$/i.exec(host);
+  return match ? match[1].replace(/^\[|\]$/g, '').toLowerCase() : null;
+}
+
+function hostOf(origin: string): string | null {
+  return URL.canParse(origin) ? new URL(origin).host : null;
+}
+
+/** Only names that no stranger can register: addresses, names without a dot, this machine's, those allowed. */
+function isOwnName(name: string, allowedHosts: readonly string[]): boolean {
+  return (
+    isIP(name) !== 0 ||
+    !name.includes('.') ||
+    name.endsWith('.localhost') ||
+    name.endsWith('.local') ||
+    name === hostname().toLowerCase() ||
+    allowedHosts.some((allowed) => allowed.toLowerCase() === name)
+  );
+}
+
+function isLoopback(address: string | undefined): boolean {
+  return address === '::1' || /^(::ffff:)?127\./.test(address ?? '');
+}
