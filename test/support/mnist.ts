@@ -1,0 +1,19 @@
+/** MNIST for tests, read once in each test file. */
+import { loadDataset, type Dataset, type Split } from '../../src/model/idx.js';
+import { IMAGE_BYTES } from '../../src/model/lenet.js';
+
+let loading: Promise<Dataset> | undefined;
+
+export function mnist(): Promise<Dataset> {
+  loading ??= loadDataset('mnist');
+  return loading;
+}
+
+/** Images [from, from + count) of the training set. */
+export async function mnistBatch(count: number, from = 0): Promise<Split> {
+  const { images, labels } = (await mnist()).train;
+  return {
+    images: images.slice(from * IMAGE_BYTES, (from + count) * IMAGE_BYTES),
+    labels: labels.slice(from, from + count),
+  };
+}

@@ -1,0 +1,118 @@
+/**
+ * Matchers for parameters and gradients that say where they differ:
+ *
+ *   expect(gradient).toAgreePerTensor(model, expected, 1e-4)     within a tolerance
+ *   expect(gradient).toEqualBits(expected)                       to the bit
+ */
+import { expect } from 'vitest';
+import type { Model } from '../../src/model/lenet.js';
+
+export interface Tensor {
+  /** `C1.weight`, `C1.bias`, … */
+  readonly name: string;
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** The parameter tensors of a model, in the order of θ. */
+export function tensorsOf(model: Model): Tensor[] {
+  return model.layers.flatMap((layer) =>
+    layer.kind === 'pool'
+      ? []
+      : [
+          { name: `${layer.name}.weight`, ...layer.weights },
+          { name: `${layer.name}.bias`, ...layer.biases },
+        ],
+  );
+}
+
+/** (P,) parameters that any language can make: not trained, biases not zero, each a hash of its place. */
+export function hashedParams(model: Model, scale: number): Float32Array {
+  return Float32Array.from({ length: model.numParams }, (_, index) => {
+    let word = index + 1;
+    word = Math.imul(word ^ (word >>> 16), 0x85ebca6b);
+    word = Math.imul(word ^ (word >>> 13), 0xc2b2ae35);
+    return (((word ^ (word >>> 16)) >>> 0) / 2 ** 32 - 0.5) * scale;
+  });
+}
+
+export function norm(values: Float32Array): number {
+  return Math.sqrt(values.reduce((sum, value) => sum + value * value, 0));
+}
+
+const MAX_SHOWN = 5;
+
+function firstDifferences(
+  actual: Float32Array,
+  expected: Float32Array,
+  differs: (index: number) => boolean,
+  nameOf: (index: number) => string,
+): string {
+  const lines = [];
+  let numDiffering = 0;
+  for (let i = 0; i < expected.length; i++) {
+    if (!differs(i)) continue;
+    numDiffering += 1;
+    if (lines.length < MAX_SHOWN) {
+      lines.push(`  ${nameOf(i)}: got ${actual[i]}, expected ${expected[i]}`);
+    }
+  }
+  return `${numDiffering} of ${expected.length} values differ, the first of them:\n${lines.join('\n')}`;
+}
+
+expect.extend({
+  toAgreePerTensor(actual: Float32Array, model: Model, expected: Float32Array, tolerance: number) {
+    if (actual.length !== expected.length) {
+      return {
+        pass: false,
+        message: () => `Got ${actual.length} values, expected ${expected.length}`,
+      };
+    }
+    for (const { name, offset, length } of tensorsOf(model)) {
+      const got = actual.subarray(offset, offset + length);
+      const wanted = expected.subarray(offset, offset + length);
+      const error = norm(got.map((value, index) => value - wanted[index]));
+      if (error <= tolerance * norm(wanted)) continue;
+      // Of the values, those whose error alone would be too much for an average one.
+      const share = (tolerance * norm(wanted)) / Math.sqrt(length);
+      return {
+        pass: false,
+        message: () =>
+          `${name}: relative error ${error / norm(wanted)}, expected at most ${tolerance}; ` +
+          firstDifferences(
+            got,
+            wanted,
+            (index) => !(Math.abs(got[index] - wanted[index]) <= share),
+            (index) => `${name}[${index}]`,
+          ),
+      };
+    }
+    return { pass: true, message: () => `Expected a tensor to differ by more than ${tolerance}` };
+  },
+
+  toEqualBits(actual: Float32Array, expected: Float32Array) {
+    if (actual.length !== expected.length) {
+      return {
+        pass: false,
+        message: () => `Got ${actual.length} values, expected ${expected.length}`,
+      };
+    }
+    const [actualBits, expectedBits] = [actual, expected].map(
+      (values) => new Uint32Array(values.slice().buffer),
+    );
+    const differs = (index: number): boolean => actualBits[index] !== expectedBits[index];
+    return {
+      pass: !actualBits.some((_, index) => differs(index)),
+      message: () => firstDifferences(actual, expected, differs, (index) => `[${index}]`),
+    };
+  },
+});
+
+declare module 'vitest' {
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any, @typescript-eslint/no-unused-vars -- vitest's own signature
+  interface Matchers<T = any> {
+    /** ‖actual − expected‖ ≤ tolerance · ‖expected‖ for each parameter tensor of the model. */
+    toAgreePerTensor(model: Model, expected: Float32Array, tolerance: number): void;
+    toEqualBits(expected: Float32Array): void;
+  }
+}
