@@ -264,7 +264,7 @@ export class Coordinator implements GroupHandler {
     this.globalStep++;
 
     const now = clock.now();
-    for (const [member, numImages] of step.imagesOf) member.numImages += numImages;
+    for (const [member, { numImages }] of step.credits) member.numImages += numImages;
     report({
       type: 'step',
       time: now,
@@ -274,13 +274,13 @@ export class Coordinator implements GroupHandler {
       loss: sum.lossSum / batch.length,
       accuracy: sum.numCorrect / batch.length,
       learningRate,
-      worldSize: times.answers.length,
+      worldSize: this.group.active().length,
       times: stepTimes(times, waitMs, startedAt, reduceFrom, updateFrom, now),
       workers: times.answers.map(({ member, computeMs, sentAt, receivedAt }) => ({
         workerId: member.workerId,
         name: member.name,
-        numMicroBatches: Math.ceil((step.imagesOf.get(member) ?? 0) / config.microBatch),
-        numImages: step.imagesOf.get(member) ?? 0,
+        numMicroBatches: step.credits.get(member)?.numUnits ?? 0,
+        numImages: step.credits.get(member)?.numImages ?? 0,
         computeMs,
         roundTripMs: receivedAt - sentAt,
       })),
@@ -399,16 +399,16 @@ export class Coordinator implements GroupHandler {
       return;
     }
     const { lossSum } = message;
-    const wasUsed = step.reducer.add(range, { gradient, lossSum, numCorrect, numImages });
-    if (wasUsed) step.imagesOf.set(member, (step.imagesOf.get(member) ?? 0) + numImages);
-    else this.count('duplicatePartials');
+    const added = step.reducer.add(range, { gradient, lossSum, numCorrect, numImages });
+    step.credit(member, added);
+    if (added.length === 0) this.count('duplicatePartials');
     step.traces.push({
       workerId: member.workerId,
       range,
       startedAt: startedAt - member.clockOffset.offsetMs,
       computeMs,
       receivedAt: clock.now(),
-      wasUsed,
+      wasUsed: added.length > 0,
     });
     this.dispatcher.progressed();
   }

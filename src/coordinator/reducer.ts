@@ -36,24 +36,23 @@ export class Reducer<T> {
   /**
    * Takes the value over, which `reduce` may change.
    *
-   * @returns whether it was used; false if each of its units is there already, or some of them are and it is ragged
+   * @returns the units that it brought; none if each of them is there already, or some are and the range is no node
    */
-  add(range: Range, value: T): boolean {
+  add(range: Range, value: T): number[] {
     const [lo, hi] = range;
-    let numNew = 0;
-    for (let unit = lo; unit < hi; unit++) if (!this.covered[unit]) numNew++;
-    const isWhole = isNode(range, this.numUnits);
-    if (numNew === 0) return false;
-    if (!isWhole || this.hasRagged(range)) {
-      if (numNew < hi - lo) return false;
+    const added: number[] = [];
+    for (let unit = lo; unit < hi; unit++) if (!this.covered[unit]) added.push(unit);
+    if (added.length === 0) return added;
+    if (!isNode(range, this.numUnits) || this.hasRagged(range)) {
+      if (added.length < hi - lo) return [];
       this.ragged.set(lo, value);
       for (let unit = lo + 1; unit < hi; unit++) this.ragged.set(unit, null);
     } else {
       this.nodes.set(this.key(lo, hi), value);
     }
     this.covered.fill(1, lo, hi);
-    this.numCovered += numNew;
-    return true;
+    this.numCovered += added.length;
+    return added;
   }
 
   /**

@@ -25,8 +25,8 @@ export class StepWork implements Work {
   readonly globalStep: number;
   readonly numUnits: number;
   readonly reducer: Reducer<StepPartial>;
-  /** Images whose gradient is used, by the worker that sent it. */
-  readonly imagesOf = new Map<Member, number>();
+  /** What each worker did of it, nothing counted twice. */
+  readonly credits = new Map<Member, { numUnits: number; numImages: number }>();
   readonly traces: PartialTrace[] = [];
   /** Buffers of the partials that came. */
   readonly gradients: Float32Array[] = [];
@@ -57,6 +57,13 @@ export class StepWork implements Work {
 
   imagesIn(range: Range): number {
     return this.samplesOf(range).length;
+  }
+
+  credit(member: Member, units: readonly number[]): void {
+    const credit = this.credits.get(member) ?? { numUnits: 0, numImages: 0 };
+    credit.numUnits += units.length;
+    for (const unit of units) credit.numImages += this.imagesIn([unit, unit + 1]);
+    this.credits.set(member, credit);
   }
 
   encode(shares: Shares, withParams: boolean): Uint8Array {

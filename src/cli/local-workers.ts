@@ -1,0 +1,98 @@
+/**
+ * The workers that `lockstep train` runs on its own machine: started, started again when one dies, ended with it.
+ */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import type { Logger } from '../shared/log.js';
+
+const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
+/** A worker that dies sooner than this after its start has failed to start, ms. */
+const SHORTEST_LIFE_MS = 2_000;
+const MAX_FAILED_STARTS = 3;
+/** Between the end of a worker and the start of the next in its place, ms. */
+const RESTART_AFTER_MS = 500;
+/** After SIGTERM a worker has this long, ms. */
+const END_WITHIN_MS = 1_000;
+
+export interface LocalWorkersOptions {
+  readonly url: string;
+  readonly token: string | null;
+  /** One worker an entry: its engine. */
+  readonly engines: readonly string[];
+  readonly log: Logger;
+  /** Called when no worker can be kept running. */
+  readonly gaveUp: (message: string) => void;
+}
+
+export interface LocalWorkers {
+  /** Ends them all; resolves when their processes are gone. */
+  close(): Promise<void>;
+}
+
+export function startLocalWorkers(options: LocalWorkersOptions): LocalWorkers {
+  const { url, token, engines, log, gaveUp } = options;
+  const children = new Set<ChildProcess>();
+  const restarts = new Set<NodeJS.Timeout>();
+  let isClosing = false;
+  let numAlive = engines.length;
+
+  const start = (engine: string, index: number, numFailed: number) => {
+    const name = `worker-${index + 1}`;
+    const startedAt = Date.now();
+    const child = spawn(
+      process.execPath,
+      [...WORKER_NODE_OPTIONS, MAIN, 'worker', url, '--name', name, '--engine', engine, '--quiet'],
+      {
+        // The channel lets the worker see when this process is gone, however it went.
+        stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+        env: { ...process.env, ...(token === null ? {} : { LOCKSTEP_TOKEN: token }) },
+      },
+    );
+    children.add(child);
+    createInterface({ input: child.stderr! }).on('line', (line) => log.warn(`${name}: ${line}`));
+    child.once('error', (error) => log.error(`Cannot start ${name}: ${error.message}`));
+    child.once('exit', (code, signal) => {
+      children.delete(child);
+      if (isClosing || code === 0) return;
+      const failed = Date.now() - startedAt < SHORTEST_LIFE_MS ? numFailed + 1 : 0;
+      const how = signal === null ? `with code ${String(code)}` : `by ${signal}`;
+      if (failed >= MAX_FAILED_STARTS) {
+        log.error(`${name} ended ${how} ${failed} times in a row and is not started again`);
+        numAlive--;
+        if (numAlive === 0) gaveUp('Cannot keep any worker running; see the lines above');
+        return;
+      }
+      log.info(`${name} ended ${how}; starting it again`);
+      const timeout = setTimeout(() => {
+        restarts.delete(timeout);
+        start(engine, index, failed);
+      }, RESTART_AFTER_MS);
+      restarts.add(timeout);
+    });
+  };
+  engines.forEach((engine, index) => start(engine, index, 0));
+
+  return {
+    async close() {
+      isClosing = true;
+      restarts.forEach(clearTimeout);
+      await Promise.all([...children].map(endChild));
+    },
+  };
+}
+
+/** Less room for young objects: a worker's garbage is short-lived frames, and its memory is to stay small. */
+const WORKER_NODE_OPTIONS = ['--max-semi-space-size=2'];
+
+function endChild(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
+  return new Promise((resolve) => {
+    const deadline = setTimeout(() => child.kill('SIGKILL'), END_WITHIN_MS);
+    child.once('exit', () => {
+      clearTimeout(deadline);
+      resolve();
+    });
+    child.kill('SIGTERM');
+  });
+}
