@@ -1,19 +1,382 @@
+/**
+ * The state of a run as one file, in the safetensors format (https://huggingface.co/docs/safetensors):
+ *
+ *   uint64 little-endian    length of the header
+ *   header                  JSON: name → { dtype, shape, data_offsets }, and `__metadata__`, a map of strings
+ *   data                    the tensors, float32 little-endian, without gaps
+ *
+ * The tensors are θ, layer by layer in its order (`C1.weight` (6, 1, 5, 5), `C1.bias` (6,), …), then those of the
+ * optimizer (`optimizer.mean` (P,), …); all else is metadata. A SHA-256 over the whole file stands in the header, so
+ * that damage anywhere is noticed. A file may come from anywhere: nothing in it is believed before it has been checked.
+ */
 import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import * as z from 'zod';
+import { bytesOf } from '../shared/codec.js';
+import { hyperparametersSchema } from '../shared/config.js';
+import { messageOf, UserError } from '../shared/errors.js';
+import type { Storage } from '../shared/storage.js';
+import { buildModel, type Hyperparameters, type Model } from './lenet.js';
 import type { OptimizerState } from './optimizer.js';
-import type { Hyperparameters } from './lenet.js';
+
 export interface Checkpoint {
-  params: Float32Array;
-  optimizerState: OptimizerState;
-  globalStep: number;
-  epoch: number;
-  seed: number;
-  hyperparameters: Hyperparameters;
-  config: unknown;
-  engineFingerprint: string;
-  metrics: unknown;
+  /** θ, (P,) */
+  readonly params: Float32Array;
+  readonly optimizerState: OptimizerState;
+  /** Updates done. */
+  readonly globalStep: number;
+  /** Passes over the training set done. */
+  readonly epoch: number;
+  readonly seed: number;
+  readonly hyperparameters: Hyperparameters;
+  /** The run's whole configuration, a JSON value. */
+  readonly config: unknown;
+  /** Whose bits θ are: `simd/1`. */
+  readonly engineFingerprint: string;
+  /** What was measured so far, a JSON value. */
+  readonly metrics: unknown;
 }
+
+/** A checkpoint and where it was found. */
+export interface StoredCheckpoint {
+  readonly checkpoint: Checkpoint;
+  readonly path: string;
+}
+
+const FORMAT = 'lockstep checkpoint';
+const FORMAT_VERSION = '1';
+const OPTIMIZER_PREFIX = 'optimizer.';
+const MAX_OPTIMIZER_TENSORS = 8;
+const LENGTH_BYTES = 8;
+const MAX_HEADER_BYTES = 2 ** 24;
+/** Data begins at a multiple of it; spaces fill the header up. */
+const ALIGNMENT = 8;
+/** Stands in the place of the digest while it is computed. */
+const NO_DIGEST = '0'.repeat(64);
+
+const BEST_NAME = 'best.safetensors';
+const STEP_NAME = /^step-(\d{8,15})\.safetensors$/;
+const NUM_KEPT = 3;
+
+/** SHA-256 of the little-endian bytes of θ (P,), in hex: the name of a run's result. */
 export function weightsSha256(params: Float32Array): string {
-  return createHash('sha256')
-    .update(new Uint8Array(params.buffer, params.byteOffset, params.byteLength))
-    .digest('hex');
+  return createHash('sha256').update(bytesOf(params)).digest('hex');
+}
+
+/**
+ * The bytes of the file; the same checkpoint gives the same bytes.
+ *
+ * @throws {RangeError} if a tensor has not the length that the hyperparameters ask for
+ */
+export function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array {
+  const { params, optimizerState } = checkpoint;
+  const model = buildModel(checkpoint.hyperparameters);
+  const tensors = tensorsOf(model, Object.keys(optimizerState.tensors));
+  const parts = [params, ...Object.values(optimizerState.tensors)];
+  for (const { length } of parts) {
+    if (length !== model.numParams) {
+      throw new RangeError(
+        `Cannot encode the checkpoint: a tensor has ${length} values, expected ${model.numParams}`,
+      );
+    }
+  }
+
+  const headerText = JSON.stringify({
+    __metadata__: metadataOf(checkpoint),
+    ...entriesOf(tensors),
+  });
+  const unpadded = Buffer.from(headerText);
+  const headerBytes = Math.ceil(unpadded.length / ALIGNMENT) * ALIGNMENT;
+  const dataFrom = LENGTH_BYTES + headerBytes;
+  const file = Buffer.alloc(dataFrom + parts.length * 4 * model.numParams, ' ');
+  file.writeBigUInt64LE(BigInt(headerBytes));
+  file.set(unpadded, LENGTH_BYTES);
+  parts.forEach((part, index) => file.set(bytesOf(part), dataFrom + index * 4 * model.numParams));
+  file.write(digestOf(file), file.indexOf(NO_DIGEST), 'latin1');
+  return file;
+}
+
+/**
+ * The checkpoint in the bytes of a file; its arrays are fresh.
+ *
+ * @param file the name in messages
+ * @throws {UserError} in one sentence, if the file is damaged or is no checkpoint of Lockstep
+ */
+export function decodeCheckpoint(bytes: Uint8Array, file = 'the checkpoint'): Checkpoint {
+  const fail = (why: string, cause?: unknown): never => {
+    throw new UserError(`Cannot use ${file}: ${why}`, { cause });
+  };
+  const { header, dataFrom } = parseHeader(bytes, fail);
+  const { __metadata__: rawMetadata, ...entries } = header;
+  if (!isRecord(rawMetadata) || rawMetadata.format !== FORMAT) {
+    return fail('it is no checkpoint of Lockstep');
+  }
+  if (rawMetadata.formatVersion !== FORMAT_VERSION) {
+    const found = JSON.stringify(rawMetadata.formatVersion);
+    return fail(`its format has the version ${found}, expected "${FORMAT_VERSION}"`);
+  }
+  const parsed = metadataSchema.safeParse(rawMetadata);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    return fail(`its metadata are wrong: ${issue.path.map(String).join('.')}: ${issue.message}`);
+  }
+  const metadata = parsed.data;
+  checkDigest(bytes, metadata.sha256, fail);
+
+  const { hyperparameters } = metadata;
+  const model = attempt(() => buildModel(hyperparameters), fail);
+  const optimizerNames = Object.keys(entries)
+    .filter((name) => name.startsWith(OPTIMIZER_PREFIX))
+    .map((name) => name.slice(OPTIMIZER_PREFIX.length));
+  if (optimizerNames.length > MAX_OPTIMIZER_TENSORS) {
+    return fail(`it has ${optimizerNames.length} tensors of the optimizer`);
+  }
+  const wanted = entriesOf(tensorsOf(model, optimizerNames));
+  for (const name of new Set([...Object.keys(wanted), ...Object.keys(entries)])) {
+    const [found, expected] = [entries[name], wanted[name]].map((entry) => describeEntry(entry));
+    if (found !== expected) fail(`its tensor ${name} is ${found}, expected ${expected}`);
+  }
+  const numBytes = dataFrom + (1 + optimizerNames.length) * 4 * model.numParams;
+  if (bytes.length !== numBytes) {
+    fail(`it has ${bytes.length} bytes, but its header promises ${numBytes}`);
+  }
+
+  const vectorAt = (index: number): Float32Array => {
+    const from = dataFrom + index * 4 * model.numParams;
+    return new Float32Array(
+      Uint8Array.from(bytes.subarray(from, from + 4 * model.numParams)).buffer,
+    );
+  };
+  const params = vectorAt(0);
+  if (!params.every(Number.isFinite)) fail('its weights are not all finite');
+  return {
+    params,
+    optimizerState: {
+      tensors: Object.fromEntries(optimizerNames.map((name, index) => [name, vectorAt(index + 1)])),
+      scalars: metadata.optimizerScalars,
+    },
+    globalStep: metadata.globalStep,
+    epoch: metadata.epoch,
+    seed: metadata.seed,
+    hyperparameters,
+    config: metadata.config,
+    engineFingerprint: metadata.engineFingerprint,
+    metrics: metadata.metrics,
+  };
+}
+
+/**
+ * Stores the checkpoint as `step-00001234.safetensors`, and as `best.safetensors` too if it is the best so far; then
+ * removes older ones but for the last three.
+ *
+ * @returns where it is, and its size
+ */
+export async function writeCheckpoint(
+  storage: Storage,
+  dir: string,
+  checkpoint: Checkpoint,
+  isBest: boolean,
+): Promise<{ path: string; bytes: number }> {
+  const bytes = encodeCheckpoint(checkpoint);
+  const name = `step-${String(checkpoint.globalStep).padStart(8, '0')}.safetensors`;
+  const path = join(dir, name);
+  await storage.writeDurably(path, bytes);
+  if (isBest) await storage.writeDurably(join(dir, BEST_NAME), bytes);
+  const others = stepNames(await storage.list(dir)).filter((other) => other !== name);
+  for (const other of others.slice(NUM_KEPT - 1)) await storage.remove(join(dir, other));
+  return { path, bytes: bytes.length };
+}
+
+/**
+ * @throws {UserError} if there is no such file or it is no sound checkpoint
+ */
+export async function readCheckpoint(storage: Storage, path: string): Promise<Checkpoint> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await storage.read(path);
+  } catch (error) {
+    throw new UserError(`Cannot read ${path}: ${messageOf(error)}`, { cause: error });
+  }
+  return decodeCheckpoint(bytes, path);
+}
+
+/**
+ * The newest sound checkpoint of the folder, the best one if no other is; null if there is none.
+ *
+ * @param skipped is told of each damaged one, in a sentence
+ */
+export async function readLatestCheckpoint(
+  storage: Storage,
+  dir: string,
+  skipped: (message: string) => void,
+): Promise<StoredCheckpoint | null> {
+  const names = await storage.list(dir);
+  const best = names.filter((name) => name === BEST_NAME);
+  for (const name of [...stepNames(names), ...best]) {
+    const path = join(dir, name);
+    try {
+      return { checkpoint: await readCheckpoint(storage, path), path };
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      skipped(error.message);
+    }
+  }
+  return null;
+}
+
+/** The checkpoints of steps among the names, newest first. */
+function stepNames(names: readonly string[]): string[] {
+  const stepOf = (name: string): number => Number(STEP_NAME.exec(name)?.[1]);
+  return names.filter((name) => STEP_NAME.test(name)).sort((a, b) => stepOf(b) - stepOf(a));
+}
+
+interface Tensor {
+  readonly name: string;
+  readonly shape: readonly number[];
+}
+
+/** All tensors of a file, in the order of its data. */
+function tensorsOf(model: Model, optimizerNames: readonly string[]): Tensor[] {
+  const ofLayers = model.layers.flatMap((layer): Tensor[] => {
+    if (layer.kind === 'pool') return [];
+    const { kind, name } = layer;
+    const shape =
+      kind === 'conv'
+        ? [layer.outChannels, layer.inChannels, layer.kernelSize, layer.kernelSize]
+        : [layer.numOutputs, layer.numInputs];
+    return [
+      { name: `${name}.weight`, shape },
+      { name: `${name}.bias`, shape: shape.slice(0, 1) },
+    ];
+  });
+  const ofOptimizer = optimizerNames.map((name) => ({
+    name: OPTIMIZER_PREFIX + name,
+    shape: [model.numParams],
+  }));
+  return [...ofLayers, ...ofOptimizer];
+}
+
+interface Entry {
+  dtype: 'F32';
+  shape: readonly number[];
+  data_offsets: [number, number];
+}
+
+/** What the header says of each tensor, one after the other without gaps. */
+function entriesOf(tensors: readonly Tensor[]): Record<string, Entry> {
+  let offset = 0;
+  const entries = tensors.map(({ name, shape }): [string, Entry] => {
+    const from = offset;
+    offset += 4 * shape.reduce((product, size) => product * size);
+    return [name, { dtype: 'F32', shape, data_offsets: [from, offset] }];
+  });
+  return Object.fromEntries(entries);
+}
+
+const entrySchema = z.strictObject({
+  dtype: z.string().max(8),
+  shape: z.array(z.number().int().min(0)).max(8),
+  data_offsets: z.tuple([z.number().int().min(0), z.number().int().min(0)]),
+});
+
+/** `F32 (6, 1, 5, 5) at 0–600`, to be compared and to be read. */
+function describeEntry(entry: unknown): string {
+  if (entry === undefined) return 'absent';
+  const parsed = entrySchema.safeParse(entry);
+  if (!parsed.success) return 'malformed';
+  const { dtype, shape, data_offsets } = parsed.data;
+  return `${dtype} (${shape.join(', ')}) at ${data_offsets.join('–')}`;
+}
+
+const count = z
+  .string()
+  .regex(/^\d{1,15}$/, 'expected a whole number')
+  .transform(Number);
+const json = z.string().transform((text, context): unknown => {
+  try {
+    return JSON.parse(text);
+  } catch {
+    context.addIssue('expected JSON');
+    return z.NEVER;
+  }
+});
+
+/** Every value is a string in the file, as safetensors asks for. */
+const metadataSchema = z.strictObject({
+  format: z.string(),
+  formatVersion: z.string(),
+  globalStep: count,
+  epoch: count,
+  seed: count,
+  hyperparameters: json.pipe(hyperparametersSchema),
+  config: json,
+  engineFingerprint: z.string().max(64),
+  metrics: json,
+  optimizerScalars: json.pipe(z.record(z.string().max(64), z.number())),
+  sha256: z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 hexadecimal digits'),
+});
+
+function metadataOf(checkpoint: Checkpoint): Record<keyof z.input<typeof metadataSchema>, string> {
+  return {
+    // First of all: then no other value can be taken for it.
+    sha256: NO_DIGEST,
+    format: FORMAT,
+    formatVersion: FORMAT_VERSION,
+    globalStep: String(checkpoint.globalStep),
+    epoch: String(checkpoint.epoch),
+    seed: String(checkpoint.seed),
+    hyperparameters: JSON.stringify(checkpoint.hyperparameters),
+    config: JSON.stringify(checkpoint.config),
+    engineFingerprint: checkpoint.engineFingerprint,
+    metrics: JSON.stringify(checkpoint.metrics),
+    optimizerScalars: JSON.stringify(checkpoint.optimizerState.scalars),
+  };
+}
+
+type Fail = (why: string, cause?: unknown) => never;
+
+function parseHeader(
+  bytes: Uint8Array,
+  fail: Fail,
+): { header: Record<string, unknown>; dataFrom: number } {
+  const room = bytes.length - LENGTH_BYTES;
+  if (room < 0) fail(`it is truncated, ${bytes.length} bytes do not hold a header`);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const headerBytes = Number(view.getBigUint64(0, true));
+  if (headerBytes > MAX_HEADER_BYTES) {
+    fail(`it is no safetensors file, or its header is damaged`);
+  }
+  if (headerBytes > room) {
+    fail(`it is truncated, ${bytes.length} bytes do not hold a header of ${headerBytes}`);
+  }
+  const dataFrom = LENGTH_BYTES + headerBytes;
+  const text = new TextDecoder().decode(bytes.subarray(LENGTH_BYTES, dataFrom));
+  const header = attempt((): unknown => JSON.parse(text), fail, 'its header is no JSON');
+  return isRecord(header) ? { header, dataFrom } : fail('its header is no JSON object');
+}
+
+/** The digest covers the whole file, itself written as zeros. */
+function checkDigest(bytes: Uint8Array, expected: string, fail: Fail): void {
+  const copy = Buffer.from(bytes);
+  const at = copy.indexOf(expected);
+  if (at >= 0) copy.write(NO_DIGEST, at, 'latin1');
+  if (at < 0 || digestOf(copy) !== expected) {
+    fail('it is damaged, its bytes do not have the SHA-256 that its header states');
+  }
+}
+
+function digestOf(file: Uint8Array): string {
+  return createHash('sha256').update(file).digest('hex');
+}
+
+function attempt<T>(get: () => T, fail: Fail, why?: string): T {
+  try {
+    return get();
+  } catch (error) {
+    return fail(why ?? messageOf(error), error);
+  }
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

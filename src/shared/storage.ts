@@ -1,0 +1,65 @@
+/**
+ * Files that must survive a crash, behind an interface, so that the same code runs in memory under the simulator.
+ */
+import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+export interface Storage {
+  /** Names of what is in the folder, in no particular order; none if there is no folder. */
+  list(dir: string): Promise<string[]>;
+  read(path: string): Promise<Uint8Array>;
+  /**
+   * Replaces the file, whose folder is made if need be. After a crash at any moment the old bytes or the new ones are
+   * there, whole; once the promise has resolved, the new ones.
+   */
+  writeDurably(path: string, bytes: Uint8Array): Promise<void>;
+  /** Removes the file if it is there. */
+  remove(path: string): Promise<void>;
+}
+
+/** Files on disk. Half-written ones are named `….partial`. */
+export const fileStorage: Storage = {
+  async list(dir) {
+    try {
+      return await readdir(dir);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+      throw error;
+    }
+  },
+
+  read: (path) => readFile(path),
+
+  async writeDurably(path, bytes) {
+    const partial = `${path}.partial`;
+    await mkdir(dirname(path), { recursive: true });
+    try {
+      const file = await open(partial, 'w');
+      try {
+        await file.writeFile(bytes);
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+      await rename(partial, path);
+    } catch (error) {
+      // A full disk is not to be kept full.
+      await rm(partial, { force: true });
+      throw error;
+    }
+    await syncFolder(dirname(path));
+  },
+
+  remove: (path) => rm(path, { force: true }),
+};
+
+/** Makes a rename in the folder durable. Windows cannot open a folder and does it by itself. */
+async function syncFolder(dir: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  const folder = await open(dir, 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
