@@ -68,7 +68,7 @@ export class Round {
 
   /** Gives the worker a unit that another one holds, to see how fast it is; nothing waits for it. */
   shadow(now: number, pace: Pace): Shares {
-    const unit = this.openUnits()[0];
+    const unit = this.openUnits().at(0);
     if (unit === undefined || !this.isIdle(pace.workerId)) return new Map();
     const shares: Shares = new Map([[pace.workerId, [[unit, unit + 1]]]]);
     this.take(now, shares, [pace]);

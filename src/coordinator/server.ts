@@ -88,7 +88,7 @@ function startListening(server: Server, { host, port }: ServerOptions): Promise<
 }
 
 function listenError(error: NodeJS.ErrnoException, host: string, port: number): string {
-  switch (error.code) {
+  switch (error.code ?? '') {
     case 'EADDRINUSE':
       return `Cannot listen on ${host}:${port}: the port is in use; take another with --port, or 0 for a free one`;
     case 'EACCES':

@@ -102,8 +102,9 @@ export class Worker {
     let backoffMs = FIRST_BACKOFF_MS;
     let aloneSince = clock.now();
     let hasSaid = '';
+    const isStopped = () => signal.aborted;
     for (;;) {
-      if (signal.aborted) return this.close({ outcome: 'left' });
+      if (isStopped()) return this.close({ outcome: 'left' });
       let retryAfterMs = 0;
       let reason: string;
       try {
@@ -123,7 +124,7 @@ export class Worker {
       } catch (error) {
         reason = messageOf(error);
       }
-      if (signal.aborted) return this.close({ outcome: 'left' });
+      if (isStopped()) return this.close({ outcome: 'left' });
       if (clock.now() - aloneSince > retryForMs) return this.close({ outcome: 'gaveUp', reason });
       // Half of the wait is jitter, so that workers do not come back all at once.
       const waitMs = Math.max(retryAfterMs, backoffMs * (0.5 + random.float() / 2));
@@ -154,7 +155,7 @@ class Session implements ChannelHandler {
   private lastHeardAt: number;
   private heartbeatTimeoutMs = 10_000;
   private watchdog: Timer | null = null;
-  private end: (ending: Ending) => void = () => {};
+  private end: (ending: Ending) => void = () => undefined;
   private batch = { images: new Uint8Array(0), labels: new Uint8Array(0) };
 
   constructor(options: WorkerOptions, channel: Channel, run: Run | null) {
