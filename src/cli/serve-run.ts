@@ -104,6 +104,7 @@ async function serve(serving: Serving): Promise<void> {
       for (const observe of observers) observe(event);
     },
     arbiter,
+    audit: options.audit,
     judge: () => ({ isAccepted: true, isExact: true }),
     isTokenRight: tokenCheck(options.token),
     resumeFrom,

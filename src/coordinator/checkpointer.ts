@@ -56,6 +56,7 @@ export class Checkpointer {
       isEpochEnd ||
       now - this.savedAt >= everyMs ||
       (everySteps > 0 && globalStep - this.savedStep >= everySteps);
+    if (globalStep === this.savedStep && !this.best) return;
     if ((!this.isDue && !this.best) || this.saving !== null || now < this.retryAt) return;
     this.saving = this.save().finally(() => (this.saving = null));
   }

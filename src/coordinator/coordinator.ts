@@ -5,9 +5,8 @@
  * files and processes are given to it.
  */
 import { initParams } from '../model/init.js';
-import type { Engine } from '../model/engine.js';
 import { weightsSha256, type Checkpoint } from '../model/checkpoint.js';
-import { IMAGE_BYTES, buildModel, type Model } from '../model/lenet.js';
+import { buildModel, type Model } from '../model/lenet.js';
 import {
   createOptimizer,
   type Optimizer,
@@ -15,21 +14,19 @@ import {
   type OptimizerState,
 } from '../model/optimizer.js';
 import { createSchedule, type Schedule } from '../model/schedule.js';
-import { TreeSum, addLoss } from '../model/tree-sum.js';
+import { addLoss } from '../model/tree-sum.js';
 import type { Channel } from '../shared/channel.js';
-import type { Clock } from '../shared/clock.js';
-import { float32From } from '../shared/codec.js';
+import type { Timer } from '../shared/clock.js';
 import type { RunConfig } from '../shared/config.js';
-import { ProtocolError, UserError } from '../shared/errors.js';
-import type { EvaluationSet, Message, Range } from '../shared/protocol.js';
-import type { Random } from '../shared/random.js';
+import { messageOf } from '../shared/errors.js';
+import type { EvaluationSet } from '../shared/protocol.js';
 import { Checkpointer } from './checkpointer.js';
-import { Dispatcher, type RoundTimes } from './dispatcher.js';
-import type { EvaluationDone, Observer, RunResult, StepTimes } from './events.js';
-import { WorkerGroup, type GroupHandler, type Member, type Verdict } from './group.js';
+import type { RoundTimes } from './dispatcher.js';
+import type { EvaluationDone, RunResult, StepTimes } from './events.js';
+import { Gatherer, type GathererOptions } from './gatherer.js';
+import { Ledger } from './ledger.js';
 import { Sampler } from './sampler.js';
-import type { Samples } from './samples.js';
-import { EvaluationWork, StepWork, type StepPartial } from './work.js';
+import { EvaluationWork, StepWork } from './work.js';
 
 /** Images of one block of an evaluation; part of the contract, as loss sums add block after block. */
 const EVALUATION_BLOCK = 250;
@@ -38,6 +35,9 @@ const FINISH_STEP_MS = 1_000;
 
 /** What a checkpoint of a run holds besides the state of the training. */
 export interface Progress {
+  /** At which step the last evaluation was made, and what decides about the best and the target. */
+  readonly evaluatedStep: number;
+  readonly decidingAccuracy: number;
   readonly testAccuracy: number | null;
   readonly testLoss: number | null;
   readonly bestAccuracy: number;
@@ -45,22 +45,12 @@ export interface Progress {
   readonly workers: RunResult['workers'];
 }
 
-export interface CoordinatorOptions {
+export interface CoordinatorOptions extends Omit<GathererOptions, 'welcome' | 'count'> {
   readonly runId: string;
   readonly name: string;
   readonly config: RunConfig;
-  readonly samples: Samples;
-  readonly clock: Clock;
-  /** For what need not be reproducible: worker ids, proofs, audits. */
-  readonly random: Random;
-  readonly report: Observer;
-  /** An exact engine of the run's model: decides where workers disagree. */
-  readonly arbiter: Engine;
   readonly kernels?: OptimizerKernels;
-  readonly judge: (ready: Message<'ready'>, proofSeed: number) => Verdict;
-  readonly isTokenRight: (token: string | null) => boolean;
   readonly minWorkers: number;
-  readonly maxWorkers: number;
   readonly heartbeatTimeoutMs: number;
   /** A checkpoint is due after each epoch, and when this time has passed since the last, ms. */
   readonly checkpointEveryMs: number;
@@ -68,6 +58,8 @@ export interface CoordinatorOptions {
   readonly checkpointEverySteps: number;
   /** Stops as soon as an evaluation reaches it. */
   readonly targetAccuracy: number | null;
+  /** Checks after each epoch that each image counted once. */
+  readonly verifyLedger: boolean;
   readonly resumeFrom: Checkpoint | null;
   /** Stores the checkpoint durably; may fail, and is then tried again. */
   readonly save: (
@@ -76,43 +68,38 @@ export interface CoordinatorOptions {
   ) => Promise<{ path: string; bytes: number }>;
 }
 
-export class Coordinator implements GroupHandler {
+export class Coordinator {
   readonly model: Model;
   private readonly options: CoordinatorOptions;
-  private readonly group: WorkerGroup;
-  private readonly dispatcher: Dispatcher;
+  private readonly gatherer: Gatherer;
   private readonly sampler: Sampler;
   private readonly schedule: Schedule;
   private readonly optimizer: Optimizer;
   private readonly totalSteps: number;
   private readonly checkpointer: Checkpointer;
+  private readonly ledger: Ledger | null;
 
   private readonly params: Float32Array;
   private readonly optimizerState: OptimizerState;
   /** Updates made so far. */
   private globalStep = 0;
   private progress: Progress = {
+    evaluatedStep: 0,
+    decidingAccuracy: 0,
     testAccuracy: null,
     testLoss: null,
     bestAccuracy: 0,
     faults: {},
     workers: [],
   };
-
   /** Images that each worker had done when the run was resumed. */
   private readonly imagesBefore = new Map<string, number>();
-
-  /** The work that answers are for, while there is some. */
-  private step: StepWork | null = null;
-  private evaluation: EvaluationWork | null = null;
-  /** Buffers (P,) for partials, used again from step to step. */
-  private readonly freeGradients: Float32Array[] = [];
-  private wakeWaiter: () => void = () => undefined;
-  private failure: Error | null = null;
-  private readonly hardStop = new AbortController();
+  /** Of this process: training images, and the time their steps took, ms. */
+  private numImages = 0;
+  private trainingMs = 0;
 
   constructor(options: CoordinatorOptions) {
-    const { config, samples, clock, resumeFrom } = options;
+    const { config, samples, clock, resumeFrom, arbiter } = options;
     this.options = options;
     this.model = buildModel(config.hyperparameters);
     this.sampler = new Sampler(config.seed, samples.numTrain, config.batchSize);
@@ -127,7 +114,7 @@ export class Coordinator implements GroupHandler {
       stepFactor: config.stepFactor,
     });
     this.optimizer = createOptimizer({ ...config, name: config.optimizer }, options.kernels);
-    this.params = options.arbiter.allocateGradient();
+    this.params = arbiter.allocateGradient();
     this.params.set(resumeFrom?.params ?? initParams(this.model, config.seed));
     this.optimizerState = resumeFrom?.optimizerState ?? this.optimizer.init(this.model.numParams);
     if (resumeFrom) {
@@ -137,6 +124,7 @@ export class Coordinator implements GroupHandler {
     for (const { workerId, numImages } of this.progress.workers) {
       this.imagesBefore.set(workerId, numImages);
     }
+    this.ledger = options.verifyLedger ? new Ledger(this.sampler, this.globalStep) : null;
     this.checkpointer = new Checkpointer(
       {
         ...options,
@@ -147,10 +135,10 @@ export class Coordinator implements GroupHandler {
       },
       this.globalStep,
     );
-    this.dispatcher = new Dispatcher(clock, samples);
-    this.group = new WorkerGroup({
+    this.gatherer = new Gatherer({
       ...options,
-      handler: this,
+      clock,
+      count: (fault) => this.count(fault),
       welcome: {
         runId: options.runId,
         hyperparameters: config.hyperparameters,
@@ -162,12 +150,11 @@ export class Coordinator implements GroupHandler {
         heartbeatTimeoutMs: options.heartbeatTimeoutMs,
       },
     });
-    this.dispatcher.attach(this.group);
   }
 
   /** Takes a new connection of a worker. */
   accept(channel: Channel, address: string): void {
-    this.group.accept(channel, address);
+    this.gatherer.accept(channel, address);
   }
 
   /**
@@ -176,85 +163,69 @@ export class Coordinator implements GroupHandler {
    * @throws {UserError} if the training diverged
    */
   async run(signal: AbortSignal): Promise<RunResult> {
-    const { clock } = this.options;
+    const { clock, report } = this.options;
     const startedAt = clock.now();
-    const firstStep = this.globalStep;
-    let numImages = 0;
-    let trainingMs = 0;
-    let isTargetReached = false;
-    const stopHard = () => {
-      this.wakeWaiter();
-      clock.schedule(FINISH_STEP_MS, () => this.hardStop.abort());
-    };
-    signal.addEventListener('abort', stopHard, { once: true });
+    let deadline: Timer | null = null;
+    const stop = () => (deadline = clock.schedule(FINISH_STEP_MS, () => this.gatherer.stop()));
+    signal.addEventListener('abort', stop, { once: true });
     this.reportStarted();
+    let reason = 'stopped';
     try {
-      while (this.globalStep < this.totalSteps && !isTargetReached) {
-        const waitMs = await this.waitForWorkers(signal);
-        if (signal.aborted) break;
-        const done = await this.trainStep(waitMs);
-        if (!done) break;
-        numImages += done.numImages;
-        trainingMs += done.totalMs;
-        const isEpochEnd = this.globalStep % this.sampler.stepsPerEpoch === 0;
-        if (isEpochEnd) {
-          isTargetReached = await this.evaluateAll();
-          if (this.hardStop.signal.aborted) break;
-        }
-        this.checkpointer.saveIfDue(this.globalStep, isEpochEnd);
-      }
+      await this.train(signal);
       await this.checkpointer.saveLast(this.globalStep);
+      if (this.outcome() !== 'stopped') reason = 'finished';
+    } catch (error) {
+      reason = messageOf(error);
+      throw error;
     } finally {
-      signal.removeEventListener('abort', stopHard);
-      this.hardStop.abort();
-      const isFinal = this.globalStep >= this.totalSteps || isTargetReached;
-      this.group.close(isFinal, this.failure?.message ?? (isFinal ? 'finished' : 'stopped'));
+      signal.removeEventListener('abort', stop);
+      (deadline as Timer | null)?.cancel();
+      this.gatherer.group.close(this.outcome() !== 'stopped', reason);
     }
-    if (this.failure) throw this.failure;
-    const result: RunResult = {
-      ...this.describeWorkers(),
-      outcome: isTargetReached
-        ? 'targetReached'
-        : this.globalStep >= this.totalSteps
-          ? 'finished'
-          : 'stopped',
-      testAccuracy: this.progress.testAccuracy,
-      testLoss: this.progress.testLoss,
-      weightsSha256: weightsSha256(this.params),
-      globalStep: this.globalStep,
-      epochs: Math.floor(this.globalStep / this.sampler.stepsPerEpoch),
-      imagesPerSecond: this.globalStep > firstStep ? (1000 * numImages) / trainingMs : 0,
-      seconds: (clock.now() - startedAt) / 1000,
-      faults: this.progress.faults,
-    };
-    this.options.report({ type: 'finished', time: clock.now(), result });
+    const result = this.result((clock.now() - startedAt) / 1000);
+    report({ type: 'finished', time: clock.now(), result });
     return result;
   }
 
-  /** One pass of docs/algorithm.md; null if it was broken off. */
-  private async trainStep(waitMs: number): Promise<{ numImages: number; totalMs: number } | null> {
-    const { clock, config, report } = this.options;
+  /** The loop of docs/algorithm.md. */
+  private async train(signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const isEpochEnd = this.globalStep % this.sampler.stepsPerEpoch === 0;
+      if (isEpochEnd && this.progress.evaluatedStep < this.globalStep) {
+        if (!(await this.evaluateAll())) return;
+      }
+      this.checkpointer.saveIfDue(this.globalStep, isEpochEnd);
+      if (this.outcome() !== 'stopped' || signal.aborted) return;
+      if (!(await this.trainStep(signal))) return;
+    }
+  }
+
+  /** One update. @returns false if it was broken off before */
+  private async trainStep(signal: AbortSignal): Promise<boolean> {
+    const { clock, report, arbiter } = this.options;
     const { globalStep } = this;
+    const waitedFrom = clock.now();
+    await this.gatherer.enough(this.options.minWorkers, signal, (numActive) =>
+      this.sayWaiting(numActive),
+    );
+    if (signal.aborted) return false;
     const startedAt = clock.now();
 
     // Bₜ, and its partials from whoever is there
-    const batch = this.sampler.batch(globalStep);
-    const step = new StepWork(globalStep, batch, config.microBatch, this.params);
-    this.step = step;
-    const isRunning = this.dispatcher.run(step, this.hardStop.signal);
-    if (globalStep + 1 < this.totalSteps) this.prefetch(globalStep + 1);
-    const times = await isRunning;
-    this.step = null;
-    this.freeGradients.push(...step.gradients);
-    if (this.failure || !step.reducer.isComplete) return null;
+    const step = this.stepWork(globalStep);
+    const gathering = this.gatherer.gather(step);
+    if (globalStep + 1 < this.totalSteps) this.gatherer.prefetch(this.stepWork(globalStep + 1));
+    const round = await gathering;
+    if (!round) return false;
 
     // g ← T(0, V) / n
     const reduceFrom = clock.now();
     const sum = step.reducer.reduce((left, right) => {
-      this.options.arbiter.add(left.gradient, right.gradient);
+      arbiter.add(left.gradient, right.gradient);
       return { ...addLoss(left, right), gradient: left.gradient };
     });
-    const n = Math.fround(batch.length);
+    const n = step.numImages;
+    if (sum.numImages !== n) throw new Error(`Step ${globalStep}: ${sum.numImages} images of ${n}`);
     for (let i = 0; i < sum.gradient.length; i++) sum.gradient[i] /= n;
 
     // θ ← update(θ, g)
@@ -264,19 +235,23 @@ export class Coordinator implements GroupHandler {
     this.globalStep++;
 
     const now = clock.now();
+    this.numImages += n;
+    this.trainingMs += now - startedAt;
+    for (const unit of step.counted) this.ledger?.add(step.samplesOf([unit, unit + 1]));
+    this.ledger?.close(this.globalStep);
     for (const [member, { numImages }] of step.credits) member.numImages += numImages;
     report({
       type: 'step',
       time: now,
       globalStep,
       epoch: Math.floor(globalStep / this.sampler.stepsPerEpoch),
-      numImages: batch.length,
-      loss: sum.lossSum / batch.length,
-      accuracy: sum.numCorrect / batch.length,
+      numImages: n,
+      loss: sum.lossSum / n,
+      accuracy: sum.numCorrect / n,
       learningRate,
-      worldSize: this.group.active().length,
-      times: stepTimes(times, waitMs, startedAt, reduceFrom, updateFrom, now),
-      workers: times.answers.map(({ member, computeMs, sentAt, receivedAt }) => ({
+      worldSize: this.gatherer.group.active().length,
+      times: stepTimes(round, { waitedFrom, startedAt, reduceFrom, updateFrom, now }),
+      workers: round.answers.map(({ member, computeMs, sentAt, receivedAt }) => ({
         workerId: member.workerId,
         name: member.name,
         numMicroBatches: step.credits.get(member)?.numUnits ?? 0,
@@ -288,47 +263,53 @@ export class Coordinator implements GroupHandler {
       partials: step.traces,
       params: this.params,
     });
-    return { numImages: batch.length, totalMs: now - startedAt };
+    return true;
   }
 
-  /** Evaluates on the sets there are. @returns whether the target accuracy is reached */
+  private stepWork(globalStep: number): StepWork {
+    const { config } = this.options;
+    return new StepWork(globalStep, this.sampler.batch(globalStep), config.microBatch, this.params);
+  }
+
+  /** Evaluates on the sets there are. @returns false if it was broken off */
   private async evaluateAll(): Promise<boolean> {
-    const { samples, targetAccuracy } = this.options;
-    let deciding: EvaluationDone | null = null;
-    if (samples.numValidation > 0) deciding = await this.evaluate('validation');
+    const { samples } = this.options;
+    const validation = samples.numValidation > 0 ? await this.evaluate('validation') : null;
     const test = await this.evaluate('test');
-    deciding ??= test;
-    if (!deciding || !test) return false;
-    this.progress = { ...this.progress, testAccuracy: test.accuracy, testLoss: test.loss };
-    if (deciding.accuracy > this.progress.bestAccuracy) {
-      this.progress = { ...this.progress, bestAccuracy: deciding.accuracy };
-      this.checkpointer.markBest();
-    }
-    return targetAccuracy !== null && deciding.accuracy >= targetAccuracy;
+    if (!test || (samples.numValidation > 0 && !validation)) return false;
+    const decidingAccuracy = (validation ?? test).accuracy;
+    const isBest = decidingAccuracy > this.progress.bestAccuracy;
+    this.progress = {
+      ...this.progress,
+      evaluatedStep: this.globalStep,
+      decidingAccuracy,
+      testAccuracy: test.accuracy,
+      testLoss: test.loss,
+      bestAccuracy: Math.max(decidingAccuracy, this.progress.bestAccuracy),
+    };
+    if (isBest) this.checkpointer.markBest();
+    return true;
   }
 
   private async evaluate(set: EvaluationSet): Promise<EvaluationDone | null> {
     const { clock, samples, report } = this.options;
     const startedAt = clock.now();
     const work = new EvaluationWork(this.globalStep, set, samples, EVALUATION_BLOCK, this.params);
-    this.evaluation = work;
-    await this.dispatcher.run(work, this.hardStop.signal);
-    this.evaluation = null;
-    if (!work.isComplete) return null;
-    const { labels, images } = work;
-    let numCorrect = 0;
-    labels.forEach((label, i) => (numCorrect += label === work.predictions[i] ? 1 : 0));
+    if (!(await this.gatherer.gather(work))) return null;
+    const { labels, images, predictions } = work;
+    const numImages = labels.length;
+    const time = clock.now();
     const event: EvaluationDone = {
       type: 'evaluation',
-      time: clock.now(),
+      time,
       set,
       globalStep: this.globalStep,
       epoch: Math.floor(this.globalStep / this.sampler.stepsPerEpoch),
-      loss: work.lossSum() / labels.length,
-      accuracy: numCorrect / labels.length,
-      seconds: (clock.now() - startedAt) / 1000,
-      numImages: labels.length,
-      predictions: work.predictions,
+      loss: work.lossSum() / numImages,
+      accuracy: work.numCorrect() / numImages,
+      seconds: (time - startedAt) / 1000,
+      numImages,
+      predictions,
       labels,
       images,
       params: this.params,
@@ -337,164 +318,34 @@ export class Coordinator implements GroupHandler {
     return event;
   }
 
-  // What the group tells
-
-  joined(): void {
-    this.wakeWaiter();
-    this.dispatcher.joined();
+  private outcome(): RunResult['outcome'] {
+    const { targetAccuracy } = this.options;
+    const { decidingAccuracy, evaluatedStep } = this.progress;
+    const isEvaluated = evaluatedStep === this.globalStep && evaluatedStep > 0;
+    if (isEvaluated && targetAccuracy !== null && decidingAccuracy >= targetAccuracy)
+      return 'targetReached';
+    return isEvaluated && this.globalStep >= this.totalSteps ? 'finished' : 'stopped';
   }
 
-  lost(member: Member): { readonly hadWork: boolean; readonly action: string } {
-    this.count('workersLost');
-    return this.dispatcher.lost(member);
+  private result(seconds: number): RunResult {
+    return {
+      outcome: this.outcome(),
+      testAccuracy: this.progress.testAccuracy,
+      testLoss: this.progress.testLoss,
+      weightsSha256: weightsSha256(this.params),
+      globalStep: this.globalStep,
+      epochs: Math.floor(this.globalStep / this.sampler.stepsPerEpoch),
+      imagesPerSecond: this.trainingMs > 0 ? (1000 * this.numImages) / this.trainingMs : 0,
+      seconds,
+      ...this.describeWorkers(),
+      faults: this.progress.faults,
+    };
   }
 
-  answered(member: Member, message: Message<'partial'> | Message<'evaluation'>): void {
-    const current = message.type === 'partial' ? this.step : this.evaluation;
-    const isCurrent =
-      current?.globalStep === message.globalStep &&
-      (message.type === 'partial' || message.set === this.evaluation?.set);
-    if (!isCurrent) {
-      this.takeStale(member, message);
-      return;
-    }
-    if (message.type === 'partial') this.takePartial(member, message, this.step!);
-    else this.takeEvaluation(member, message, this.evaluation!);
-  }
-
-  /** An answer to an earlier round: of no use but for what it tells of the worker's pace. */
-  private takeStale(member: Member, message: Message<'partial'> | Message<'evaluation'>): void {
-    const { globalStep, range, computeMs, type } = message;
-    if (globalStep > this.globalStep) {
-      throw new ProtocolError(
-        'unexpected',
-        `Answer for step ${globalStep}, now ${this.globalStep}`,
-      );
-    }
-    const pace = type === 'partial' ? member.stepPace : member.evaluationPace;
-    pace.addCompute(range[1] - range[0], computeMs);
-    this.count('staleAnswers');
-  }
-
-  private takePartial(member: Member, message: Message<'partial'>, step: StepWork): void {
-    const { clock } = this.options;
-    const { range, numImages, numCorrect, startedAt, computeMs } = message;
-    if (range[1] > step.numUnits || numImages !== step.imagesIn(range) || numCorrect > numImages) {
-      throw new ProtocolError(
-        'malformed',
-        `Wrong partial of [${range.join(', ')}): ${numImages} images, ${numCorrect} of them right`,
-      );
-    }
-    const gradient = this.freeGradients.pop() ?? this.options.arbiter.allocateGradient();
-    step.gradients.push(gradient);
-    gradient.set(float32From(message.gradient, this.model.numParams, 'gradient'));
-    if (!this.dispatcher.answered(member, range, computeMs)) {
-      throw new ProtocolError(
-        'unexpected',
-        `A partial of [${range.join(', ')}) that was not asked`,
-      );
-    }
-    if (!Number.isFinite(message.lossSum) || !isFiniteVector(gradient)) {
-      void this.judgeBadNumbers(member, step, range);
-      return;
-    }
-    const { lossSum } = message;
-    const added = step.reducer.add(range, { gradient, lossSum, numCorrect, numImages });
-    step.credit(member, added);
-    if (added.length === 0) this.count('duplicatePartials');
-    step.traces.push({
-      workerId: member.workerId,
-      range,
-      startedAt: startedAt - member.clockOffset.offsetMs,
-      computeMs,
-      receivedAt: clock.now(),
-      wasUsed: added.length > 0,
-    });
-    this.dispatcher.progressed();
-  }
-
-  /**
-   * A worker sent NaN or Inf. The arbiter computes the same: if it agrees, the training has diverged and stops before
-   * the update; if not, the worker is sent away and its work done by others.
-   */
-  private async judgeBadNumbers(member: Member, step: StepWork, range: Range): Promise<void> {
-    const own = await this.arbitrate(step, range);
-    if (this.step !== step) return;
-    if (!Number.isFinite(own.lossSum) || !isFiniteVector(own.gradient)) {
-      this.fail(
-        new UserError(
-          `The training diverged at step ${step.globalStep}: its gradient is not finite; ` +
-            'start again, or resume from the last checkpoint, with a smaller --lr',
-        ),
-      );
-      return;
-    }
-    this.count('badNumbers');
-    const [lo, hi] = range;
-    this.group.expel(member, 'badNumbers', `it sent NaN or Inf for micro-batches [${lo}, ${hi})`);
-    this.dispatcher.progressed();
-  }
-
-  private async arbitrate(step: StepWork, range: Range): Promise<StepPartial> {
-    const { arbiter, samples, config } = this.options;
-    arbiter.setParams(this.params);
-    const partial = await new TreeSum(arbiter).sum(
-      range,
-      (units) => gather(samples, step.samplesOf(units)),
-      () => true,
-    );
-    if (!partial)
-      throw new Error(`No partial of step ${step.globalStep} with ${config.microBatch}`);
-    return { ...partial, gradient: partial.gradient.slice() };
-  }
-
-  private takeEvaluation(
-    member: Member,
-    message: Message<'evaluation'>,
-    work: EvaluationWork,
-  ): void {
-    const { range, predictions, computeMs } = message;
-    const lossSums = float32From(message.lossSums, range[1] - range[0], 'lossSums');
-    if (range[1] > work.numUnits || predictions.length !== work.imagesIn(range)) {
-      throw new ProtocolError(
-        'malformed',
-        `Wrong evaluation of [${range.join(', ')}): ${predictions.length} predictions`,
-      );
-    }
-    if (!this.dispatcher.answered(member, range, computeMs)) {
-      throw new ProtocolError('unexpected', `An evaluation of [${range.join(', ')}) not asked`);
-    }
-    work.take(range, lossSums, predictions);
-    this.dispatcher.progressed();
-  }
-
-  // Waiting, saving, counting
-
-  /** Waits until there are enough workers. @returns how long that took, ms */
-  private async waitForWorkers(signal: AbortSignal): Promise<number> {
+  private sayWaiting(numActive: number): void {
     const { clock, minWorkers, report } = this.options;
-    const since = clock.now();
-    let hasSaid = false;
-    while (this.group.active().length < minWorkers && !signal.aborted) {
-      if (!hasSaid) {
-        hasSaid = true;
-        const message = `Waiting for workers: ${this.group.active().length} of at least ${minWorkers}`;
-        report({ type: 'notice', time: since, level: 'info', message });
-      }
-      await new Promise<void>((resolve) => (this.wakeWaiter = resolve));
-    }
-    return clock.now() - since;
-  }
-
-  private prefetch(globalStep: number): void {
-    const { config } = this.options;
-    const next = new StepWork(
-      globalStep,
-      this.sampler.batch(globalStep),
-      config.microBatch,
-      this.params,
-    );
-    this.dispatcher.prefetch(next.numUnits, (range) => next.samplesOf(range));
+    const message = `Waiting for workers: ${numActive} of at least ${minWorkers} there`;
+    report({ type: 'notice', time: clock.now(), level: 'info', message });
   }
 
   private snapshot(): Checkpoint {
@@ -516,12 +367,6 @@ export class Coordinator implements GroupHandler {
     };
   }
 
-  /** Stops the run for a reason of its own. */
-  private fail(error: Error): void {
-    this.failure ??= error;
-    this.hardStop.abort();
-  }
-
   private count(fault: string): void {
     const { faults } = this.progress;
     faults[fault] = (faults[fault] ?? 0) + 1;
@@ -529,7 +374,7 @@ export class Coordinator implements GroupHandler {
 
   private describeWorkers(): Pick<RunResult, 'workers' | 'reproducible' | 'engineFingerprint'> {
     const before = new Map(this.progress.workers.map((worker) => [worker.workerId, worker]));
-    for (const member of this.group.all()) {
+    for (const member of this.gatherer.group.all()) {
       if (!member.hasTakenPart) continue;
       const { workerId, name, engine, device, isExact } = member;
       const numImages = member.numImages + (this.imagesBefore.get(workerId) ?? 0);
@@ -564,42 +409,22 @@ export class Coordinator implements GroupHandler {
   }
 }
 
-/** The images of some samples, one after the other. */
-function gather(
-  samples: Samples,
-  indices: Uint32Array,
-): { images: Uint8Array; labels: Uint8Array } {
-  const images = new Uint8Array(indices.length * IMAGE_BYTES);
-  const labels = new Uint8Array(indices.length);
-  indices.forEach((index, i) => {
-    images.set(samples.image(index), i * IMAGE_BYTES);
-    labels[i] = samples.label(index);
-  });
-  return { images, labels };
-}
-
-/** Sums keep NaN and Inf (or make NaN of two Inf), so one look at the sum of all values times zero is enough. */
-function isFiniteVector(values: Float32Array): boolean {
-  let sum = 0;
-  for (const value of values) sum += value * 0;
-  return sum === 0;
-}
-
+/** Divides the time of a step among its parts, ms. */
 function stepTimes(
   round: RoundTimes,
-  waitMs: number,
-  startedAt: number,
-  reduceFrom: number,
-  updateFrom: number,
-  now: number,
+  at: {
+    waitedFrom: number;
+    startedAt: number;
+    reduceFrom: number;
+    updateFrom: number;
+    now: number;
+  },
 ): StepTimes {
   const { planMs, broadcastMs, computeMs } = round;
-  const reduceMs = updateFrom - reduceFrom;
-  const updateMs = now - updateFrom;
-  const totalMs = waitMs + now - startedAt;
-  const wireMs = Math.max(
-    0,
-    totalMs - waitMs - planMs - broadcastMs - computeMs - reduceMs - updateMs,
-  );
+  const waitMs = at.startedAt - at.waitedFrom;
+  const reduceMs = at.updateFrom - at.reduceFrom;
+  const updateMs = at.now - at.updateFrom;
+  const wireMs = Math.max(0, at.reduceFrom - at.startedAt - planMs - broadcastMs - computeMs);
+  const totalMs = at.now - at.waitedFrom;
   return { totalMs, planMs, broadcastMs, computeMs, wireMs, reduceMs, updateMs, waitMs };
 }

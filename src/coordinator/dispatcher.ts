@@ -102,14 +102,21 @@ export class Dispatcher {
     return this.close(current);
   }
 
-  /** Sends ahead what the next round's shares will probably need. */
-  prefetch(numUnits: number, samplesOf: (range: Range) => Uint32Array): void {
-    const paces = this.group.active().map((member) => member.stepPace.paceOf(member.workerId));
-    const units = Array.from({ length: numUnits }, (_, unit) => unit);
-    for (const [workerId, ranges] of planShares(units, paces)) {
+  /** Sends ahead the samples that the next step's shares will probably need. */
+  prefetch(work: Work): void {
+    const units = Array.from({ length: work.numUnits }, (_, unit) => unit);
+    for (const [workerId, ranges] of planShares(units, this.paces(work))) {
       const member = this.group.get(workerId);
-      if (member) for (const range of ranges) this.sendSamples(member, samplesOf(range));
+      if (member) for (const range of ranges) this.sendSamples(member, work.samplesOf(range));
     }
+  }
+
+  /** Has the worker compute a range, whoever else has it. */
+  assign(member: Member, range: Range): void {
+    if (!this.current) return;
+    const before = this.clock.now();
+    const pace = this.meter(this.current.work, member).paceOf(member.workerId);
+    this.send(this.current, this.current.round.assign(before, pace, range), before);
   }
 
   joined(): void {

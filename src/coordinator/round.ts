@@ -70,7 +70,12 @@ export class Round {
   shadow(now: number, pace: Pace): Shares {
     const unit = this.openUnits().at(0);
     if (unit === undefined || !this.isIdle(pace.workerId)) return new Map();
-    const shares: Shares = new Map([[pace.workerId, [[unit, unit + 1]]]]);
+    return this.assign(now, pace, [unit, unit + 1]);
+  }
+
+  /** Gives the worker a range, whoever else has it. */
+  assign(now: number, pace: Pace, range: Range): Shares {
+    const shares: Shares = new Map([[pace.workerId, [range]]]);
     this.take(now, shares, [pace]);
     return shares;
   }

@@ -27,17 +27,17 @@ export class StepWork implements Work {
   readonly reducer: Reducer<StepPartial>;
   /** What each worker did of it, nothing counted twice. */
   readonly credits = new Map<Member, { numUnits: number; numImages: number }>();
+  /** Units whose gradient is in the sum, each once if all is right. */
+  readonly counted: number[] = [];
   readonly traces: PartialTrace[] = [];
   /** Buffers of the partials that came. */
   readonly gradients: Float32Array[] = [];
   private readonly batch: Uint32Array;
   private readonly microBatch: number;
-  private readonly params: Float32Array;
+  /** θ (P,), not changed while the work is under way. */
+  readonly params: Float32Array;
 
-  /**
-   * @param batch (n,) sample indices
-   * @param params θ (P,), not changed while the work is under way
-   */
+  /** @param batch (n,) sample indices */
   constructor(globalStep: number, batch: Uint32Array, microBatch: number, params: Float32Array) {
     this.globalStep = globalStep;
     this.batch = batch;
@@ -51,6 +51,14 @@ export class StepWork implements Work {
     return this.reducer.isCovered(unit);
   }
 
+  get numImages(): number {
+    return this.batch.length;
+  }
+
+  get isComplete(): boolean {
+    return this.reducer.isComplete;
+  }
+
   samplesOf([lo, hi]: Range): Uint32Array {
     return this.batch.subarray(lo * this.microBatch, hi * this.microBatch);
   }
@@ -59,7 +67,10 @@ export class StepWork implements Work {
     return this.samplesOf(range).length;
   }
 
-  credit(member: Member, units: readonly number[]): void {
+  /** Notes that the sum has these units from that worker, or from the arbiter. */
+  credit(member: Member | null, units: readonly number[]): void {
+    this.counted.push(...units);
+    if (!member) return;
     const credit = this.credits.get(member) ?? { numUnits: 0, numImages: 0 };
     credit.numUnits += units.length;
     for (const unit of units) credit.numImages += this.imagesIn([unit, unit + 1]);
@@ -145,6 +156,12 @@ export class EvaluationWork implements Work {
   /** Sum of the losses, block after block in float64. */
   lossSum(): number {
     return this.lossSums.reduce((sum, term) => sum + term, 0);
+  }
+
+  numCorrect(): number {
+    let numCorrect = 0;
+    for (const [i, label] of this.labels.entries()) if (label === this.predictions[i]) numCorrect++;
+    return numCorrect;
   }
 
   encode(shares: Shares, withParams: boolean): Uint8Array {

@@ -62,6 +62,12 @@ export function float32From(bytes: Uint8Array, length: number, what: string): Fl
   return new Float32Array(alignedCopy(bytes, 4 * length, what));
 }
 
+/** As `float32From`, into an array that is there already. */
+export function copyFloat32(bytes: Uint8Array, into: Float32Array, what: string): void {
+  checkLength(bytes, into.byteLength, what);
+  bytesOf(into).set(bytes);
+}
+
 /** As `float32From`, for uint32 values; any whole number of them if `length` is not given. */
 export function uint32From(bytes: Uint8Array, what: string, length?: number): Uint32Array {
   const numBytes = length === undefined ? bytes.length - (bytes.length % 4) : 4 * length;
@@ -69,13 +75,16 @@ export function uint32From(bytes: Uint8Array, what: string, length?: number): Ui
 }
 
 function alignedCopy(bytes: Uint8Array, expectedBytes: number, what: string): ArrayBuffer {
-  if (bytes.length !== expectedBytes) {
-    throw new ProtocolError(
-      'malformed',
-      `Wrong length of ${what}: ${bytes.length} bytes, expected ${expectedBytes}`,
-    );
-  }
+  checkLength(bytes, expectedBytes, what);
   const copy = new ArrayBuffer(bytes.length);
   new Uint8Array(copy).set(bytes);
   return copy;
+}
+
+function checkLength(bytes: Uint8Array, expectedBytes: number, what: string): void {
+  if (bytes.length === expectedBytes) return;
+  throw new ProtocolError(
+    'malformed',
+    `Wrong length of ${what}: ${bytes.length} bytes, expected ${expectedBytes}`,
+  );
 }
