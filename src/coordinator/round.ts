@@ -15,8 +15,8 @@ const LATE_FACTOR = 1.5;
 const LATE_SLACK_MS = 4;
 
 interface Holding {
-  /** Units given to the worker and not answered yet. */
-  readonly pending: Set<number>;
+  /** Units given to the worker and not answered yet, with how often: a hedge may ask for what an audit asked for. */
+  readonly pending: Map<number, number>;
   /** When the worker was given its first pending units. */
   readonly since: number;
   readonly expectedMs: number;
@@ -57,7 +57,7 @@ export class Round {
     const idle = paces.filter(({ workerId }) => this.isIdle(workerId));
     const onTime = new Set<number>();
     for (const holding of this.holdings.values()) {
-      if (now < lateAt(holding)) for (const unit of holding.pending) onTime.add(unit);
+      if (now < lateAt(holding)) for (const unit of holding.pending.keys()) onTime.add(unit);
     }
     const late = this.openUnits().filter((unit) => !onTime.has(unit));
     if (idle.length === 0 || late.length === 0) return new Map();
@@ -89,7 +89,11 @@ export class Round {
     const holding = this.holdings.get(workerId);
     if (!holding || hi > this.numUnits) return false;
     for (let unit = lo; unit < hi; unit++) if (!holding.pending.has(unit)) return false;
-    for (let unit = lo; unit < hi; unit++) holding.pending.delete(unit);
+    for (let unit = lo; unit < hi; unit++) {
+      const times = holding.pending.get(unit)! - 1;
+      if (times > 0) holding.pending.set(unit, times);
+      else holding.pending.delete(unit);
+    }
     if (holding.pending.size === 0) this.holdings.delete(workerId);
     return true;
   }
@@ -99,7 +103,7 @@ export class Round {
     const holding = this.holdings.get(workerId);
     if (!holding) return 0;
     this.holdings.delete(workerId);
-    return [...holding.pending].filter((unit) => !this.isDone(unit)).length;
+    return [...holding.pending.keys()].filter((unit) => !this.isDone(unit)).length;
   }
 
   isIdle(workerId: string): boolean {
@@ -128,8 +132,11 @@ export class Round {
     for (const [workerId, ranges] of shares) {
       const pace = paces.find((candidate) => candidate.workerId === workerId)!;
       const before = this.holdings.get(workerId);
-      const pending = before?.pending ?? new Set<number>();
-      for (const [lo, hi] of ranges) for (let unit = lo; unit < hi; unit++) pending.add(unit);
+      const pending = before?.pending ?? new Map<number, number>();
+      for (const [lo, hi] of ranges)
+        for (let unit = lo; unit < hi; unit++) {
+          pending.set(unit, (pending.get(unit) ?? 0) + 1);
+        }
       this.holdings.set(workerId, {
         pending,
         since: now,
@@ -147,7 +154,8 @@ export class Round {
 
   private heldUnits(): Set<number> {
     const held = new Set<number>();
-    for (const { pending } of this.holdings.values()) for (const unit of pending) held.add(unit);
+    for (const { pending } of this.holdings.values())
+      for (const unit of pending.keys()) held.add(unit);
     return held;
   }
 
