@@ -12,3 +12,14 @@ export { loadPixels } from './pixels';
 export { poolBackward, poolForward } from './pool';
 export { reduceLanes } from './sums';
 export { add, poison } from './vector';
+export {
+  winogradInput,
+  winogradInputBackward,
+  winogradOutput,
+  winogradOutputBackward,
+  winogradProduct,
+  winogradProductBackward,
+  winogradWeightProduct,
+  winogradWeights,
+  winogradWeightsBackward,
+} from './winograd';
