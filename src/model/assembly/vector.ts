@@ -1,4 +1,5 @@
 /** Vectors of float32, element by element: sums of gradients, and the optimizers' updates of θ. */
+import { mulAdd, sumLanes } from './math';
 
 /** sum ← sum + term, (count,) each. */
 export function add(sum: usize, term: usize, count: i32): void {
@@ -15,18 +16,19 @@ export function add(sum: usize, term: usize, count: i32): void {
 
 /** 0 if every value is finite, else NaN: Σ 0·x. */
 export function poison(x: usize, count: i32): f32 {
-  let sum: f32 = 0;
-  let lanes = f32x4.splat(0.0);
-  const end = x + ((<usize>count) << 2);
-  for (; x + 16 <= end; x += 16) {
-    lanes = f32x4.add(lanes, f32x4.mul(v128.load(x), f32x4.splat(0.0)));
+  const zero = f32x4.splat(0.0);
+  let a = zero;
+  let b = zero;
+  let c = zero;
+  let d = zero;
+  const end = x + (<usize>count << 2);
+  for (; x + 64 <= end; x += 64) {
+    a = mulAdd(v128.load(x), zero, a);
+    b = mulAdd(v128.load(x, 16), zero, b);
+    c = mulAdd(v128.load(x, 32), zero, c);
+    d = mulAdd(v128.load(x, 48), zero, d);
   }
+  let sum = sumLanes(f32x4.add(f32x4.add(a, b), f32x4.add(c, d)));
   for (; x < end; x += 4) sum += load<f32>(x) * 0;
-  // Signs of zero cancel to +0.
-  return (
-    f32x4.extract_lane(lanes, 0) +
-    f32x4.extract_lane(lanes, 1) +
-    (f32x4.extract_lane(lanes, 2) + f32x4.extract_lane(lanes, 3)) +
-    sum
-  );
+  return sum;
 }
