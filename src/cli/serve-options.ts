@@ -123,7 +123,7 @@ interface CheckpointEvery {
 
 function checkpointEvery(text: string): CheckpointEvery {
   const seconds = /^([0-9.]+)s$/.exec(text);
-  if (seconds) return { ms: 1000 * numberFrom(0.01, 1e6)(seconds[1]!), steps: 0 };
+  if (seconds) return { ms: 1000 * numberFrom(0.01, 1e6)(seconds[1]), steps: 0 };
   return { ms: Infinity, steps: integerFrom(1, 1e9)(text) };
 }
 

@@ -255,7 +255,7 @@ export class Coordinator implements GroupHandler {
       return { ...addLoss(left, right), gradient: left.gradient };
     });
     const n = Math.fround(batch.length);
-    for (let i = 0; i < sum.gradient.length; i++) sum.gradient[i]! /= n;
+    for (let i = 0; i < sum.gradient.length; i++) sum.gradient[i] /= n;
 
     // θ ← update(θ, g)
     const updateFrom = clock.now();
@@ -581,7 +581,7 @@ function gather(
 /** Sums keep NaN and Inf (or make NaN of two Inf), so one look at the sum of all values times zero is enough. */
 function isFiniteVector(values: Float32Array): boolean {
   let sum = 0;
-  for (let i = 0; i < values.length; i++) sum += values[i]! * 0;
+  for (let i = 0; i < values.length; i++) sum += values[i] * 0;
   return sum === 0;
 }
 

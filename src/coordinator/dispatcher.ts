@@ -232,7 +232,7 @@ export class Dispatcher {
   }
 
   private sendSamples(member: Member, indices: Uint32Array): void {
-    const missing = indices.filter((index) => !(member.cached[index >> 3]! & (1 << (index & 7))));
+    const missing = indices.filter((index) => !(member.cached[index >> 3] & (1 << (index & 7))));
     for (let begin = 0; begin < missing.length; begin += SAMPLES_PER_MESSAGE) {
       const chunk = missing.subarray(begin, begin + SAMPLES_PER_MESSAGE);
       const labels = new Uint8Array(chunk.length);
@@ -240,7 +240,7 @@ export class Dispatcher {
       chunk.forEach((index, i) => {
         labels[i] = this.samples.label(index);
         pixels.set(this.samples.image(index), i * IMAGE_BYTES);
-        member.cached[index >> 3]! |= 1 << (index & 7);
+        member.cached[index >> 3] |= 1 << (index & 7);
       });
       member.connection?.channel.send(
         encode({ type: 'samples', indices: bytesOf(chunk), labels, pixels }),

@@ -30,7 +30,7 @@ export function planShares(
   const shares = new Map<string, readonly Range[]>();
   let next = 0;
   paces.forEach(({ workerId }, rank) => {
-    const mine = units.slice(next, next + counts[rank]!);
+    const mine = units.slice(next, next + counts[rank]);
     next += mine.length;
     if (mine.length > 0) shares.set(workerId, rangesOf(mine));
   });
@@ -44,14 +44,14 @@ export function planCounts(numUnits: number, paces: readonly Pace[]): number[] {
   const known = paces.flatMap(({ msPerUnit }) => (msPerUnit === null ? [] : [msPerUnit]));
   const mean = known.length > 0 ? known.reduce((a, b) => a + b, 0) / known.length : 1;
   const costs = paces.map(({ msPerUnit }) => Math.max(msPerUnit ?? mean, 1e-6));
-  const finish = paces.map(({ overheadMs }, rank) => overheadMs + costs[rank]!);
+  const finish = paces.map(({ overheadMs }, rank) => overheadMs + costs[rank]);
   for (let unit = 0; unit < numUnits; unit++) {
     let first = 0;
     for (let rank = 1; rank < finish.length; rank++) {
-      if (finish[rank]! < finish[first]!) first = rank;
+      if (finish[rank] < finish[first]) first = rank;
     }
-    counts[first]!++;
-    finish[first]! += costs[first]!;
+    counts[first]++;
+    finish[first] += costs[first];
   }
   return counts;
 }
@@ -61,8 +61,8 @@ export function rangesOf(units: readonly number[]): Range[] {
   const ranges: Range[] = [];
   let lo = 0;
   for (let i = 1; i <= units.length; i++) {
-    if (i < units.length && units[i] === units[i - 1]! + 1) continue;
-    ranges.push([units[lo]!, units[i - 1]! + 1]);
+    if (i < units.length && units[i] === units[i - 1] + 1) continue;
+    ranges.push([units[lo], units[i - 1] + 1]);
     lo = i;
   }
   return ranges;

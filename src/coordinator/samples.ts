@@ -54,7 +54,7 @@ export function createSamples(
     },
     label(index) {
       const { set, at } = find(index);
-      return set.labels[at]!;
+      return set.labels[at];
     },
     evaluationSet(set) {
       if (set === 'test') return { ...test, first: numInFile };

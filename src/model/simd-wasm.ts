@@ -210,6 +210,32 @@ export interface Kernels {
   ): void;
   reduceLanes(sums: number, out: number, count: number): void;
   add(sum: number, term: number, count: number): void;
+  scale(out: number, x: number, factor: number, count: number): void;
+  sgd(params: number, gradient: number, rate: number, decay: number, count: number): void;
+  momentum(
+    params: number,
+    velocity: number,
+    gradient: number,
+    momentum: number,
+    rate: number,
+    decay: number,
+    count: number,
+  ): void;
+  adam(
+    params: number,
+    mean: number,
+    meanSquare: number,
+    gradient: number,
+    beta1: number,
+    rest1: number,
+    beta2: number,
+    rest2: number,
+    rate: number,
+    scale: number,
+    epsilon: number,
+    decay: number,
+    count: number,
+  ): void;
   poison(x: number, count: number): number;
 }
 

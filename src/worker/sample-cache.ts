@@ -42,7 +42,7 @@ export class SampleCache {
       const pixels = message.pixels.subarray(i * IMAGE_BYTES, (i + 1) * IMAGE_BYTES);
       this.labels[index] = message.labels[i]!;
       this.imageAt(index).set(pixels);
-      this.cached[index >> 3]! |= 1 << (index & 7);
+      this.cached[index >> 3] |= 1 << (index & 7);
     });
   }
 
