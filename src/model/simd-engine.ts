@@ -11,6 +11,8 @@ import {
   MAX_GROUPS,
   planConv,
   planDense,
+  planWinograd,
+  suitsWinograd,
   takeGrouped,
   takeInterleaved,
   type Chunk,
@@ -89,7 +91,8 @@ export class SimdEngine implements Engine {
         const numElements = pool.channels * pool.outSize * pool.outSize;
         const take = isLast ? takeInterleaved : takeGrouped;
         const [output, dOutput] = [take(layout, numElements), take(layout, numElements)];
-        planned.push(planConv(layout, layer, pool, { input, dInput, output, dOutput, params }));
+        const plan = suitsWinograd(layer) ? planWinograd : planConv;
+        planned.push(plan(layout, layer, pool, { input, dInput, output, dOutput, params }));
         [input, dInput] = [output, dOutput];
       } else if (layer.kind === 'dense') {
         const output = takeInterleaved(layout, layer.numOutputs);

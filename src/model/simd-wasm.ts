@@ -66,6 +66,108 @@ export interface Kernels {
     dzStepBytes: number,
     biasSums: number,
   ): void;
+  winogradInput(
+    input: number,
+    groupBytes: number,
+    channels: number,
+    width: number,
+    tilesPerRow: number,
+    firstRow: number,
+    numRows: number,
+    v: number,
+    vChannels: number,
+    blockTiles: number,
+    temp: number,
+  ): void;
+  winogradProduct(
+    v: number,
+    channels: number,
+    vChannels: number,
+    blockTiles: number,
+    u: number,
+    m: number,
+    outputs: number,
+  ): void;
+  winogradOutput(
+    m: number,
+    paddedOutputs: number,
+    outputs: number,
+    biases: number,
+    firstTile: number,
+    numTiles: number,
+    tilesPerGroup: number,
+    s: number,
+    pooled: number,
+    groupBytes: number,
+    pooledStep: number,
+    activation: number,
+    isMax: boolean,
+    temp: number,
+  ): void;
+  winogradOutputBackward(
+    s: number,
+    dPooled: number,
+    groupBytes: number,
+    dPooledStep: number,
+    outputs: number,
+    firstTile: number,
+    numTiles: number,
+    tilesPerGroup: number,
+    dm: number,
+    paddedOutputs: number,
+    blockTiles: number,
+    biasSums: number,
+  ): void;
+  winogradWeightProduct(
+    dm: number,
+    outputs: number,
+    v: number,
+    vChannels: number,
+    blockTiles: number,
+    numTiles: number,
+    du: number,
+  ): void;
+  winogradProductBackward(
+    dm: number,
+    outputs: number,
+    ut: number,
+    dv: number,
+    vChannels: number,
+    blockTiles: number,
+    numTiles: number,
+  ): void;
+  winogradInputBackward(
+    dv: number,
+    vChannels: number,
+    blockTiles: number,
+    dInput: number,
+    groupBytes: number,
+    channels: number,
+    width: number,
+    tilesPerRow: number,
+    firstRow: number,
+    numRows: number,
+    temp: number,
+  ): void;
+  winogradWeights(
+    w: number,
+    outputs: number,
+    channels: number,
+    paddedOutputs: number,
+    vChannels: number,
+    u: number,
+    ut: number,
+    temp: number,
+  ): void;
+  winogradWeightsBackward(
+    du: number,
+    outputs: number,
+    channels: number,
+    paddedOutputs: number,
+    vChannels: number,
+    dw: number,
+    temp: number,
+  ): void;
   denseProduct(
     x: number,
     numSteps: number,
@@ -108,6 +210,32 @@ export interface Kernels {
   ): void;
   reduceLanes(sums: number, out: number, count: number): void;
   add(sum: number, term: number, count: number): void;
+  scale(out: number, x: number, factor: number, count: number): void;
+  sgd(params: number, gradient: number, rate: number, decay: number, count: number): void;
+  momentum(
+    params: number,
+    velocity: number,
+    gradient: number,
+    momentum: number,
+    rate: number,
+    decay: number,
+    count: number,
+  ): void;
+  adam(
+    params: number,
+    mean: number,
+    meanSquare: number,
+    gradient: number,
+    beta1: number,
+    rest1: number,
+    beta2: number,
+    rest2: number,
+    rate: number,
+    scale: number,
+    epsilon: number,
+    decay: number,
+    count: number,
+  ): void;
   poison(x: number, count: number): number;
 }
 

@@ -123,7 +123,6 @@ export function convForward(
         const row = input + <usize>y * rowBytes;
         const q = <usize>y * outRowBytes;
         for (let x: usize = 0; x < outRowBytes; x += 64) {
-          // prettier-ignore
           tile(
             true, row + x, 0, 0, 0, taps, tapsEnd, w, secondW, bias0, bias1,
             out0 + q + x, out1 + q + x, 16, 32, 48,
@@ -143,7 +142,6 @@ export function convForward(
           const right = nextColumn ? stepBytes : 0;
           const qRight: usize = nextColumn ? 16 : 0;
           const q = <usize>y * outRowBytes + (<usize>x << 4);
-          // prettier-ignore
           tile(
             false, p, p + right, p + down, p + down + right, taps, tapsEnd, w, secondW, bias0, bias1,
             out0 + q, out1 + q, qRight, qDown, qDown + qRight,
@@ -264,13 +262,11 @@ export function convBackwardWeights(
       const q2 = (t2 - t0) << 4;
       const q3 = (t3 - t0) << 4;
       if (d1 == 16 && d2 == 32 && d3 == 48) {
-        // prettier-ignore
         weightTile(
           true, d, dzSecond, dzRowBytes, dzStepBytes, input + offset, 0, 0, 0,
           rowBytes, stepBytes, size, sum0, sum0 + second, q1, q2, q3,
         );
       } else {
-        // prettier-ignore
         weightTile(
           false, d, dzSecond, dzRowBytes, dzStepBytes, input + offset, d1, d2, d3,
           rowBytes, stepBytes, size, sum0, sum0 + second, q1, q2, q3,

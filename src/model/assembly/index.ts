@@ -11,4 +11,15 @@ export { lossBackward, softmax } from './loss';
 export { loadPixels } from './pixels';
 export { poolBackward, poolForward } from './pool';
 export { reduceLanes } from './sums';
-export { add, poison } from './vector';
+export { adam, add, momentum, poison, scale, sgd } from './vector';
+export {
+  winogradInput,
+  winogradInputBackward,
+  winogradOutput,
+  winogradOutputBackward,
+  winogradProduct,
+  winogradProductBackward,
+  winogradWeightProduct,
+  winogradWeights,
+  winogradWeightsBackward,
+} from './winograd';

@@ -11,34 +11,39 @@
 import { activate, derivative, RELU, SIGMOID, TANH } from './activation';
 import { scaledSigmoid, select } from './math';
 
+/** One window: z_j → pooled, and s_j at `s` with row distance `rowBytes`. `kind` and `isMax` are constants. */
 // @ts-ignore: decorator
 @inline
-function poolWindow(kind: i32, isMax: bool, z: usize, rowBytes: usize, pooled: usize): void {
-  const z0 = v128.load(z);
-  const z1 = v128.load(z, 16);
-  const z2 = v128.load(z + rowBytes);
-  const z3 = v128.load(z + rowBytes, 16);
+export function poolWindow(
+  kind: i32,
+  isMax: bool,
+  z0: v128,
+  z1: v128,
+  z2: v128,
+  z3: v128,
+  s: usize,
+  rowBytes: usize,
+  pooled: usize,
+): void {
   if (isMax) {
-    // A NaN among them: pmax keeps its first operand, so look at the others for it by their sum.
     const is1 = f32x4.gt(z1, z0);
     let m = select(z1, z0, is1);
     const is2 = f32x4.gt(z2, m);
     m = select(z2, m, is2);
     const is3 = f32x4.gt(z3, m);
     m = select(z3, m, is3);
-    const poison = f32x4.mul(
-      f32x4.add(f32x4.add(z0, z1), f32x4.add(z2, z3)),
-      f32x4.splat(0.0),
-    );
-    m = select(f32x4.add(m, poison), m, f32x4.ne(poison, poison));
+    // Comparisons pass a NaN over; the sum does not.
+    const sum = f32x4.add(f32x4.add(z0, z1), f32x4.add(z2, z3));
+    m = select(sum, m, f32x4.ne(sum, sum));
     const a = activate(kind, m);
     v128.store(pooled, a);
-    const s = derivative(kind, a);
-    v128.store(z + rowBytes, v128.and(s, is3), 16);
-    v128.store(z + rowBytes, v128.andnot(v128.and(s, is2), is3));
-    const later = v128.or(is2, is3);
-    v128.store(z, v128.andnot(v128.and(s, is1), later), 16);
-    v128.store(z, v128.andnot(s, v128.or(is1, later)));
+    const slope = derivative(kind, a);
+    const not3 = v128.andnot(slope, is3);
+    const not23 = v128.andnot(not3, is2);
+    v128.store(s, v128.andnot(not23, is1));
+    v128.store(s, v128.and(not23, is1), 16);
+    v128.store(s + rowBytes, v128.and(not3, is2));
+    v128.store(s + rowBytes, v128.and(slope, is3), 16);
   } else if (kind == SIGMOID) {
     // a / 4, exactly, straight from the division.
     const a0 = scaledSigmoid(z0, 0.25);
@@ -46,10 +51,10 @@ function poolWindow(kind: i32, isMax: bool, z: usize, rowBytes: usize, pooled: u
     const a2 = scaledSigmoid(z2, 0.25);
     const a3 = scaledSigmoid(z3, 0.25);
     v128.store(pooled, f32x4.add(f32x4.add(a0, a1), f32x4.add(a2, a3)));
-    v128.store(z, quarterSlope(a0));
-    v128.store(z, quarterSlope(a1), 16);
-    v128.store(z + rowBytes, quarterSlope(a2));
-    v128.store(z + rowBytes, quarterSlope(a3), 16);
+    v128.store(s, quarterSlope(a0));
+    v128.store(s, quarterSlope(a1), 16);
+    v128.store(s + rowBytes, quarterSlope(a2));
+    v128.store(s + rowBytes, quarterSlope(a3), 16);
   } else {
     const quarter = f32x4.splat(0.25);
     const a0 = activate(kind, z0);
@@ -57,10 +62,10 @@ function poolWindow(kind: i32, isMax: bool, z: usize, rowBytes: usize, pooled: u
     const a2 = activate(kind, z2);
     const a3 = activate(kind, z3);
     v128.store(pooled, f32x4.mul(f32x4.add(f32x4.add(a0, a1), f32x4.add(a2, a3)), quarter));
-    v128.store(z, f32x4.mul(derivative(kind, a0), quarter));
-    v128.store(z, f32x4.mul(derivative(kind, a1), quarter), 16);
-    v128.store(z + rowBytes, f32x4.mul(derivative(kind, a2), quarter));
-    v128.store(z + rowBytes, f32x4.mul(derivative(kind, a3), quarter), 16);
+    v128.store(s, f32x4.mul(derivative(kind, a0), quarter));
+    v128.store(s, f32x4.mul(derivative(kind, a1), quarter), 16);
+    v128.store(s + rowBytes, f32x4.mul(derivative(kind, a2), quarter));
+    v128.store(s + rowBytes, f32x4.mul(derivative(kind, a3), quarter), 16);
   }
 }
 
@@ -88,7 +93,11 @@ function poolLoop(
   const rowBytes = <usize>size << 5;
   for (let row = size * channels; row > 0; row--) {
     for (let x = 0; x < size; x++) {
-      poolWindow(kind, isMax, z, rowBytes, pooled);
+      const z0 = v128.load(z);
+      const z1 = v128.load(z, 16);
+      const z2 = v128.load(z + rowBytes);
+      const z3 = v128.load(z + rowBytes, 16);
+      poolWindow(kind, isMax, z0, z1, z2, z3, z, rowBytes, pooled);
       z += 32;
       pooled += pooledStep;
     }
