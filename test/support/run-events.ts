@@ -21,6 +21,7 @@ import { parseRunConfig } from '../../src/shared/config.js';
 /** 2026-01-02 03:04:05 UTC */
 export const START = Date.UTC(2026, 0, 2, 3, 4, 5);
 export const NUM_PARAMS = 61_706;
+const PARAMS = new Float32Array(NUM_PARAMS);
 export const WORKERS = ['anna', 'bert'] as const;
 
 export function started(changes: Partial<RunStarted> = {}): RunStarted {
@@ -102,7 +103,7 @@ export function step(globalStep: number, changes: Partial<StepDone> = {}): StepD
     workers: WORKERS.map((workerId) => share(workerId)),
     startedAt,
     partials: WORKERS.map((workerId) => partial(workerId, startedAt)),
-    params: new Float32Array(NUM_PARAMS),
+    params: PARAMS,
     ...changes,
   };
 }
@@ -121,7 +122,7 @@ export function evaluation(changes: Partial<EvaluationDone> = {}): EvaluationDon
     predictions: new Uint8Array(0),
     labels: new Uint8Array(0),
     images: new Uint8Array(0),
-    params: new Float32Array(NUM_PARAMS),
+    params: PARAMS,
     ...changes,
   };
 }

@@ -1,0 +1,251 @@
+/**
+ * The folder of one run: its configuration, checkpoints, logs and result, and the lock that keeps a second
+ * coordinator out.
+ *
+ *   config.json     the configuration, as --config takes it
+ *   checkpoints/    safetensors files
+ *   metrics.jsonl   a line a step and one an evaluation
+ *   log.jsonl       the log
+ *   tensorboard/    event files
+ *   trace.json      with --trace
+ *   result.json     once the run is finished, or stopped
+ *   lock.json       while a coordinator works in it
+ */
+import { randomBytes } from 'node:crypto';
+import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { basename, join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import * as z from 'zod';
+import { parseRunConfig, type RunConfig } from '../shared/config.js';
+import { UserError, messageOf } from '../shared/errors.js';
+import { fileStorage } from '../shared/storage.js';
+import type { RunResult } from './events.js';
+
+export interface RunDirectory {
+  readonly path: string;
+  /** Last part of the path. */
+  readonly name: string;
+  readonly config: RunConfig;
+  /** False for a run that begins. */
+  readonly isResumed: boolean;
+  readonly checkpointsPath: string;
+  readonly metricsPath: string;
+  readonly logPath: string;
+  readonly tensorboardPath: string;
+  /** Where the trace of a run that starts at this step goes: each start writes its own. */
+  tracePath(globalStep: number): string;
+  /** Replaces result.json, whole or not at all. */
+  writeResult(result: RunResult): Promise<void>;
+  /** Lets another coordinator in. Does not reject. */
+  release(): Promise<void>;
+}
+
+export interface OpenRunOptions {
+  /** Go on with the run that is there; where there is none, one begins. */
+  readonly resume: boolean;
+  /**
+   * The configuration to run with.
+   *
+   * @param stored that of the run that is resumed, null for a run that begins
+   * @throws {UserError} if it does not go with the stored one
+   */
+  readonly configure: (stored: RunConfig | null) => RunConfig;
+}
+
+/** What a folder may hold before a run begins in it: what a start that failed left behind. */
+const LEFTOVERS = new Set([
+  'config.json',
+  'log.jsonl',
+  'lock.json',
+  'metrics.jsonl',
+  'checkpoints',
+]);
+
+/** runs/2026-11-24-034102-3f9a, by the local date and time. */
+export function newRunPath(now: Date = new Date()): string {
+  const local = new Date(now.getTime() - 60_000 * now.getTimezoneOffset());
+  const time = local.toISOString().slice(0, 19).replace('T', '-').replaceAll(':', '');
+  return join('runs', `${time}-${randomBytes(2).toString('hex')}`);
+}
+
+/**
+ * Makes the folder of a run, or finds that of the run to resume, and locks it.
+ *
+ * @throws {UserError} if the folder holds something else, is in use, or cannot be written
+ */
+export async function openRunDirectory(
+  path: string,
+  options: OpenRunOptions,
+): Promise<RunDirectory> {
+  try {
+    await mkdir(path, { recursive: true });
+  } catch (error) {
+    throw new UserError(`Cannot make the run directory ${path}: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+  const release = await lockDirectory(path);
+  try {
+    const stored = options.resume ? await readConfig(path) : null;
+    if (stored === null) await checkVacant(path, options.resume);
+    const config = options.configure(stored);
+    if (stored === null) await writeJson(join(path, 'config.json'), config);
+    return {
+      path,
+      name: basename(resolve(path)),
+      config,
+      isResumed: stored !== null,
+      checkpointsPath: join(path, 'checkpoints'),
+      metricsPath: join(path, 'metrics.jsonl'),
+      logPath: join(path, 'log.jsonl'),
+      tensorboardPath: join(path, 'tensorboard'),
+      tracePath: (globalStep) =>
+        join(path, globalStep === 0 ? 'trace.json' : `trace-${globalStep}.json`),
+      writeResult: (result) => writeJson(join(path, 'result.json'), result),
+      release,
+    };
+  } catch (error) {
+    await release();
+    throw error;
+  }
+}
+
+/** The configuration of the run in the folder; null if there is none. */
+async function readConfig(path: string): Promise<RunConfig | null> {
+  const file = join(path, 'config.json');
+  try {
+    return parseRunConfig(JSON.parse(await readFile(file, 'utf8')));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw new UserError(`Cannot resume ${path}: config.json is damaged: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** A run may begin where there is nothing, or only what a start that never came to a step has left. */
+async function checkVacant(path: string, resume: boolean): Promise<void> {
+  const entries = (await readdir(path)).filter((entry) => !entry.endsWith('.partial'));
+  if (await holdsRun(path, entries)) {
+    throw new UserError(
+      `Cannot start a run in ${path}: it holds another run; ` +
+        (resume
+          ? 'its config.json is missing'
+          : 'add --resume to go on with it, or take another --out'),
+    );
+  }
+  const foreign = entries.find((entry) => !LEFTOVERS.has(entry));
+  if (foreign === undefined) return;
+  throw new UserError(
+    `Cannot start a run in ${path}: the folder is not empty (${foreign}); take another --out`,
+  );
+}
+
+async function holdsRun(path: string, entries: readonly string[]): Promise<boolean> {
+  if (entries.includes('result.json')) return true;
+  if (entries.includes('metrics.jsonl') && (await stat(join(path, 'metrics.jsonl'))).size > 0) {
+    return true;
+  }
+  const checkpoints = entries.includes('checkpoints')
+    ? await fileStorage.list(join(path, 'checkpoints'))
+    : [];
+  return checkpoints.length > 0;
+}
+
+async function writeJson(path: string, value: unknown): Promise<void> {
+  await fileStorage.writeDurably(path, Buffer.from(`${JSON.stringify(value, null, 2)}\n`));
+}
+
+const lockSchema = z.object({
+  pid: z.number().int().min(1),
+  host: z.string(),
+  /** When that process started, in the kernel's count, so that another one with its number is told apart. */
+  startTicks: z.string().nullable(),
+});
+type Lock = z.infer<typeof lockSchema>;
+
+/**
+ * Takes the lock of the folder, over one whose process is gone if need be.
+ *
+ * @returns what gives it back
+ * @throws {UserError} if a coordinator that may be alive has it
+ */
+async function lockDirectory(path: string): Promise<() => Promise<void>> {
+  const file = join(path, 'lock.json');
+  const mine = JSON.stringify({
+    pid: process.pid,
+    host: hostname(),
+    startTicks: await startTicks(process.pid),
+  } satisfies Lock);
+  for (;;) {
+    try {
+      await writeFile(file, mine, { flag: 'wx' });
+      break;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EEXIST') {
+        await removeStaleLock(path, file);
+        continue;
+      }
+      throw new UserError(`Cannot write into the run directory ${path}: ${messageOf(error)}`, {
+        cause: error,
+      });
+    }
+  }
+  return async () => {
+    const text = await readFile(file, 'utf8').catch(() => null);
+    if (text === mine) await rm(file, { force: true }).catch(() => undefined);
+  };
+}
+
+async function removeStaleLock(path: string, file: string): Promise<void> {
+  const text = await readLock(file);
+  if (text === null) return;
+  const lock = parseLock(text);
+  if (lock !== null && (await isPossiblyAlive(lock))) {
+    throw new UserError(
+      `Cannot use ${path}: a coordinator is at work in it (process ${lock.pid} on ${lock.host}); ` +
+        `if it is gone, remove ${file}`,
+    );
+  }
+  // Of two that find the same stale lock one gets it; the other must not take away the lock that followed.
+  const aside = `${file}.${process.pid}.partial`;
+  await rename(file, aside).catch(() => undefined);
+  const taken = await readFile(aside, 'utf8').catch(() => null);
+  if (taken !== null && taken !== text) await rename(aside, file);
+  else await rm(aside, { force: true });
+}
+
+/** The lock's text; null if it is gone. One that is just being written gets a moment. */
+async function readLock(file: string): Promise<string | null> {
+  for (let attempt = 0; ; attempt++) {
+    const text = await readFile(file, 'utf8').catch(() => null);
+    if (text === null || parseLock(text) !== null || attempt === 5) return text;
+    await sleep(20);
+  }
+}
+
+function parseLock(text: string): Lock | null {
+  try {
+    return lockSchema.parse(JSON.parse(text));
+  } catch {
+    return null;
+  }
+}
+
+async function isPossiblyAlive(lock: Lock): Promise<boolean> {
+  if (lock.host !== hostname()) return true;
+  try {
+    process.kill(lock.pid, 0);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false;
+  }
+  return lock.startTicks === null || lock.startTicks === (await startTicks(lock.pid));
+}
+
+/** Field 22 of /proc/PID/stat, proc(5); null where there is no such thing. */
+async function startTicks(pid: number): Promise<string | null> {
+  const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
+  // The second field, the name of the program in parentheses, may hold anything.
+  return text?.slice(text.lastIndexOf(')') + 2).split(' ')[19] ?? null;
+}

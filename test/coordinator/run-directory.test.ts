@@ -1,0 +1,212 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { newRunPath, openRunDirectory } from '../../src/coordinator/run-directory.js';
+import { parseRunConfig, type RunConfig } from '../../src/shared/config.js';
+import { UserError } from '../../src/shared/errors.js';
+import * as events from '../support/run-events.js';
+import { temporaryDirectory } from '../support/temporary-directory.js';
+
+const config = parseRunConfig({ seed: 7 });
+const begin = { resume: false, configure: () => config };
+const resume = { resume: true, configure: (stored: RunConfig | null) => stored ?? config };
+
+async function expectRefusal(promise: Promise<unknown>, message: string | RegExp): Promise<void> {
+  const error: unknown = await promise.then(
+    () => null,
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(UserError);
+  expect((error as UserError).message).toMatch(message);
+}
+
+describe('newRunPath()', () => {
+  it('is dated, and another each time', () => {
+    const now = new Date(2026, 10, 24, 3, 41, 2);
+    expect(newRunPath(now)).toMatch(/^runs.2026-11-24-034102-[0-9a-f]{4}$/);
+    expect(newRunPath(now)).not.toBe(newRunPath(now));
+  });
+});
+
+describe('openRunDirectory()', () => {
+  it('makes the folder of a run that begins', async () => {
+    const path = join(await temporaryDirectory(), 'runs', 'first');
+    const directory = await openRunDirectory(path, begin);
+    expect(directory).toMatchObject({
+      path,
+      name: 'first',
+      isResumed: false,
+      checkpointsPath: join(path, 'checkpoints'),
+      metricsPath: join(path, 'metrics.jsonl'),
+    });
+    expect(parseRunConfig(JSON.parse(await readFile(join(path, 'config.json'), 'utf8')))).toEqual(
+      config,
+    );
+    await directory.release();
+    expect(await readdir(path)).toEqual(['config.json']);
+  });
+
+  it('resumes with the stored configuration', async () => {
+    const path = await temporaryDirectory();
+    await (await openRunDirectory(path, begin)).release();
+    const directory = await openRunDirectory(path, {
+      resume: true,
+      configure: (stored) => {
+        expect(stored).toEqual(config);
+        return stored!;
+      },
+    });
+    expect(directory.isResumed).toBe(true);
+    await directory.release();
+  });
+
+  it('begins a run that is to be resumed but is not there', async () => {
+    const path = await temporaryDirectory();
+    const directory = await openRunDirectory(path, resume);
+    expect(directory.isResumed).toBe(false);
+    await directory.release();
+  });
+
+  it.each(['result.json', 'metrics.jsonl', 'checkpoints/step-1.safetensors'])(
+    'does not begin over another run, seen by %s',
+    async (file) => {
+      const path = await temporaryDirectory();
+      await mkdir(join(path, 'checkpoints'));
+      await writeFile(join(path, 'config.json'), JSON.stringify(config));
+      await writeFile(join(path, file), 'x');
+      await expectRefusal(
+        openRunDirectory(path, begin),
+        `Cannot start a run in ${path}: it holds another run; add --resume to go on with it, or take another --out`,
+      );
+      await (await openRunDirectory(path, resume)).release();
+    },
+  );
+
+  it('begins where a start never came to a step', async () => {
+    const path = await temporaryDirectory();
+    await writeFile(join(path, 'config.json'), JSON.stringify(parseRunConfig({ seed: 8 })));
+    await writeFile(join(path, 'log.jsonl'), '{}\n');
+    await writeFile(join(path, 'metrics.jsonl'), '');
+    const directory = await openRunDirectory(path, begin);
+    await directory.release();
+    expect(await readFile(join(path, 'config.json'), 'utf8')).toContain('"seed": 7');
+  });
+
+  it('does not begin in a folder of something else, or in a file', async () => {
+    const path = await temporaryDirectory();
+    await writeFile(join(path, 'thesis.tex'), '');
+    await expectRefusal(
+      openRunDirectory(path, begin),
+      /the folder is not empty \(thesis.tex\); take another --out$/,
+    );
+    await expectRefusal(
+      openRunDirectory(join(path, 'thesis.tex'), begin),
+      /^Cannot make the run directory .*thesis.tex: E/,
+    );
+    expect(await readdir(path)).toEqual(['thesis.tex']);
+  });
+
+  it('says that the configuration is damaged', async () => {
+    const path = await temporaryDirectory();
+    for (const text of ['{"seed": ', '{"seed": -1}', '[]']) {
+      await writeFile(join(path, 'config.json'), text);
+      await expectRefusal(
+        openRunDirectory(path, resume),
+        /^Cannot resume .*: config.json is damaged: /,
+      );
+    }
+  });
+
+  it('leaves nothing behind when the configuration is refused', async () => {
+    const path = await temporaryDirectory();
+    const refuse = () => {
+      throw new UserError('No');
+    };
+    await expectRefusal(openRunDirectory(path, { resume: false, configure: refuse }), /^No$/);
+    expect(await readdir(path)).toEqual([]);
+  });
+
+  it('writes result.json', async () => {
+    const path = await temporaryDirectory();
+    const directory = await openRunDirectory(path, begin);
+    const { result } = events.finished();
+    await directory.writeResult(result);
+    expect(JSON.parse(await readFile(join(path, 'result.json'), 'utf8'))).toEqual(result);
+    await directory.release();
+  });
+
+  it('gives each start its own trace', async () => {
+    const path = await temporaryDirectory();
+    const directory = await openRunDirectory(path, begin);
+    expect([directory.tracePath(0), directory.tracePath(938)]).toEqual([
+      join(path, 'trace.json'),
+      join(path, 'trace-938.json'),
+    ]);
+    await directory.release();
+  });
+});
+
+describe('lock of a run directory', () => {
+  const inUse =
+    /^Cannot use .*: a coordinator is at work in it \(process \d+ on .*\); if it is gone, remove .*lock.json$/;
+
+  it('keeps a second coordinator out until the first is done', async () => {
+    const path = await temporaryDirectory();
+    const first = await openRunDirectory(path, begin);
+    await expectRefusal(openRunDirectory(path, resume), inUse);
+    await first.release();
+    await (await openRunDirectory(path, resume)).release();
+  });
+
+  it('of many at once lets one in', async () => {
+    const path = await temporaryDirectory();
+    const gone = spawn(process.execPath, ['-e', '']);
+    await once(gone, 'exit');
+    const stale = JSON.stringify({ pid: gone.pid, host: hostname(), startTicks: null });
+    await writeFile(join(path, 'lock.json'), stale);
+    const results = await Promise.allSettled(
+      Array.from({ length: 8 }, () => openRunDirectory(path, resume)),
+    );
+    const opened = results.filter((result) => result.status === 'fulfilled');
+    expect(opened).toHaveLength(1);
+    await opened[0].value.release();
+    expect(await readdir(path)).toEqual(['config.json']);
+  });
+
+  it('is taken over from a coordinator that was killed', async () => {
+    const path = await temporaryDirectory();
+    const killed = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)']);
+    const lock = JSON.stringify({ pid: killed.pid, host: hostname(), startTicks: null });
+    await writeFile(join(path, 'lock.json'), lock);
+    await expectRefusal(openRunDirectory(path, resume), inUse);
+    killed.kill('SIGKILL');
+    await once(killed, 'exit');
+    await (await openRunDirectory(path, resume)).release();
+  });
+
+  it.skipIf(process.platform !== 'linux')(
+    'is taken over when another process has the number of the one that had it',
+    async () => {
+      const path = await temporaryDirectory();
+      const lock = JSON.stringify({ pid: process.ppid, host: hostname(), startTicks: '1' });
+      await writeFile(join(path, 'lock.json'), lock);
+      await (await openRunDirectory(path, resume)).release();
+    },
+  );
+
+  it('holds for another machine, which cannot be asked', async () => {
+    const path = await temporaryDirectory();
+    const lock = JSON.stringify({ pid: 1, host: 'elsewhere', startTicks: null });
+    await writeFile(join(path, 'lock.json'), lock);
+    await expectRefusal(openRunDirectory(path, resume), inUse);
+  });
+
+  it('is taken over when it is damaged', async () => {
+    const path = await temporaryDirectory();
+    await writeFile(join(path, 'lock.json'), '\0\0\0');
+    await (await openRunDirectory(path, resume)).release();
+  });
+});
