@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { buildPage } from './build-page.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const run = (script, ...args) =>
@@ -22,3 +23,5 @@ run(
   ...['--runtime', 'stub', '--importMemory', '--noExportMemory', '--initialMemory', '1'],
   ...['--enable', 'simd', '--noAssert', '-O3'],
 );
+
+await buildPage(`${root}dist/coordinator/monitor/page`);

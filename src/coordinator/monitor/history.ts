@@ -25,7 +25,7 @@ const MAX_FRAMES = 64;
 /** Weights of one frame: as many whole filters as fit. */
 const MAX_FRAME_WEIGHTS = 2048;
 const MAX_FILTERS = 32;
-/** Time over which shares and rates of workers are taken. */
+/** Time in steps over which shares and rates of workers are taken. */
 const WINDOW_MS = 1000;
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -53,7 +53,7 @@ export class RunHistory {
   private evaluations: EvaluationRow[] = [];
   private events: EventRow[] = [];
   private readonly workers = new Map<string, WorkerEntry>();
-  private windowStart = 0;
+  private windowMs = 0;
   private windowImages = 0;
   private filterShape: { numFilters: number; kernelSize: number } | null = null;
   private frames: FilterFrame[] = [];
@@ -147,7 +147,7 @@ export class RunHistory {
           'checkpoint',
           'info',
           event.time,
-          `Checkpoint after ${event.globalStep} steps (${(event.bytes / 1e6).toFixed(1)} MB)`,
+          `Checkpoint after ${event.globalStep.toLocaleString('en')} steps (${(event.bytes / 1e6).toFixed(1)} MB)`,
         );
         break;
       case 'notice':
@@ -157,7 +157,6 @@ export class RunHistory {
         this.state = 'finished';
         this.result = event.result;
         this.dirty.result = true;
-        this.closeWindow(event.time);
         this.addEvent('run', 'info', event.time, finishedMessage(event.result.outcome));
         break;
     }
@@ -232,7 +231,6 @@ export class RunHistory {
     this.series.truncate(globalStep);
     this.dirty.fromStep = Math.min(this.dirty.fromStep, globalStep);
     this.evaluations = this.evaluations.filter((row) => row.globalStep <= globalStep);
-    this.windowStart = time;
     const [numChannels] = config.hyperparameters.channels;
     const { kernelSize } = config.hyperparameters;
     const fitting = Math.floor(MAX_FRAME_WEIGHTS / kernelSize ** 2);
@@ -274,22 +272,22 @@ export class RunHistory {
       entry.row.lastSeenAt = time;
     }
     this.windowImages += numImages;
-    if (time - this.windowStart >= WINDOW_MS) this.closeWindow(time);
+    this.windowMs += times.totalMs;
+    if (this.windowMs >= WINDOW_MS) this.closeWindow();
     this.keepFilters(event.params);
   }
 
   /** Rates and shares of the window that ends now; the next one begins. */
-  private closeWindow(time: number): void {
-    const seconds = (time - this.windowStart) / 1000;
+  private closeWindow(): void {
+    const seconds = this.windowMs / 1000;
     for (const entry of this.workers.values()) {
       const { row, images, computeMs, steps } = entry;
-      row.imagesPerSecond = seconds > 0 ? images / seconds : 0;
+      row.imagesPerSecond = images / seconds;
       row.share = this.windowImages > 0 ? images / this.windowImages : 0;
       row.computeMs = steps > 0 ? computeMs / steps : 0;
       entry.images = entry.computeMs = entry.steps = 0;
     }
-    this.windowStart = time;
-    this.windowImages = 0;
+    this.windowMs = this.windowImages = 0;
     this.dirty.workers = true;
   }
 

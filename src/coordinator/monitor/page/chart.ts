@@ -1,0 +1,392 @@
+/**
+ * A chart of curves over the run, on uPlot: a legend that follows the cursor, zoom by dragging or by keys, colours of
+ * the theme. Charts of a group share the horizontal axis: what is zoomed or pointed at in one is so in all.
+ */
+import uPlot from 'uplot';
+import { element, setText, themeColor } from './element.js';
+import { formatInteger, formatDuration } from './format.js';
+
+export type Axis = 'step' | 'epoch' | 'time';
+/** Values over x; `undefined` where another curve alone has a point, null where there is a gap. */
+export type Values = (number | null | undefined)[];
+
+export interface Curve {
+  readonly label: string;
+  /** Name of a colour in the style sheet. */
+  readonly color: string;
+  /**
+   * `line`; `faint` for what noise hides behind it; `edge` bounds the band of the next curve; `points` for the few
+   * values of evaluations; `area` filled down to zero; `steps` on a scale of its own.
+   */
+  readonly kind: 'line' | 'faint' | 'edge' | 'points' | 'area' | 'steps';
+  /** Part of the legend. */
+  readonly isNamed?: boolean;
+  readonly format?: (value: number) => string;
+  readonly dash?: number[];
+}
+
+export interface ChartOptions {
+  /** What the chart shows, for those who cannot see it. */
+  readonly title: string;
+  readonly curves: readonly Curve[];
+  readonly format: (value: number) => string;
+  /** Of the vertical axis. */
+  readonly formatAxis?: (value: number) => string;
+  /** The vertical axis begins at zero. */
+  readonly fromZero?: boolean;
+  /** Areas and legend are in another order: the legend's last curve is drawn first. */
+  readonly isStacked?: boolean;
+}
+
+/** Charts that share their horizontal axis. */
+export class ChartGroup {
+  readonly charts: Chart[] = [];
+  readonly key: string;
+  axis: Axis = 'step';
+  /** What is zoomed to; null for everything. */
+  range: readonly [number, number] | null = null;
+  private readonly zoomed: (isZoomed: boolean) => void;
+
+  constructor(key: string, zoomed: (isZoomed: boolean) => void) {
+    this.key = key;
+    this.zoomed = zoomed;
+  }
+
+  zoom(range: readonly [number, number] | null): void {
+    this.range = range;
+    this.zoomed(range !== null);
+    for (const chart of this.charts) chart.showRange();
+  }
+
+  formatX(value: number): string {
+    if (this.axis === 'time') return formatDuration(60 * value);
+    if (this.axis === 'epoch') return `epoch ${value.toFixed(2)}`;
+    return `step ${formatInteger(value)}`;
+  }
+}
+
+export class Chart {
+  private readonly group: ChartGroup;
+  private readonly options: ChartOptions;
+  private readonly plotHost: HTMLElement;
+  private readonly position: HTMLElement;
+  private readonly summary: HTMLElement;
+  private readonly legend: {
+    readonly at: number;
+    readonly value: HTMLElement;
+    readonly button: HTMLElement;
+  }[] = [];
+  private readonly isShown: boolean[];
+  private data: readonly [number[], ...Values[]];
+  private isLog = false;
+  private plot: uPlot | null = null;
+
+  constructor(host: HTMLElement, group: ChartGroup, options: ChartOptions) {
+    this.group = group;
+    this.options = options;
+    this.isShown = options.curves.map(() => true);
+    this.data = [[], ...options.curves.map((): Values => [])];
+    const legend = element('div', { class: 'legend' });
+    options.curves.forEach((curve, at) => {
+      if (!curve.isNamed) return;
+      const value = element('span', { class: 'legend-value' });
+      const swatch = element('span', { class: `swatch swatch-${curve.kind}` });
+      swatch.style.setProperty('--color', `var(--${curve.color})`);
+      const button = element(
+        'button',
+        { type: 'button', class: 'legend-item', 'aria-pressed': 'true' },
+        swatch,
+        element('span', {}, curve.label),
+        value,
+      );
+      button.addEventListener('click', () => this.toggle(at, button));
+      legend.append(button);
+      this.legend.push({ at, value, button });
+    });
+    if (options.isStacked) legend.append(...[...legend.children].reverse());
+    this.position = element('span', { class: 'legend-position' });
+    legend.append(this.position);
+    this.summary = element('p', { class: 'unseen' });
+    this.plotHost = element('div', {
+      class: 'plot',
+      tabindex: '0',
+      role: 'group',
+      'aria-label': `${options.title}; left and right move, plus and minus zoom, 0 shows all`,
+    });
+    host.append(legend, this.plotHost, this.summary);
+    this.plotHost.addEventListener('keydown', (event) => this.key(event));
+    group.charts.push(this);
+    new ResizeObserver(() => this.resize()).observe(this.plotHost);
+  }
+
+  /** Shows other values; as many series as there are curves, after x. */
+  setData(data: readonly [number[], ...Values[]], isLog = false): void {
+    this.data = data;
+    for (const { at, button } of this.legend) {
+      button.hidden = data[at + 1].every((value) => typeof value !== 'number');
+    }
+    if (isLog !== this.isLog || !this.plot) {
+      this.isLog = isLog;
+      this.build();
+    } else {
+      this.plot.setData(this.plotData(), false);
+      this.showRange();
+    }
+    this.showLegend();
+  }
+
+  /** Draws everything anew, in the theme's colours. */
+  build(): void {
+    this.plot?.destroy();
+    this.plot = null;
+    const { clientWidth: width, clientHeight: height } = this.plotHost;
+    if (width === 0 || this.data[0].length === 0) return;
+    this.plot = new uPlot(this.plotOptions(width, height), this.plotData(), this.plotHost);
+    this.showRange();
+  }
+
+  showRange(): void {
+    const { plot, group } = this;
+    const xs = this.data[0];
+    if (!plot || xs.length === 0) return;
+    const [min, max] = group.range ?? [xs[0], xs[xs.length - 1]];
+    plot.setScale('x', { min, max: max > min ? max : min + 1 });
+  }
+
+  private resize(): void {
+    const { clientWidth: width, clientHeight: height } = this.plotHost;
+    if (!this.plot) this.build();
+    else if (width > 0) this.plot.setSize({ width, height });
+  }
+
+  private toggle(at: number, button: HTMLElement): void {
+    this.isShown[at] = !this.isShown[at];
+    button.setAttribute('aria-pressed', String(this.isShown[at]));
+    // What lies behind a line goes with it.
+    for (let other = at - 1; other >= 0 && !this.options.curves[other].isNamed; other -= 1) {
+      this.isShown[other] = this.isShown[at];
+    }
+    this.build();
+  }
+
+  private key(event: KeyboardEvent): void {
+    const { plot, group } = this;
+    if (!plot) return;
+    const xs = this.data[0];
+    const min = plot.scales.x.min ?? xs[0];
+    const max = plot.scales.x.max ?? xs[xs.length - 1];
+    const idx = plot.cursor.idx ?? plot.valToIdx((min + max) / 2);
+    const zoomBy = (factor: number) => {
+      const half = ((max - min) * factor) / 2;
+      const middle = xs[idx];
+      const range = [Math.max(xs[0], middle - half), Math.min(xs[xs.length - 1], middle + half)];
+      if (factor > 1 && range[0] <= xs[0] && range[1] >= xs[xs.length - 1]) group.zoom(null);
+      else group.zoom([range[0], range[1]]);
+    };
+    const moveBy = (sign: number) => {
+      const step = Math.max(1, Math.round((plot.valToIdx(max) - plot.valToIdx(min)) / 60));
+      const to = Math.min(plot.valToIdx(max), Math.max(plot.valToIdx(min), idx + sign * step));
+      plot.setCursor({ left: plot.valToPos(xs[to], 'x'), top: plot.over.clientHeight / 2 });
+    };
+    switch (event.key) {
+      case 'ArrowLeft':
+        moveBy(-1);
+        break;
+      case 'ArrowRight':
+        moveBy(1);
+        break;
+      case '+':
+      case '=':
+        zoomBy(0.5);
+        break;
+      case '-':
+        zoomBy(2);
+        break;
+      case '0':
+      case 'Escape':
+        group.zoom(null);
+        break;
+      default:
+        return;
+    }
+    event.preventDefault();
+  }
+
+  /** The legend's values: at the cursor, or the last ones. */
+  private showLegend(): void {
+    const xs = this.data[0];
+    const at = this.plot?.cursor.idx ?? null;
+    for (const { at: curve, value } of this.legend) {
+      const values = this.data[curve + 1];
+      let index = at ?? xs.length - 1;
+      while (index > 0 && typeof values[index] !== 'number') index -= 1;
+      const here = this.valueAt(curve, index);
+      const format = this.options.curves[curve].format ?? this.options.format;
+      setText(value, typeof here === 'number' ? format(here) : '');
+    }
+    setText(this.position, at === null ? '' : this.group.formatX(xs[at]));
+  }
+
+  /** What a curve says at a point; of stacked ones their own part, without those below. */
+  private valueAt(curve: number, index: number): number | null | undefined {
+    const value = this.data[curve + 1][index];
+    if (!this.options.isStacked || typeof value !== 'number') return value;
+    const below = this.data.at(curve + 2)?.[index];
+    return value - (curve + 2 < this.data.length && typeof below === 'number' ? below : 0);
+  }
+
+  /** Puts what the chart shows into words, for those who cannot see it. */
+  describe(): void {
+    const parts = this.legend.map(({ at, value }) =>
+      value.textContent ? `${this.options.curves[at].label} ${value.textContent}` : '',
+    );
+    setText(this.summary, `${this.options.title}: ${parts.filter(Boolean).join(', ')}`);
+  }
+
+  private plotData(): uPlot.AlignedData {
+    const values = this.data.slice(1) as Values[];
+    if (!this.isLog) return [this.data[0], ...values];
+    return [this.data[0], ...values.map((curve) => curve.map((v) => (v === 0 ? null : v)))];
+  }
+
+  private plotOptions(width: number, height: number): uPlot.Options {
+    const { options, group, isLog } = this;
+    const ink = themeColor('ink-2');
+    const line = themeColor('line');
+    const font = `11px ${getComputedStyle(document.body).fontFamily}`;
+    const formatAxis = options.formatAxis ?? options.format;
+    const axis = { stroke: ink, font, ticks: { show: false }, border: { show: false } };
+    const bands: uPlot.Band[] = [];
+    const series = options.curves.map((curve, at): uPlot.Series => {
+      const color = themeColor(curve.color);
+      const shared = {
+        show: this.isShown[at],
+        points: { show: false },
+        spanGaps: false,
+        stroke: color,
+      };
+      switch (curve.kind) {
+        case 'line':
+          return { ...shared, width: 1.75 };
+        case 'faint':
+          return { ...shared, width: 1, stroke: themeColor(curve.color, 0.35) };
+        case 'edge':
+          if (at % 2 === 0)
+            bands.push({ series: [at + 2, at + 1], fill: themeColor(curve.color, 0.12) });
+          return { ...shared, width: 0, stroke: themeColor(curve.color, 0) };
+        case 'points':
+          return {
+            ...shared,
+            width: 1.75,
+            ...(curve.dash && { dash: curve.dash }),
+            points: {
+              show: true,
+              size: 6,
+              fill: themeColor('surface'),
+              stroke: color,
+              width: 1.75,
+            },
+          };
+        case 'area':
+          return { ...shared, width: 0, fill: color };
+        case 'steps':
+          return {
+            ...shared,
+            width: 1.25,
+            dash: [3, 3],
+            scale: 'own',
+            paths: uPlot.paths.stepped!({ align: -1 }),
+          };
+      }
+    });
+    return {
+      width,
+      height,
+      padding: [10, 8, 0, 0],
+      legend: { show: false },
+      cursor: {
+        sync: { key: group.key },
+        drag: { x: true, y: false, setScale: false },
+        points: { size: 7, width: 1.5 },
+        focus: { prox: -1 },
+      },
+      scales: {
+        x: { time: false, auto: false },
+        // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment -- logarithmic, of an enum for types alone
+        y: isLog ? { distr: 3 } : { range: (_plot, min, max) => this.yRange(min, max) },
+        own: { range: (_plot, _min, max) => [0, Math.max(1, max) * 1.25] },
+      },
+      axes: [
+        {
+          ...axis,
+          grid: { show: false },
+          size: 26,
+          gap: 4,
+          space: 64,
+          values: (_plot, splits) =>
+            splits.map((v) =>
+              group.axis === 'time'
+                ? formatDuration(60 * v).replace('.0', '')
+                : group.axis === 'step'
+                  ? formatInteger(v)
+                  : String(v),
+            ),
+          ...(group.axis !== 'time' && { incrs: ROUND_STEPS }),
+        },
+        {
+          ...axis,
+          grid: { stroke: line, width: 1 },
+          size: 46,
+          gap: 6,
+          space: 34,
+          values: (_plot, splits) =>
+            (splits as (number | null)[]).map((v) => (v === null ? '' : formatAxis(v))),
+        },
+      ],
+      series: [{}, ...series],
+      bands,
+      hooks: {
+        setCursor: [() => this.showLegend()],
+        setSelect: [(plot) => this.selected(plot)],
+        ready: [(plot) => plot.over.addEventListener('dblclick', () => group.zoom(null))],
+      },
+    };
+  }
+
+  private yRange(min: number | null, max: number | null): uPlot.Range.MinMax {
+    if (min === null || max === null) return [0, 1];
+    if (this.options.fromZero) return [0, max > 0 ? 1.08 * max : 1];
+    const margin = 0.06 * (max - min || Math.abs(max) || 1);
+    return [min - margin, max + margin];
+  }
+
+  private selected(plot: uPlot): void {
+    const { left, width } = plot.select;
+    if (width < 4) return;
+    const range = [plot.posToVal(left, 'x'), plot.posToVal(left + width, 'x')] as const;
+    plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+    this.group.zoom(range);
+  }
+}
+
+/** 1, 2, 5, 10, 20, 50, … between labels. */
+const ROUND_STEPS = Array.from({ length: 8 }, (_, exponent) => 10 ** exponent).flatMap((unit) => [
+  unit,
+  2 * unit,
+  5 * unit,
+]);
+
+/**
+ * A curve with its noise averaged out: an exponential mean over `window` points, unbiased at the beginning.
+ */
+export function smooth(values: Values, window: number): Values {
+  const keep = 1 - 1 / Math.max(1, window);
+  let mean = 0;
+  let weight = 0;
+  return values.map((value) => {
+    if (typeof value !== 'number') return value;
+    mean = keep * mean + (1 - keep) * value;
+    weight = keep * weight + (1 - keep);
+    return mean / weight;
+  });
+}

@@ -1,0 +1,54 @@
+/** What happened, newest first: joins, losses, checkpoints, notices. */
+import type { EventRow } from '../update.js';
+import { byId, element } from './element.js';
+import { formatInteger, formatTime } from './format.js';
+import type { RunStore } from './run-store.js';
+
+const MAX_SHOWN = 200;
+
+export class EventList {
+  private readonly store: RunStore;
+  private readonly filter = byId('events-filter', HTMLSelectElement);
+
+  constructor(store: RunStore) {
+    this.store = store;
+    this.filter.addEventListener('change', () => this.render());
+  }
+
+  render(): void {
+    const rows = this.store.events.filter((row) => isShown(row, this.filter.value));
+    const now = this.store.now();
+    byId('events').replaceChildren(
+      ...rows
+        .slice(-MAX_SHOWN)
+        .reverse()
+        .map((row) =>
+          element(
+            'li',
+            { class: `event-${row.kind}`, 'data-level': row.level },
+            element(
+              'time',
+              { datetime: new Date(row.time).toISOString() },
+              formatTime(row.time, now),
+            ),
+            element('span', {}, row.message),
+            element('small', {}, `step ${formatInteger(row.globalStep)}`),
+          ),
+        ),
+    );
+    byId('events-none').hidden = rows.length > 0;
+  }
+}
+
+function isShown({ kind, level }: EventRow, filter: string): boolean {
+  switch (filter) {
+    case 'workers':
+      return kind === 'joined' || kind === 'lost';
+    case 'checkpoints':
+      return kind === 'checkpoint';
+    case 'warnings':
+      return level !== 'info';
+    default:
+      return true;
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * The filters of the first convolution as they are learned: at the beginning, half way, and now; a slider takes the
+ * last row back through the run.
+ */
+import type { FilterFrame, Filters } from '../update.js';
+import { byId, bytesFromBase64, element, setText, themeChannels } from './element.js';
+import { formatInteger } from './format.js';
+import type { RunStore } from './run-store.js';
+
+interface Row {
+  readonly element: HTMLElement;
+  readonly label: HTMLElement;
+  readonly canvases: HTMLCanvasElement[];
+}
+
+export class FilterView {
+  private readonly store: RunStore;
+  private readonly slider = byId('filters-time', HTMLInputElement);
+  private rows: Row[] = [];
+  /** The slider follows the run while it is at its end. */
+  private isFollowing = true;
+
+  constructor(store: RunStore) {
+    this.store = store;
+    this.slider.addEventListener('input', () => {
+      this.isFollowing = this.slider.value === this.slider.max;
+      this.render();
+    });
+  }
+
+  render(): void {
+    const { filters } = this.store;
+    byId('filters-panel').hidden = !filters;
+    if (!filters) return;
+    const { numFilters, frames, current } = filters;
+    if (this.rows[0]?.canvases.length !== numFilters) {
+      this.rows = ['at first', 'half way', 'now'].map((when) => makeRow(when, numFilters));
+      byId('filters').replaceChildren(...this.rows.map((row) => row.element));
+    }
+    this.slider.max = String(frames.length);
+    if (this.isFollowing) this.slider.value = this.slider.max;
+    const chosen = this.isFollowing ? current : (frames.at(Number(this.slider.value)) ?? current);
+    const when = `step ${formatInteger(chosen.globalStep)}`;
+    this.slider.setAttribute('aria-valuetext', when);
+    setText(byId('filters-note'), when);
+    setText(this.rows[2].label, this.isFollowing ? 'now' : 'then');
+    const first = frames.at(0) ?? current;
+    const middle = frames.at(Math.floor(frames.length / 2)) ?? current;
+    [first, middle, chosen].forEach((frame, at) => this.paint(this.rows[at], frame, filters));
+  }
+
+  private paint({ canvases }: Row, frame: FilterFrame, { kernelSize }: Filters): void {
+    const weights = new Float32Array(bytesFromBase64(frame.weights).buffer);
+    const largest = weights.reduce((size, weight) => Math.max(size, Math.abs(weight)), 1e-12);
+    const [plus, minus, zero] = ['filter-plus', 'filter-minus', 'filter-zero'].map(themeChannels);
+    const cells = kernelSize ** 2;
+    canvases.forEach((canvas, filter) => {
+      canvas.width = canvas.height = kernelSize;
+      const context = canvas.getContext('2d')!;
+      const image = context.createImageData(kernelSize, kernelSize);
+      for (let cell = 0; cell < cells; cell += 1) {
+        const value = weights[filter * cells + cell] / largest;
+        const end = value > 0 ? plus : minus;
+        const color = zero.map((from, channel) => from + (end[channel] - from) * Math.abs(value));
+        image.data.set([...color, 255], 4 * cell);
+      }
+      context.putImageData(image, 0, 0);
+    });
+  }
+}
+
+function makeRow(when: string, numFilters: number): Row {
+  const label = element('span', {}, when);
+  const canvases = Array.from({ length: numFilters }, (_, at) =>
+    element('canvas', { role: 'img', 'aria-label': `Filter ${at + 1}, ${when}` }),
+  );
+  return { element: element('div', { class: 'filters-row' }, label, ...canvases), label, canvases };
+}

@@ -1,0 +1,64 @@
+/** The page of one run: panels, each of which is drawn anew when what it shows has changed. */
+import { ConfusionMatrix } from './confusion-matrix.js';
+import { DrawPad } from './draw-pad.js';
+import { EvaluationTable } from './evaluation-table.js';
+import { EventList } from './event-list.js';
+import { FilterView } from './filter-view.js';
+import { LearningPanel } from './learning-panel.js';
+import { MistakeGallery } from './mistake-gallery.js';
+import { RunHeader, renderConfig } from './run-header.js';
+import { RunStore, type Topic } from './run-store.js';
+import { setUpTheme } from './theme.js';
+import { WorkerTable } from './worker-table.js';
+
+const TICK_MS = 1000;
+/** Words for screen readers change no more often. */
+const DESCRIBE_MS = 10_000;
+
+const store = new RunStore('api/events', changed);
+const header = new RunHeader(store);
+const learning = new LearningPanel(store);
+const workers = new WorkerTable(store);
+const confusion = new ConfusionMatrix();
+const pad = new DrawPad();
+const mistakes = new MistakeGallery((image) => pad.put(image));
+const filters = new FilterView(store);
+const events = new EventList(store);
+const evaluations = new EvaluationTable(store);
+
+const pending = new Set<Topic>();
+
+function changed(topics: ReadonlySet<Topic>): void {
+  if (pending.size === 0) requestAnimationFrame(render);
+  for (const topic of topics) pending.add(topic);
+}
+
+function render(): void {
+  const topics = new Set(pending);
+  pending.clear();
+  const has = (...wanted: Topic[]) => wanted.some((topic) => topics.has(topic));
+  header.render();
+  if (has('head') && store.head) pad.show(store.head.canPredict);
+  if (has('run') && store.run) renderConfig(store.run);
+  if (has('points', 'evaluations', 'run')) learning.render();
+  if (has('evaluations')) evaluations.render();
+  if (has('workers', 'head')) workers.render();
+  if (has('events')) events.render();
+  if (has('filters')) filters.render();
+  if (has('confusion') && store.confusion) confusion.render(store.confusion);
+  if (has('mistakes') && store.mistakes) mistakes.render(store.mistakes);
+}
+
+setUpTheme(() => {
+  learning.recolor();
+  pad.draw();
+  filters.render();
+  if (store.mistakes) mistakes.render(store.mistakes);
+});
+setInterval(() => {
+  if (document.hidden) return;
+  header.render();
+  workers.tick();
+}, TICK_MS);
+setInterval(() => learning.describe(), DESCRIBE_MS);
+store.connect();

@@ -1,0 +1,202 @@
+/** The head of the page: which run, how it stands, how long it will take, and the figures that matter. */
+import type { RunConfig } from '../../../shared/config.js';
+import type { EvaluationRow, RunInfo } from '../update.js';
+import { byId, element, setText } from './element.js';
+import { NOTHING, formatDuration, formatInteger, formatPercent, formatSmall } from './format.js';
+import type { RunStore } from './run-store.js';
+
+/** Time over which the pace is taken that the remaining time is reckoned by. */
+const PACE_SECONDS = 20;
+
+export class RunHeader {
+  private readonly store: RunStore;
+
+  constructor(store: RunStore) {
+    this.store = store;
+  }
+
+  render(): void {
+    const { store } = this;
+    const { run, head } = store;
+    if (!run || !head) {
+      this.showState();
+      return;
+    }
+    document.title = `${run.name} · Lockstep`;
+    setText(byId('run-name'), run.name);
+    setText(byId('run-summary'), summary(run));
+    this.showState();
+    this.showProgress();
+
+    const tests = store.evaluations.filter(({ set }) => set === 'test');
+    const evaluations = tests.length > 0 ? tests : store.evaluations;
+    const last = evaluations.at(-1);
+    const best = evaluations.reduce<EvaluationRow | undefined>(
+      (top, row) => (top && top.accuracy >= row.accuracy ? top : row),
+      undefined,
+    );
+    setText(byId('figure-accuracy'), last ? formatPercent(last.accuracy) : NOTHING);
+    setText(
+      byId('label-accuracy'),
+      tests.length > 0 || !last ? 'Test accuracy' : 'Validation accuracy',
+    );
+    setText(
+      byId('note-accuracy'),
+      !last || !best
+        ? 'measured after each epoch'
+        : best === last
+          ? `the best so far, after epoch ${last.epoch}`
+          : `best ${formatPercent(best.accuracy)} after epoch ${best.epoch}`,
+    );
+
+    const { series } = store;
+    const at = series.length - 1;
+    const recent = (name: Parameters<typeof series.column>[0]) => {
+      const values = series.column(name).subarray(-20);
+      return values.reduce((sum, value) => sum + value, 0) / values.length;
+    };
+    setText(byId('figure-loss'), at < 0 ? NOTHING : formatSmall(recent('loss')));
+    setText(byId('note-loss'), last ? `${last.set} ${formatSmall(last.loss)}` : '');
+    const pace = this.pace();
+    const rate = store.result?.imagesPerSecond ?? pace?.imagesPerSecond ?? NaN;
+    setText(byId('figure-speed'), formatInteger(rate));
+    const here = store.workers.filter(({ state }) => state === 'here').length;
+    const isOver = head.state === 'finished';
+    const workers = isOver ? (store.result?.workers.length ?? store.workers.length) : here;
+    setText(
+      byId('note-speed'),
+      `images/s on ${formatInteger(workers)} worker${workers === 1 ? '' : 's'}`,
+    );
+    const elapsed = store.result?.seconds ?? (store.now() - run.startedAt) / 1000;
+    if (isOver) {
+      setText(byId('label-left'), 'Took');
+      setText(byId('figure-left'), formatDuration(elapsed));
+      setText(byId('note-left'), `${formatInteger(head.globalStep)} steps`);
+    } else {
+      const left = pace ? (run.totalSteps - head.globalStep) * pace.secondsPerStep : NaN;
+      setText(byId('label-left'), 'Time left');
+      setText(byId('figure-left'), formatDuration(left));
+      setText(byId('note-left'), `${formatDuration(Math.max(0, Math.round(elapsed)))} so far`);
+    }
+    setText(byId('figure-rate'), at < 0 ? NOTHING : formatSmall(series.column('learningRate')[at]));
+    setText(byId('note-rate'), `${run.config.optimizer}, ${run.config.schedule}`);
+    this.showResult();
+  }
+
+  private showState(): void {
+    const { connection, head, run, result, workers } = this.store;
+    let [kind, text] = ['quiet', 'Connecting …'];
+    if (connection === 'lost') {
+      [kind, text] = ['bad', 'Lost the coordinator; trying again'];
+    } else if (head && run) {
+      switch (head.state) {
+        case 'starting':
+          [kind, text] = ['quiet', 'Starting'];
+          break;
+        case 'waiting':
+          [kind, text] = [
+            'warn',
+            workers.length > 0 ? 'Waiting for workers' : 'Waiting for the first worker',
+          ];
+          break;
+        case 'training':
+          [kind, text] = ['good', 'Training'];
+          break;
+        case 'finished':
+          [kind, text] = ['done', result?.outcome === 'stopped' ? 'Stopped' : 'Finished'];
+          break;
+      }
+    } else if (head) {
+      text = 'The run has not begun';
+    }
+    const state = byId('state');
+    state.dataset.kind = kind;
+    setText(state, text);
+    document.body.classList.toggle('is-lost', connection === 'lost');
+  }
+
+  private showProgress(): void {
+    const { run, head } = this.store;
+    if (!run || !head) return;
+    const { totalSteps, stepsPerEpoch, config } = run;
+    const fraction = totalSteps > 0 ? Math.min(1, head.globalStep / totalSteps) : 0;
+    const bar = byId('progress');
+    bar.style.setProperty('--done', String(fraction));
+    bar.style.setProperty('--epochs', String(config.epochs));
+    bar.classList.toggle('has-epochs', config.epochs <= 60);
+    bar.setAttribute('aria-valuenow', (100 * fraction).toFixed(0));
+    const epoch = Math.min(config.epochs, Math.floor(head.globalStep / stepsPerEpoch) + 1);
+    setText(
+      byId('progress-epoch'),
+      `Epoch ${formatInteger(epoch)} of ${formatInteger(config.epochs)}`,
+    );
+    setText(
+      byId('progress-step'),
+      `step ${formatInteger(head.globalStep)} of ${formatInteger(totalSteps)}`,
+    );
+    setText(byId('progress-percent'), formatPercent(fraction, 0));
+  }
+
+  /** How fast it went lately, evaluations included. */
+  private pace(): { secondsPerStep: number; imagesPerSecond: number } | null {
+    const { series } = this.store;
+    const seconds = series.column('seconds');
+    const last = series.length - 1;
+    if (last < 1) return null;
+    let from = last - 1;
+    while (from > 0 && seconds[last] - seconds[from] < PACE_SECONDS) from -= 1;
+    const steps = series.lastStep[last] - series.lastStep[from];
+    const took = seconds[last] - seconds[from];
+    if (steps === 0 || took <= 0) return null;
+    let images = 0;
+    for (let at = from + 1; at <= last; at += 1) {
+      images += series.column('numImages')[at] * series.column('count')[at];
+    }
+    return { secondsPerStep: took / steps, imagesPerSecond: images / took };
+  }
+
+  private showResult(): void {
+    const { result } = this.store;
+    const place = byId('result');
+    place.hidden = !result;
+    if (!result || place.childElementCount > 0) return;
+    const why = result.reproducible
+      ? 'The same configuration gives these weights on any number of workers.'
+      : 'An approximate engine took part: another run may differ in the last bits.';
+    place.append(
+      element('span', { class: 'result-label' }, 'SHA-256 of the weights'),
+      element('code', {}, result.weightsSha256),
+      element('span', { class: 'result-note' }, why),
+    );
+  }
+}
+
+function summary({ config, numParams, numTrain, numTest }: RunInfo): string {
+  const { dataset, batchSize, microBatch, seed } = config;
+  const name =
+    dataset === 'mnist' ? 'MNIST' : (dataset.split('/').filter(Boolean).at(-1) ?? dataset);
+  return [
+    `${name}, ${formatInteger(numTrain)} + ${formatInteger(numTest)} images`,
+    `${formatInteger(numParams)} weights`,
+    `batch ${batchSize} of micro-batches of ${microBatch}`,
+    `seed ${seed}`,
+  ].join(' · ');
+}
+
+/** Every option by its name, for the list of the configuration and for comparing runs. */
+export function configRows(config: RunConfig): [name: string, value: string][] {
+  const { hyperparameters, ...options } = config;
+  const text = (value: unknown) => (Array.isArray(value) ? value.join(', ') : String(value));
+  return [...Object.entries(options), ...Object.entries(hyperparameters)].map(([name, value]) => [
+    name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`),
+    text(value),
+  ]);
+}
+
+export function renderConfig(run: RunInfo): void {
+  byId('config').replaceChildren(
+    ...configRows(run.config).map(([name, value]) =>
+      element('div', {}, element('dt', {}, name), element('dd', {}, value)),
+    ),
+  );
+}

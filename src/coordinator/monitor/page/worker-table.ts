@@ -1,0 +1,122 @@
+/** The workers: who they are, what they contribute, when they were heard of. */
+import type { WorkerRow } from '../update.js';
+import { byId, element, setText } from './element.js';
+import {
+  NOTHING,
+  formatAge,
+  formatInteger,
+  formatMs,
+  formatPercent,
+  formatTime,
+} from './format.js';
+import type { RunStore } from './run-store.js';
+
+const COLUMNS = ['Worker', 'Engine', 'Share', 'Images/s', 'Compute', 'Ping', 'Joined', 'Last seen'];
+
+interface Row {
+  readonly element: HTMLTableRowElement;
+  readonly cells: HTMLTableCellElement[];
+  readonly state: HTMLElement;
+  readonly bar: HTMLElement;
+  readonly share: HTMLElement;
+}
+
+export class WorkerTable {
+  private readonly store: RunStore;
+  private readonly rows = new Map<string, Row>();
+  private readonly body = byId('workers', HTMLTableSectionElement);
+
+  constructor(store: RunStore) {
+    this.store = store;
+  }
+
+  render(): void {
+    const { workers } = this.store;
+    const known = new Set(workers.map(({ workerId }) => workerId));
+    for (const [id, row] of this.rows) {
+      if (known.has(id)) continue;
+      row.element.remove();
+      this.rows.delete(id);
+    }
+    const order = { here: 0, lost: 1, left: 2 };
+    const sorted = workers.toSorted(
+      (a, b) => order[a.state] - order[b.state] || a.joinedAt - b.joinedAt,
+    );
+    sorted.forEach((worker, at) => {
+      let row = this.rows.get(worker.workerId);
+      if (!row) this.rows.set(worker.workerId, (row = makeRow(worker)));
+      if (this.body.children.item(at) !== row.element) {
+        this.body.insertBefore(row.element, this.body.children.item(at));
+      }
+      this.fill(row, worker);
+    });
+    byId('workers-none').hidden = workers.length > 0;
+    const here = workers.filter(({ state }) => state === 'here').length;
+    const gone = workers.length - here;
+    setText(byId('workers-count'), `${here} here${gone > 0 ? `, ${gone} gone` : ''}`);
+  }
+
+  /** Ages go on without news. */
+  tick(): void {
+    for (const worker of this.store.workers) {
+      const row = this.rows.get(worker.workerId);
+      if (row) this.fillAge(row, worker);
+    }
+  }
+
+  private fill(row: Row, worker: WorkerRow): void {
+    const isHere = worker.state === 'here';
+    row.element.dataset.state = worker.state;
+    setText(row.state, stateText(worker));
+    setText(row.share, isHere ? formatPercent(worker.share, 0) : NOTHING);
+    row.bar.style.setProperty('--share', String(worker.share));
+    setText(row.cells[3], isHere ? formatInteger(worker.imagesPerSecond) : NOTHING);
+    setText(row.cells[4], isHere ? formatMs(worker.computeMs) : NOTHING);
+    setText(row.cells[5], worker.roundTripMs === null ? NOTHING : formatMs(worker.roundTripMs));
+    setText(row.cells[6], formatTime(worker.joinedAt, this.store.now()));
+    this.fillAge(row, worker);
+  }
+
+  private fillAge(row: Row, worker: WorkerRow): void {
+    const isOver = this.store.head?.state === 'finished' || !this.store.head?.isLive;
+    const text = isOver
+      ? formatTime(worker.lastSeenAt, this.store.now())
+      : formatAge(this.store.now() - worker.lastSeenAt);
+    setText(row.cells[7], text);
+  }
+}
+
+function stateText({ state, lostInPhase }: WorkerRow): string {
+  if (state === 'here') return '';
+  if (state === 'left') return 'left';
+  return lostInPhase ? `lost while ${lostInPhase}` : 'lost';
+}
+
+function makeRow({ name, host, workerId, engine, device, isExact }: WorkerRow): Row {
+  const cell = (at: number, ...children: (Node | string)[]) =>
+    element('td', { 'data-label': COLUMNS[at] }, ...children);
+  const state = element('span', { class: 'worker-state' });
+  const share = element('span', {});
+  const bar = element('span', { class: 'share-bar', 'aria-hidden': 'true' });
+  const exactness = isExact
+    ? element('span', { class: 'tag', title: 'Its gradients are the same to the bit' }, 'exact')
+    : element('span', { class: 'tag tag-warn', title: 'Within tolerance' }, 'approximate');
+  const head = element(
+    'th',
+    { scope: 'row', title: workerId },
+    element('span', { class: 'dot', 'aria-hidden': 'true' }),
+    element(
+      'span',
+      { class: 'worker-name' },
+      element('span', {}, name, ' ', state),
+      element('small', {}, host),
+    ),
+  );
+  const cells = [
+    head,
+    cell(1, element('span', {}, engine, ' ', exactness), element('small', {}, device)),
+    cell(2, element('span', { class: 'share' }, bar, share)),
+    ...[3, 4, 5, 6, 7].map((at) => cell(at)),
+  ];
+  return { element: element('tr', {}, ...cells), cells, state, bar, share };
+}
