@@ -7,7 +7,8 @@ import { environmentName, number } from './run-options.js';
 
 export interface ServeOptions {
   readonly host: string;
-  readonly port: number;
+  /** Null for 7700, or a free one where that is in use and nobody needs to know. */
+  readonly port: number | null;
   readonly token: string | null;
   /** Run directory; null for a new one under runs/. */
   readonly out: string | null;
@@ -94,7 +95,7 @@ export function serveOptionsOf(values: Readonly<Record<string, unknown>>): Serve
   const every = (values.checkpointEvery as CheckpointEvery | undefined) ?? { ms: 2_000, steps: 0 };
   return {
     host: (values.host as string | undefined) ?? '127.0.0.1',
-    port: (values.port as number | undefined) ?? DEFAULT_PORT,
+    port: (values.port as number | undefined) ?? null,
     token: (values.token as string | undefined) ?? null,
     out: (values.out as string | undefined) ?? null,
     resume: (values.resume as string | true | undefined) ?? null,

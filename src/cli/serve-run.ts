@@ -1,30 +1,34 @@
 /**
- * Puts a run together: data, engine, coordinator, server, observers, local workers; and takes it apart again.
+ * Puts a run together: directory, data, coordinator, server, observers, local workers; and takes it apart again.
  */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
-import { hostname } from 'node:os';
-import { basename, join } from 'node:path';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { networkInterfaces } from 'node:os';
+import { Coordinator } from '../coordinator/coordinator.js';
+import type { Observer } from '../coordinator/events.js';
 import { createConsoleObserver } from '../coordinator/monitor/console-observer.js';
+import { createCriticalPath } from '../coordinator/monitor/critical-path.js';
 import { createMetricsFile } from '../coordinator/monitor/metrics-file.js';
 import { createMonitor } from '../coordinator/monitor/monitor.js';
-import { Coordinator } from '../coordinator/coordinator.js';
-import type { Observer, RunResult } from '../coordinator/events.js';
+import { canShowStatus, createTerminalStatus } from '../coordinator/monitor/terminal-status.js';
+import { createTrace } from '../coordinator/monitor/trace.js';
+import { newRunPath, openRunDirectory, type RunDirectory } from '../coordinator/run-directory.js';
 import { createSamples } from '../coordinator/samples.js';
 import { listen } from '../coordinator/server.js';
 import { readLatestCheckpoint, writeCheckpoint } from '../model/checkpoint.js';
 import { loadDataset } from '../model/idx.js';
 import { buildModel } from '../model/lenet.js';
-import { SimdEngine } from '../model/simd-engine.js';
+import { createSimdEngine } from '../model/simd-engine.js';
+import { createVectorOps } from '../model/simd-vector.js';
 import { systemClock } from '../shared/clock.js';
-import { parseRunConfig, type RunConfig } from '../shared/config.js';
+import type { RunConfig } from '../shared/config.js';
 import { UserError } from '../shared/errors.js';
 import { createLog, type Logger } from '../shared/log.js';
 import { createRandom } from '../shared/random.js';
 import { fileStorage } from '../shared/storage.js';
 import { startLocalWorkers } from './local-workers.js';
 import { flatten, givenValues, runConfigOf, type FlagValues } from './run-options.js';
-import type { ServeOptions } from './serve-options.js';
+import { DEFAULT_PORT, type ServeOptions } from './serve-options.js';
 import { stopSignal } from './signals.js';
 
 /**
@@ -40,175 +44,230 @@ export async function serveRun(
   engines: readonly string[],
 ): Promise<void> {
   const stop = stopSignal();
-  const { dir, config, isResumed } = await openRun(values, options);
+  const { out, resume } = options;
+  if (resume === true && out === null) {
+    throw new UserError('Cannot resume: which run? Give --resume DIR, or --out DIR --resume');
+  }
+  const directory = await openRunDirectory(
+    typeof resume === 'string' ? resume : (out ?? newRunPath()),
+    { resume: resume !== null, configure: (stored) => configure(values, stored) },
+  );
   const log = createLog({
     level: options.logLevel,
     quiet: options.quiet,
-    file: join(dir, 'log.jsonl'),
+    file: directory.logPath,
   });
   try {
-    await serve({ dir, config, isResumed, options, engines, log, stop });
+    await serve(directory, options, engines, log, stop);
   } finally {
     await log.close();
+    await directory.release();
   }
 }
 
-interface Serving {
-  readonly dir: string;
-  readonly config: RunConfig;
-  readonly isResumed: boolean;
-  readonly options: ServeOptions;
-  readonly engines: readonly string[];
-  readonly log: Logger;
-  readonly stop: AbortSignal;
-}
-
-async function serve(serving: Serving): Promise<void> {
-  const { dir, config, isResumed, options, engines, log, stop } = serving;
+async function serve(
+  directory: RunDirectory,
+  options: ServeOptions,
+  engines: readonly string[],
+  log: Logger,
+  stop: AbortSignal,
+): Promise<void> {
+  const { config, name, checkpointsPath } = directory;
+  const warn = (message: string) => log.warn(message);
   const model = buildModel(config.hyperparameters);
   const dataset = await loadDataset(config.dataset);
   const samples = createSamples(dataset.train, dataset.test, config.validationSize);
-  const arbiter = new SimdEngine(model);
-  const checkpoints = join(dir, 'checkpoints');
-  const stored = isResumed
-    ? await readLatestCheckpoint(fileStorage, checkpoints, (message) => log.warn(message))
+  const stored = directory.isResumed
+    ? await readLatestCheckpoint(fileStorage, checkpointsPath, warn)
     : null;
   const resumeFrom = stored?.checkpoint ?? null;
-  checkWorkerCount(config, samples.numTrain, engines.length, log);
+  const firstStep = resumeFrom?.globalStep ?? 0;
+  warnOfIdleWorkers(config, samples.numTrain, engines.length, log);
 
-  const predictor = new SimdEngine(model, { numGradients: 0 });
-  const monitor = createMonitor({ predict: (image) => predictor.predict(image) });
-  const metrics = await createMetricsFile(join(dir, 'metrics.jsonl'), {
-    warn: (message) => log.warn(message),
-    ...(resumeFrom ? { truncateToStep: resumeFrom.globalStep } : {}),
-  });
-  const observers: Observer[] = [
-    metrics.observe,
-    monitor.observe,
-    createConsoleObserver({ log, logEvery: options.logEvery }),
-  ];
-
-  const failure = new AbortController();
-  let failureMessage = '';
+  const watch = await createObservers(directory, options, log, firstStep);
   const coordinator = new Coordinator({
     ...options,
-    runId: `${basename(dir)}-${randomBytes(3).toString('hex')}`,
-    name: basename(dir),
+    runId: `${name}-${randomBytes(3).toString('hex')}`,
+    name,
     config,
     samples,
     clock: systemClock,
     random: createRandom(randomBytes(4).readUInt32LE(), 'coordinator'),
     report: (event) => {
-      // What the page classifies with: a copy a few times a second would do, but it is 30 µs.
-      if (event.type === 'evaluation') predictor.setParams(event.params);
-      for (const observe of observers) observe(event);
+      for (const observe of watch.observers) observe(event);
     },
-    arbiter,
-    audit: options.audit,
+    arbiter: createSimdEngine(model),
+    vectors: createVectorOps(model.numParams),
     judge: () => ({ isAccepted: true, isExact: true }),
     isTokenRight: tokenCheck(options.token),
     resumeFrom,
     save: async (checkpoint, isBest) => {
-      await metrics.flush();
-      return writeCheckpoint(fileStorage, checkpoints, checkpoint, isBest);
+      // A checkpoint never knows of steps that the metrics lack.
+      await watch.flush();
+      return writeCheckpoint(fileStorage, checkpointsPath, checkpoint, isBest);
     },
   });
-  const server = await listen({
-    ...options,
+  const server = await listenSomewhere(options, engines.length > 0, {
     numParams: model.numParams,
     accept: (channel, address) => coordinator.accept(channel, address),
-    handle: (request, response) => monitor.handle(request, response),
+    handle: watch.handle,
   });
-  const urlHost = options.host === '0.0.0.0' || options.host === '::' ? hostname() : options.host;
-  log.info(`Live page: http://${urlHost}:${server.port}/`);
-  if (engines.length === 0) {
-    const token = options.token === null ? '' : ` --token ${options.token}`;
-    log.info(`On each worker machine: npx lockstep worker ws://${urlHost}:${server.port}${token}`);
-  }
+  sayWhere(options, server.port, engines.length === 0, log);
+
+  const failed = new AbortController();
   const workers = startLocalWorkers({
-    url: `ws://${options.host === '0.0.0.0' ? '127.0.0.1' : options.host}:${server.port}`,
+    url: `ws://${reachable(options.host)}:${server.port}`,
     token: options.token,
     engines,
     log,
-    gaveUp: (message) => {
-      failureMessage = message;
-      failure.abort();
-    },
+    gaveUp: (message) => failed.abort(new UserError(message)),
   });
-
-  let result: RunResult;
   try {
-    result = await coordinator.run(AbortSignal.any([stop, failure.signal]));
-    if (failure.signal.aborted) throw new UserError(failureMessage);
-    await writeAtomically(join(dir, 'result.json'), `${JSON.stringify(result, null, 2)}\n`);
+    const result = await coordinator.run(AbortSignal.any([stop, failed.signal]));
+    failed.signal.throwIfAborted();
+    await directory.writeResult(result);
     if (result.outcome === 'stopped') {
-      log.info(
-        `Stopped at step ${result.globalStep}; to go on: npx lockstep ${
-          engines.length > 0 ? `train --workers ${engines.length}` : 'coordinator'
-        } --resume ${dir}`,
-      );
+      const command = engines.length > 0 ? `train --workers ${engines.length}` : 'coordinator';
+      log.info(`To go on: npx lockstep ${command} --resume ${directory.path}`);
     } else {
-      log.info(`Results in ${dir}`);
-      if (options.keepServing && !stop.aborted) {
-        log.info('The page stays until Ctrl-C');
-        await new Promise((resolve) => stop.addEventListener('abort', resolve, { once: true }));
-      }
+      log.info(`Results in ${directory.path}`);
+      if (options.keepServing) await keepServing(log, stop);
     }
   } finally {
     await workers.close();
-    monitor.close();
+    await watch.close();
     await server.close();
-    await metrics.close();
   }
 }
 
-/** Finds or makes the run directory, and the configuration that counts. */
-async function openRun(
-  values: FlagValues,
+/** What watches the run: files, console, page. */
+async function createObservers(
+  directory: RunDirectory,
   options: ServeOptions,
-): Promise<{ dir: string; config: RunConfig; isResumed: boolean }> {
-  const { out, resume } = options;
-  if (resume === true && out === null) {
-    throw new UserError('Cannot resume: which run? Give --resume DIR, or --out DIR --resume');
-  }
-  const dir = resume === true || resume === null ? (out ?? newRunDirectory()) : resume;
-  const configPath = join(dir, 'config.json');
-  const text = await readFile(configPath, 'utf8').catch(() => null);
-  if (text !== null) {
-    if (resume === null) {
-      throw new UserError(
-        `Cannot start in ${dir}: it holds a run; add --resume to go on with it, or take another --out`,
-      );
-    }
-    const config = parseRunConfig(JSON.parse(text));
-    checkSame(givenValues(values), config, dir);
-    return { dir, config, isResumed: true };
-  }
-  const config = runConfigOf(values);
-  buildModel(config.hyperparameters);
-  await mkdir(dir, { recursive: true });
-  await writeAtomically(configPath, `${JSON.stringify(config, null, 2)}\n`);
-  return { dir, config, isResumed: false };
+  log: Logger,
+  firstStep: number,
+) {
+  const warn = (message: string) => log.warn(message);
+  const model = buildModel(directory.config.hyperparameters);
+  const predictor = createSimdEngine(model, { numGradients: 0 });
+  const monitor = createMonitor({ predict: (images) => predictor.predict(images) });
+  const metrics = await createMetricsFile(directory.metricsPath, {
+    warn,
+    ...(directory.isResumed ? { truncateToStep: firstStep } : {}),
+  });
+  const criticalPath = createCriticalPath();
+  const trace = options.trace ? createTrace(directory.tracePath(firstStep), { warn }) : null;
+  const status =
+    options.progress && !options.quiet && canShowStatus(process.stdout)
+      ? createTerminalStatus({ log, stream: process.stdout })
+      : null;
+  const observers: Observer[] = [
+    // The page classifies with the weights of the last evaluation, or of a step now and then.
+    (event) => {
+      const isNew =
+        event.type === 'evaluation' || (event.type === 'step' && event.globalStep % 50 === 0);
+      if (isNew) predictor.setParams(event.params);
+    },
+    metrics.observe,
+    monitor.observe,
+    criticalPath.observe,
+    createConsoleObserver({
+      log,
+      logEvery: options.logEvery,
+      timeSummary: () => criticalPath.summary(),
+    }),
+  ];
+  if (trace) observers.push(trace.observe);
+  if (status) observers.push(status.observe);
+  return {
+    observers,
+    handle: (request: IncomingMessage, response: ServerResponse) =>
+      monitor.handle(request, response),
+    flush: () => metrics.flush(),
+    async close() {
+      status?.close();
+      monitor.close();
+      await Promise.all([metrics.close(), trace?.close()]);
+    },
+  };
 }
 
-/** @throws {UserError} if an option was given that is not that of the run */
-function checkSame(given: Record<string, unknown>, config: RunConfig, dir: string): void {
-  const stored = flatten(config);
-  for (const [key, value] of Object.entries(given)) {
-    if (JSON.stringify(value) === JSON.stringify(stored[key])) continue;
+/** The configuration of a new run, or of the one that is resumed, which the given options must not contradict. */
+function configure(values: FlagValues, stored: RunConfig | null): RunConfig {
+  if (stored === null) {
+    const config = runConfigOf(values);
+    buildModel(config.hyperparameters);
+    return config;
+  }
+  const own = flatten(stored);
+  for (const [key, value] of Object.entries(givenValues(values))) {
+    if (JSON.stringify(value) === JSON.stringify(own[key])) continue;
     throw new UserError(
-      `Cannot resume ${dir} with ${key} ${JSON.stringify(value)}: the run has ${JSON.stringify(stored[key])}`,
+      `Cannot resume with ${key} ${JSON.stringify(value)}: the run has ${JSON.stringify(own[key])}`,
+    );
+  }
+  return stored;
+}
+
+/** The port asked for; with local workers only, a free one if it is in use and was not asked for. */
+async function listenSomewhere(
+  options: ServeOptions,
+  hasLocalWorkers: boolean,
+  rest: Omit<Parameters<typeof listen>[0], 'host' | 'port'>,
+): ReturnType<typeof listen> {
+  const { host, port } = options;
+  if (port !== null || !hasLocalWorkers) {
+    return listen({ host, port: port ?? DEFAULT_PORT, ...rest });
+  }
+  try {
+    return await listen({ host, port: DEFAULT_PORT, ...rest });
+  } catch (error) {
+    const cause = (error as Error).cause as NodeJS.ErrnoException | undefined;
+    if (cause?.code !== 'EADDRINUSE') throw error;
+    return listen({ host, port: 0, ...rest });
+  }
+}
+
+function sayWhere(options: ServeOptions, port: number, needsWorkers: boolean, log: Logger): void {
+  const { host, token } = options;
+  log.info(`Live page: http://${reachable(host)}:${port}/`);
+  if (!needsWorkers) return;
+  const secret = token === null ? '' : ' --token …';
+  for (const address of isWildcard(host) ? ownAddresses() : [host]) {
+    log.info(
+      `On each worker machine: npx lockstep worker ws://${bracketed(address)}:${port}${secret}`,
     );
   }
 }
 
-function newRunDirectory(): string {
-  const now = new Date().toISOString().slice(0, 19).replace('T', '-').replaceAll(':', '');
-  return join('runs', `${now}-${randomBytes(2).toString('hex')}`);
+async function keepServing(log: Logger, stop: AbortSignal): Promise<void> {
+  if (stop.aborted) return;
+  log.info('The page stays until Ctrl-C');
+  await new Promise((resolve) => stop.addEventListener('abort', resolve, { once: true }));
+}
+
+function isWildcard(host: string): boolean {
+  return host === '0.0.0.0' || host === '::';
+}
+
+/** What a process on this machine connects to. */
+function reachable(host: string): string {
+  return isWildcard(host) ? '127.0.0.1' : bracketed(host);
+}
+
+function bracketed(host: string): string {
+  return host.includes(':') ? `[${host}]` : host;
+}
+
+/** Addresses of this machine that others may reach. */
+function ownAddresses(): string[] {
+  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  const outer = all.filter(({ internal, family }) => !internal && family === 'IPv4');
+  return outer.length > 0 ? outer.map(({ address }) => address) : ['127.0.0.1'];
 }
 
 /** Says once, with the cure, that some workers will have nothing to do. */
-function checkWorkerCount(
+function warnOfIdleWorkers(
   config: RunConfig,
   numTrain: number,
   numWorkers: number,
@@ -218,7 +277,7 @@ function checkWorkerCount(
   if (numWorkers <= numUnits) return;
   log.warn(
     `${numWorkers} workers, but a batch has ${numUnits} micro-batches: ${numWorkers - numUnits} will be idle; ` +
-      `take a larger --batch-size or a smaller --micro-batch`,
+      'take a larger --batch-size or a smaller --micro-batch',
   );
 }
 
@@ -228,9 +287,4 @@ function tokenCheck(token: string | null): (given: string | null) => boolean {
   const digest = (text: string) => createHash('sha256').update(text).digest();
   const expected = digest(token);
   return (given) => given !== null && timingSafeEqual(digest(given), expected);
-}
-
-async function writeAtomically(path: string, text: string): Promise<void> {
-  await writeFile(`${path}.partial`, text);
-  await rename(`${path}.partial`, path);
 }

@@ -7,12 +7,7 @@
 import { initParams } from '../model/init.js';
 import { weightsSha256, type Checkpoint } from '../model/checkpoint.js';
 import { buildModel, type Model } from '../model/lenet.js';
-import {
-  createOptimizer,
-  type Optimizer,
-  type OptimizerKernels,
-  type OptimizerState,
-} from '../model/optimizer.js';
+import { createOptimizer, type Optimizer, type OptimizerState } from '../model/optimizer.js';
 import { createSchedule, type Schedule } from '../model/schedule.js';
 import { addLoss } from '../model/tree-sum.js';
 import type { Channel } from '../shared/channel.js';
@@ -49,7 +44,6 @@ export interface CoordinatorOptions extends Omit<GathererOptions, 'welcome' | 'c
   readonly runId: string;
   readonly name: string;
   readonly config: RunConfig;
-  readonly kernels?: OptimizerKernels;
   readonly minWorkers: number;
   readonly heartbeatTimeoutMs: number;
   /** A checkpoint is due after each epoch, and when this time has passed since the last, ms. */
@@ -99,7 +93,7 @@ export class Coordinator {
   private trainingMs = 0;
 
   constructor(options: CoordinatorOptions) {
-    const { config, samples, clock, resumeFrom, arbiter } = options;
+    const { config, samples, clock, resumeFrom, vectors } = options;
     this.options = options;
     this.model = buildModel(config.hyperparameters);
     this.sampler = new Sampler(config.seed, samples.numTrain, config.batchSize);
@@ -113,11 +107,16 @@ export class Coordinator {
       stepEvery: Math.max(1, Math.round(config.stepEpochs * stepsPerEpoch)),
       stepFactor: config.stepFactor,
     });
-    this.optimizer = createOptimizer({ ...config, name: config.optimizer }, options.kernels);
-    this.params = arbiter.allocateGradient();
+    this.optimizer = createOptimizer({ ...config, name: config.optimizer }, vectors);
+    this.params = vectors.allocate();
     this.params.set(resumeFrom?.params ?? initParams(this.model, config.seed));
-    this.optimizerState = resumeFrom?.optimizerState ?? this.optimizer.init(this.model.numParams);
+    this.optimizerState = this.optimizer.init(this.model.numParams, () => vectors.allocate());
     if (resumeFrom) {
+      const { tensors, scalars } = this.optimizerState;
+      for (const [name, tensor] of Object.entries(resumeFrom.optimizerState.tensors)) {
+        tensors[name].set(tensor);
+      }
+      Object.assign(scalars, resumeFrom.optimizerState.scalars);
       this.globalStep = resumeFrom.globalStep;
       this.progress = { ...this.progress, ...(resumeFrom.metrics as Partial<Progress>) };
     }
@@ -202,7 +201,7 @@ export class Coordinator {
 
   /** One update. @returns false if it was broken off before */
   private async trainStep(signal: AbortSignal): Promise<boolean> {
-    const { clock, report, arbiter } = this.options;
+    const { clock, report, vectors } = this.options;
     const { globalStep } = this;
     const waitedFrom = clock.now();
     await this.gatherer.enough(this.options.minWorkers, signal, (numActive) =>
@@ -221,12 +220,12 @@ export class Coordinator {
     // g ← T(0, V) / n
     const reduceFrom = clock.now();
     const sum = step.reducer.reduce((left, right) => {
-      arbiter.add(left.gradient, right.gradient);
+      vectors.add(left.gradient, right.gradient);
       return { ...addLoss(left, right), gradient: left.gradient };
     });
     const n = step.numImages;
     if (sum.numImages !== n) throw new Error(`Step ${globalStep}: ${sum.numImages} images of ${n}`);
-    for (let i = 0; i < sum.gradient.length; i++) sum.gradient[i] /= n;
+    vectors.divide(sum.gradient, n);
 
     // θ ← update(θ, g)
     const updateFrom = clock.now();

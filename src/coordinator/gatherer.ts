@@ -4,6 +4,7 @@
  */
 import type { Engine } from '../model/engine.js';
 import { IMAGE_BYTES } from '../model/lenet.js';
+import type { VectorOps } from '../model/simd-vector.js';
 import { TreeSum } from '../model/tree-sum.js';
 import type { Channel } from '../shared/channel.js';
 import type { Clock } from '../shared/clock.js';
@@ -20,7 +21,9 @@ export interface GathererOptions extends Omit<GroupOptions, 'handler'> {
   readonly clock: Clock;
   readonly random: Random;
   readonly samples: Samples;
+  /** An exact engine of the run's model: decides where workers disagree. */
   readonly arbiter: Engine;
+  readonly vectors: VectorOps;
   /** Share of partials that a second exact worker repeats, 0 to 1. */
   readonly audit: number;
   /** Counts a fault met and mended. */
@@ -161,13 +164,13 @@ export class Gatherer implements GroupHandler {
         `Wrong partial of ${show(range)}: ${numImages} images, ${numCorrect} of them right`,
       );
     }
-    const gradient = this.freeGradients.pop() ?? this.options.arbiter.allocateGradient();
+    const gradient = this.freeGradients.pop() ?? this.options.vectors.allocate();
     step.gradients.push(gradient);
     copyFloat32(message.gradient, gradient, 'gradient');
     this.noteAnswer(member, message);
 
     const partial = { gradient, lossSum, numCorrect, numImages };
-    if (!isFinitePartial(partial)) {
+    if (!this.isFinite(partial)) {
       void this.judgeBadNumbers(member, step, range);
       return;
     }
@@ -230,7 +233,7 @@ export class Gatherer implements GroupHandler {
   private async judgeBadNumbers(member: Member, step: StepWork, range: Range): Promise<void> {
     const own = await this.arbitrate(step, range);
     if (this.current !== step) return;
-    if (!isFinitePartial(own)) {
+    if (!this.isFinite(own)) {
       this.failure = new UserError(
         `The training diverged at step ${step.globalStep}: its gradient is not finite; ` +
           'start again, or resume from the last checkpoint, with a smaller --lr',
@@ -294,6 +297,10 @@ export class Gatherer implements GroupHandler {
     this.dispatcher.progressed();
   }
 
+  private isFinite({ lossSum, gradient }: StepPartial): boolean {
+    return Number.isFinite(lossSum) && this.options.vectors.isFinite(gradient);
+  }
+
   private async arbitrate(step: StepWork, range: Range): Promise<StepPartial> {
     const { arbiter, samples } = this.options;
     arbiter.setParams(step.params);
@@ -323,13 +330,6 @@ function isSame(a: StepPartial, b: StepPartial): boolean {
     a.numCorrect === b.numCorrect &&
     Buffer.compare(bytesOf(a.gradient), bytesOf(b.gradient)) === 0
   );
-}
-
-function isFinitePartial({ lossSum, gradient }: StepPartial): boolean {
-  // NaN and Inf make NaN of zero, and a sum keeps it: one look at the end is enough.
-  let sum = 0;
-  for (const value of gradient) sum += value * 0;
-  return sum === 0 && Number.isFinite(lossSum);
 }
 
 function show([lo, hi]: Range): string {

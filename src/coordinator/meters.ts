@@ -3,41 +3,47 @@
  */
 import type { Pace } from './planner.js';
 
-/** Weight of a new measurement in a running mean. */
-const WEIGHT = 0.2;
+/** Measurements that an estimate is made of: enough to pass over an outlier, few enough to notice a change. */
+const WINDOW = 9;
 
-/** How fast one worker does one kind of work. */
+/**
+ * How fast one worker does one kind of work: the median of its last compute times, and the least of what its last
+ * answers took besides. One hiccup of a machine or a network changes neither; a lasting change does within a few steps.
+ */
 export class PaceMeter {
-  private msPerUnit: number | null = null;
-  private overheadMs = 0;
-  private hasOverhead = false;
+  private readonly computes: number[] = [];
+  private readonly overheads: number[] = [];
 
   /** Notes that `numUnits` units took `computeMs` of computing. */
   addCompute(numUnits: number, computeMs: number): void {
-    const measured = computeMs / numUnits;
-    this.msPerUnit =
-      this.msPerUnit === null ? measured : this.msPerUnit + WEIGHT * (measured - this.msPerUnit);
+    push(this.computes, computeMs / numUnits);
   }
 
   /** Notes what a whole answer took besides computing, ms. */
   addOverhead(overheadMs: number): void {
-    const measured = Math.max(0, overheadMs);
-    this.overheadMs = this.hasOverhead
-      ? this.overheadMs + WEIGHT * (measured - this.overheadMs)
-      : measured;
-    this.hasOverhead = true;
+    push(this.overheads, Math.max(0, overheadMs));
   }
 
   /** Notes that a unit is taking this long and is not done: a worker that stops answering must not stay fast. */
   addUnanswered(msPerUnitAtLeast: number): void {
-    if (this.msPerUnit === null || msPerUnitAtLeast > this.msPerUnit) {
-      this.addCompute(1, msPerUnitAtLeast);
-    }
+    const known = this.msPerUnit();
+    if (known === null || msPerUnitAtLeast > known) push(this.computes, msPerUnitAtLeast);
   }
 
   paceOf(workerId: string): Pace {
-    return { workerId, msPerUnit: this.msPerUnit, overheadMs: this.overheadMs };
+    const overheadMs = this.overheads.length > 0 ? Math.min(...this.overheads) : 0;
+    return { workerId, msPerUnit: this.msPerUnit(), overheadMs };
   }
+
+  private msPerUnit(): number | null {
+    const sorted = this.computes.toSorted((a, b) => a - b);
+    return sorted.at(Math.floor(sorted.length / 2)) ?? null;
+  }
+}
+
+function push(window: number[], value: number): void {
+  window.push(value);
+  if (window.length > WINDOW) window.shift();
 }
 
 /** Samples kept of a clock's offset. */

@@ -37,8 +37,12 @@ export interface OptimizerState {
 
 export interface Optimizer {
   readonly config: OptimizerConfig;
-  /** The state before the first step. */
-  init(numParams: number): OptimizerState;
+  /**
+   * The state before the first step.
+   *
+   * @param allocate makes a zeroed (P,) tensor where the kernels are fastest
+   */
+  init(numParams: number, allocate?: () => Float32Array): OptimizerState;
   /**
    * θ, state ← update(θ, state, g, learningRate), both in place.
    *
@@ -148,8 +152,8 @@ export function createOptimizer(
   const names = STATE_TENSORS[name];
   return {
     config,
-    init(numParams) {
-      const tensors = names.map((tensor) => [tensor, new Float32Array(numParams)] as const);
+    init(numParams, allocate = () => new Float32Array(numParams)) {
+      const tensors = names.map((tensor) => [tensor, allocate()] as const);
       return {
         tensors: Object.fromEntries(tensors),
         scalars: name === 'adam' ? { beta1Power: 1, beta2Power: 1 } : {},

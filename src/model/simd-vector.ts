@@ -48,9 +48,16 @@ export class VectorOps implements OptimizerKernels {
     this.#run([sum, term], 1, ([s, t]) => this.#kernels.add(s, t, this.length));
   }
 
-  /** out ← factor · x, `factor` rounded to float32; the two may be the same. */
-  scale(out: Float32Array, x: Float32Array, factor: number): void {
-    this.#run([out, x], 1, ([o, from]) => this.#kernels.scale(o, from, factor, this.length));
+  /** x ← x / divisor, `divisor` rounded to float32. */
+  divide(x: Float32Array, divisor: number): void {
+    this.#run([x], 1, ([at]) => this.#kernels.divide(at, divisor, this.length));
+  }
+
+  /** Whether no value is NaN or infinite. */
+  isFinite(x: Float32Array): boolean {
+    let poison = 0;
+    this.#run([x], 0, ([at]) => (poison = this.#kernels.poison(at, this.length)));
+    return poison === 0;
   }
 
   sgd(params: Float32Array, gradient: Float32Array, rate: number, decay: number): void {

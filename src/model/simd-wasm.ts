@@ -210,7 +210,7 @@ export interface Kernels {
   ): void;
   reduceLanes(sums: number, out: number, count: number): void;
   add(sum: number, term: number, count: number): void;
-  scale(out: number, x: number, factor: number, count: number): void;
+  divide(x: number, divisor: number, count: number): void;
   sgd(params: number, gradient: number, rate: number, decay: number, count: number): void;
   momentum(
     params: number,

@@ -15,20 +15,31 @@ function randomVector(length: number, seed: number): Float32Array {
 describe.each([1, 3, 4, 5, 16, 17, 61_706])('vectors of %i values', (length) => {
   const places = ['allocated', 'ordinary'] as const;
 
-  test.each(places)('add() and scale() round like float32 arithmetic, %s arrays', (place) => {
+  test.each(places)('add() and divide() round like float32 arithmetic, %s arrays', (place) => {
     const ops = createVectorOps(length);
     const make = (seed: number): Float32Array => {
       const vector = place === 'allocated' ? ops.allocate() : new Float32Array(length);
       vector.set(randomVector(length, seed));
       return vector;
     };
-    const [sum, term, out] = [make(1), make(2), make(3)];
+    const [sum, term] = [make(1), make(2)];
     const expected = sum.map((value, i) => Math.fround(value + term[i]));
     ops.add(sum, term);
     expect(sum.slice()).toEqualBits(expected);
     expect(term.slice()).toEqualBits(randomVector(length, 2));
-    ops.scale(out, sum, 1 / 48);
-    expect(out.slice()).toEqualBits(expected.map((value) => value * Math.fround(1 / 48)));
+    ops.divide(sum, 48);
+    expect(sum.slice()).toEqualBits(expected.map((value) => value / 48));
+  });
+
+  test.each(places)('isFinite() finds NaN and Inf anywhere, %s arrays', (place) => {
+    const ops = createVectorOps(length);
+    const vector = place === 'allocated' ? ops.allocate() : new Float32Array(length);
+    vector.set(randomVector(length, 1));
+    expect(ops.isFinite(vector)).toBe(true);
+    for (const value of [NaN, Infinity, -Infinity]) {
+      vector[length - 1] = value;
+      expect(ops.isFinite(vector)).toBe(false);
+    }
   });
 
   test.each(places.flatMap((place) => OPTIMIZERS.map((name) => ({ place, name }))))(

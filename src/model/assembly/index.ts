@@ -11,7 +11,7 @@ export { lossBackward, softmax } from './loss';
 export { loadPixels } from './pixels';
 export { poolBackward, poolForward } from './pool';
 export { reduceLanes } from './sums';
-export { adam, add, momentum, poison, scale, sgd } from './vector';
+export { adam, add, divide, momentum, poison, sgd } from './vector';
 export {
   winogradInput,
   winogradInputBackward,

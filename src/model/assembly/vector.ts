@@ -14,18 +14,12 @@ export function add(sum: usize, term: usize, count: i32): void {
   }
 }
 
-/** out ← factor · x, (count,) each; may be the same. */
-export function scale(out: usize, x: usize, factor: f32, count: i32): void {
-  const end = out + (<usize>count << 2);
-  const f = f32x4.splat(factor);
-  for (; out + 16 <= end; out += 16) {
-    v128.store(out, f32x4.mul(v128.load(x), f));
-    x += 16;
-  }
-  for (; out < end; out += 4) {
-    store<f32>(out, load<f32>(x) * factor);
-    x += 4;
-  }
+/** x ← x / divisor, (count,) */
+export function divide(x: usize, divisor: f32, count: i32): void {
+  const end = x + (<usize>count << 2);
+  const d = f32x4.splat(divisor);
+  for (; x + 16 <= end; x += 16) v128.store(x, f32x4.div(v128.load(x), d));
+  for (; x < end; x += 4) store<f32>(x, load<f32>(x) / divisor);
 }
 
 /** θ ← decay·θ − rate·g: `sgd` of ../optimizer.ts, bit for bit, as are the next two. */
