@@ -18,7 +18,7 @@ export interface GreyImage {
 }
 
 /** Side of an image at most, in pixels: that of a telephone's photograph. */
-export const MAX_PNG_SIDE = 8192;
+const MAX_PNG_SIDE = 8192;
 /** Pixels of an image at most; as 16-bit colour with alpha they take 256 MiB. */
 const MAX_PIXELS = 2 ** 25;
 /** Unpacked bytes that may follow the last row. */
