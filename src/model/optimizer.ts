@@ -104,7 +104,7 @@ export interface AdamScalars {
 const { fround, sqrt } = Math;
 
 /** The formulas, one rounding at a time: what faster kernels are proved against. */
-export const plainKernels: OptimizerKernels = {
+const plainKernels: OptimizerKernels = {
   sgd(params, gradient, rate, decay) {
     for (let i = 0; i < params.length; i++) {
       params[i] = fround(decay * params[i]) - fround(rate * gradient[i]);

@@ -1,8 +1,7 @@
 /** Learning-rate schedules: pure functions of the step. */
 import { cosPi } from './elementary.js';
 
-export const SCHEDULES = ['constant', 'cosine', 'step'] as const;
-export type ScheduleName = (typeof SCHEDULES)[number];
+export type ScheduleName = 'constant' | 'cosine' | 'step';
 
 export interface ScheduleConfig {
   readonly name: ScheduleName;

@@ -1,0 +1,58 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { reportOf } from '../../src/model/evaluation.js';
+
+describe('reportOf()', () => {
+  test('counts labels against predictions', () => {
+    const report = reportOf(Uint8Array.of(0, 0, 0, 1, 1, 7), Uint8Array.of(0, 0, 1, 1, 7, 7));
+    expect(report).toMatchObject({ numImages: 6, numCorrect: 4, accuracy: 4 / 6 });
+    expect(report.confusion[0]).toEqual([2, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+    expect(report.confusion[1]).toEqual([0, 1, 0, 0, 0, 0, 0, 1, 0, 0]);
+    expect(report.classes[0]).toEqual({
+      digit: 0,
+      numImages: 3,
+      precision: 1,
+      recall: 2 / 3,
+      f1: 0.8,
+    });
+    expect(report.classes[1]).toMatchObject({ precision: 0.5, recall: 0.5, f1: 0.5 });
+    expect(report.classes[7]).toMatchObject({ precision: 0.5, recall: 1, f1: 2 / 3 });
+  });
+
+  test('gives no score where there is nothing to score', () => {
+    const { classes } = reportOf(Uint8Array.of(1, 2), Uint8Array.of(1, 3));
+    expect(classes[0]).toEqual({
+      digit: 0,
+      numImages: 0,
+      precision: null,
+      recall: null,
+      f1: null,
+    });
+    expect(classes[2]).toMatchObject({ precision: null, recall: 0, f1: 0 });
+    expect(classes[3]).toMatchObject({ precision: 0, recall: null, f1: 0 });
+  });
+
+  test('accounts for every image once', () => {
+    const pairs = fc.array(fc.tuple(fc.nat(9), fc.nat(9)), { minLength: 1 });
+    fc.assert(
+      fc.property(pairs, (images) => {
+        const labels = Uint8Array.from(images, ([label]) => label);
+        const predictions = Uint8Array.from(images, ([, prediction]) => prediction);
+        const { confusion, classes, numCorrect } = reportOf(labels, predictions);
+        expect(confusion.flat().reduce((a, b) => a + b)).toBe(images.length);
+        expect(classes.reduce((total, { numImages }) => total + numImages, 0)).toBe(images.length);
+        expect(numCorrect).toBe(images.filter(([a, b]) => a === b).length);
+      }),
+    );
+  });
+
+  test('refuses what does not fit', () => {
+    expect(() => reportOf(Uint8Array.of(1), Uint8Array.of(1, 2))).toThrow(
+      'Cannot compare 2 predictions with 1 labels',
+    );
+    expect(() => reportOf(new Uint8Array(0), new Uint8Array(0))).toThrow(RangeError);
+    expect(() => reportOf(Uint8Array.of(1), Uint8Array.of(10))).toThrow(
+      'Cannot compare the prediction 10 with the label 1: expected 0 to 9',
+    );
+  });
+});
