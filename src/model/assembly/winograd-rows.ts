@@ -113,22 +113,27 @@ export function rowsForward(
       let w = u;
       let to = temp;
       for (let point = 0; point < 8; point++) {
-        // At the point 1 every output takes part once, so that the bias can come in there.
-        const isOne = point == 1;
-        let a0 = isOne ? bias0 : f32x4.splat(0.0);
-        let b0 = isOne ? bias1 : f32x4.splat(0.0);
-        let a1 = a0;
-        let a2 = a0;
-        let a3 = a0;
-        let b1 = b0;
-        let b2 = b0;
-        let b3 = b0;
-        let p = x;
+        let r = v128.load_splat<f32>(w);
+        let s = v128.load_splat<f32>(w, 4);
+        let t = v128.load(x);
+        let a0 = f32x4.mul(t, r);
+        let b0 = f32x4.mul(t, s);
+        t = v128.load(x, 16);
+        let a1 = f32x4.mul(t, r);
+        let b1 = f32x4.mul(t, s);
+        t = v128.load(x, 32);
+        let a2 = f32x4.mul(t, r);
+        let b2 = f32x4.mul(t, s);
+        t = v128.load(x, 48);
+        let a3 = f32x4.mul(t, r);
+        let b3 = f32x4.mul(t, s);
+        let p = x + pitch;
         const wEnd = w + 40;
+        w += 8;
         do {
-          const r = v128.load_splat<f32>(w);
-          const s = v128.load_splat<f32>(w, 4);
-          let t = v128.load(p);
+          r = v128.load_splat<f32>(w);
+          s = v128.load_splat<f32>(w, 4);
+          t = v128.load(p);
           a0 = mulAdd(t, r, a0);
           b0 = mulAdd(t, s, b0);
           t = v128.load(p, 16);
@@ -154,14 +159,16 @@ export function rowsForward(
         x += pointBytes;
         to += 128;
       }
-      // Aᵀ
+      // Aᵀ; the bias comes in at the point 1, where every output takes part once.
+      let bias = bias0;
       let out = z + (<usize>q << 6);
       for (let from = temp; from < temp + 128; from += 16) {
         if (from == temp + 64) {
           if (!isPair) break;
           out += outBytes - 256;
+          bias = bias1;
         }
-        const m1 = v128.load(from, 128);
+        const m1 = add(v128.load(from, 128), bias);
         const m2 = v128.load(from, 256);
         const m3 = v128.load(from, 384);
         const m4 = v128.load(from, 512);

@@ -180,22 +180,30 @@ export function winogradProduct(
   }
 }
 
-/** Two rows of sums of products, four columns: x[k][0 … 3] · w[k][0 … 1], k from x to xEnd. */
+/** Two rows of sums of products, four columns: x[k][0 … 3] · w[k][0 … 1], k from x to xEnd, two k at least. */
 // @ts-ignore: decorator
 @inline
 function product2x4(x: usize, xEnd: usize, xPitch: usize, w: usize, out0: usize, out1: usize): void {
-  let a0 = f32x4.splat(0.0);
-  let a1 = a0;
-  let a2 = a0;
-  let a3 = a0;
-  let b0 = a0;
-  let b1 = a0;
-  let b2 = a0;
-  let b3 = a0;
+  let p = v128.load_splat<f32>(w);
+  let q = v128.load_splat<f32>(w, 4);
+  let t = v128.load(x);
+  let a0 = f32x4.mul(t, p);
+  let b0 = f32x4.mul(t, q);
+  t = v128.load(x, 16);
+  let a1 = f32x4.mul(t, p);
+  let b1 = f32x4.mul(t, q);
+  t = v128.load(x, 32);
+  let a2 = f32x4.mul(t, p);
+  let b2 = f32x4.mul(t, q);
+  t = v128.load(x, 48);
+  let a3 = f32x4.mul(t, p);
+  let b3 = f32x4.mul(t, q);
+  x += xPitch;
+  w += 8;
   do {
-    const p = v128.load_splat<f32>(w);
-    const q = v128.load_splat<f32>(w, 4);
-    let t = v128.load(x);
+    p = v128.load_splat<f32>(w);
+    q = v128.load_splat<f32>(w, 4);
+    t = v128.load(x);
     a0 = mulAdd(t, p, a0);
     b0 = mulAdd(t, q, b0);
     t = v128.load(x, 16);
