@@ -366,19 +366,24 @@ export function winogradOutputBackward(
 ): void {
   const dmPitch = <usize>blockTiles << 4;
   const step = dmPitch * paddedOutputs;
-  s += <usize>(firstTile * outputs) << 6;
-  for (let j = 0; j < numTiles; j++) {
-    const tile = firstTile + j;
-    const group = tile / tilesPerGroup;
-    let dp = dPooled + <usize>group * groupBytes + <usize>(tile % tilesPerGroup) * dPooledStep;
-    let to = dm + (<usize>j << 4);
-    for (let o = 0; o < outputs; o++) {
-      const d = v128.load(dp);
-      const z0 = f32x4.mul(v128.load(s), d);
-      const z1 = f32x4.mul(v128.load(s, 16), d);
-      const z2 = f32x4.mul(v128.load(s, 32), d);
-      const z3 = f32x4.mul(v128.load(s, 48), d);
-      addTo(biasSums + (<usize>o << 4), add(add(z0, z1), add(z2, z3)));
+  const sPitch = <usize>outputs << 6;
+  const firstGroup = firstTile / tilesPerGroup;
+  const firstInGroup = firstTile % tilesPerGroup;
+  s += <usize>firstTile * sPitch;
+  dPooled += <usize>firstGroup * groupBytes;
+  for (let o = 0; o < outputs; o++) {
+    let sTile = s;
+    let group = dPooled;
+    let inGroup = firstInGroup;
+    let sum = v128.load(biasSums);
+    const toEnd = dm + (<usize>numTiles << 4);
+    for (let to = dm; to < toEnd; to += 16) {
+      const d = v128.load(group + <usize>inGroup * dPooledStep);
+      const z0 = f32x4.mul(v128.load(sTile), d);
+      const z1 = f32x4.mul(v128.load(sTile, 16), d);
+      const z2 = f32x4.mul(v128.load(sTile, 32), d);
+      const z3 = f32x4.mul(v128.load(sTile, 48), d);
+      sum = add(sum, add(add(z0, z1), add(z2, z3)));
       // Rows 0, ±a, ±b, ∞ of A dz, each of them then along its row.
       storeTransposedOutput(z0, z1, to, step);
       const p0 = scale(z2, A);
@@ -390,10 +395,18 @@ export function winogradOutputBackward(
       storeTransposedOutput(add(z0, q0), add(z1, q1), to + 18 * step, step);
       storeTransposedOutput(sub(z0, q0), sub(z1, q1), to + 24 * step, step);
       storeTransposedOutput(z2, z3, to + 30 * step, step);
-      s += 64;
-      dp += <usize>tilesPerGroup * dPooledStep;
-      to += dmPitch;
+      sTile += sPitch;
+      inGroup++;
+      if (inGroup == tilesPerGroup) {
+        inGroup = 0;
+        group += groupBytes;
+      }
     }
+    v128.store(biasSums, sum);
+    biasSums += 16;
+    s += 64;
+    dPooled += <usize>tilesPerGroup * dPooledStep;
+    dm += dmPitch;
   }
 }
 
