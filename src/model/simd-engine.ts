@@ -11,7 +11,9 @@ import {
   MAX_GROUPS,
   planConv,
   planDense,
+  planRows,
   planWinograd,
+  suitsRows,
   suitsWinograd,
   takeGrouped,
   takeInterleaved,
@@ -91,7 +93,11 @@ export class SimdEngine implements Engine {
         const numElements = pool.channels * pool.outSize * pool.outSize;
         const take = isLast ? takeInterleaved : takeGrouped;
         const [output, dOutput] = [take(layout, numElements), take(layout, numElements)];
-        const plan = suitsWinograd(layer) ? planWinograd : planConv;
+        const plan = suitsWinograd(layer)
+          ? planWinograd
+          : suitsRows(layer, pool)
+            ? planRows
+            : planConv;
         planned.push(plan(layout, layer, pool, { input, dInput, output, dOutput, params }));
         [input, dInput] = [output, dOutput];
       } else if (layer.kind === 'dense') {

@@ -168,6 +168,30 @@ export interface Kernels {
     dw: number,
     temp: number,
   ): void;
+  rowsInput(input: number, width: number, rows: number, numTiles: number, v: number): void;
+  rowsForward(
+    v: number,
+    rows: number,
+    numTiles: number,
+    u: number,
+    biases: number,
+    outputs: number,
+    z: number,
+    numQ: number,
+    temp: number,
+  ): void;
+  rowsOutputBackward(dz: number, outputs: number, numQ: number, dm: number): void;
+  rowsWeightProduct(
+    dm: number,
+    outputs: number,
+    numQ: number,
+    v: number,
+    rows: number,
+    numTiles: number,
+    du: number,
+  ): void;
+  rowsWeights(w: number, outputs: number, u: number): void;
+  rowsWeightsBackward(du: number, outputs: number, dw: number): void;
   denseProduct(
     x: number,
     numSteps: number,

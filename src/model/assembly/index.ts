@@ -23,3 +23,11 @@ export {
   winogradWeights,
   winogradWeightsBackward,
 } from './winograd';
+export {
+  rowsForward,
+  rowsInput,
+  rowsOutputBackward,
+  rowsWeightProduct,
+  rowsWeights,
+  rowsWeightsBackward,
+} from './winograd-rows';

@@ -180,22 +180,30 @@ export function winogradProduct(
   }
 }
 
-/** Two rows of sums of products, four columns: x[k][0 … 3] · w[k][0 … 1], k from x to xEnd. */
+/** Two rows of sums of products, four columns: x[k][0 … 3] · w[k][0 … 1], k from x to xEnd, two k at least. */
 // @ts-ignore: decorator
 @inline
 function product2x4(x: usize, xEnd: usize, xPitch: usize, w: usize, out0: usize, out1: usize): void {
-  let a0 = f32x4.splat(0.0);
-  let a1 = a0;
-  let a2 = a0;
-  let a3 = a0;
-  let b0 = a0;
-  let b1 = a0;
-  let b2 = a0;
-  let b3 = a0;
+  let p = v128.load_splat<f32>(w);
+  let q = v128.load_splat<f32>(w, 4);
+  let t = v128.load(x);
+  let a0 = f32x4.mul(t, p);
+  let b0 = f32x4.mul(t, q);
+  t = v128.load(x, 16);
+  let a1 = f32x4.mul(t, p);
+  let b1 = f32x4.mul(t, q);
+  t = v128.load(x, 32);
+  let a2 = f32x4.mul(t, p);
+  let b2 = f32x4.mul(t, q);
+  t = v128.load(x, 48);
+  let a3 = f32x4.mul(t, p);
+  let b3 = f32x4.mul(t, q);
+  x += xPitch;
+  w += 8;
   do {
-    const p = v128.load_splat<f32>(w);
-    const q = v128.load_splat<f32>(w, 4);
-    let t = v128.load(x);
+    p = v128.load_splat<f32>(w);
+    q = v128.load_splat<f32>(w, 4);
+    t = v128.load(x);
     a0 = mulAdd(t, p, a0);
     b0 = mulAdd(t, q, b0);
     t = v128.load(x, 16);
@@ -358,19 +366,24 @@ export function winogradOutputBackward(
 ): void {
   const dmPitch = <usize>blockTiles << 4;
   const step = dmPitch * paddedOutputs;
-  s += <usize>(firstTile * outputs) << 6;
-  for (let j = 0; j < numTiles; j++) {
-    const tile = firstTile + j;
-    const group = tile / tilesPerGroup;
-    let dp = dPooled + <usize>group * groupBytes + <usize>(tile % tilesPerGroup) * dPooledStep;
-    let to = dm + (<usize>j << 4);
-    for (let o = 0; o < outputs; o++) {
-      const d = v128.load(dp);
-      const z0 = f32x4.mul(v128.load(s), d);
-      const z1 = f32x4.mul(v128.load(s, 16), d);
-      const z2 = f32x4.mul(v128.load(s, 32), d);
-      const z3 = f32x4.mul(v128.load(s, 48), d);
-      addTo(biasSums + (<usize>o << 4), add(add(z0, z1), add(z2, z3)));
+  const sPitch = <usize>outputs << 6;
+  const firstGroup = firstTile / tilesPerGroup;
+  const firstInGroup = firstTile % tilesPerGroup;
+  s += <usize>firstTile * sPitch;
+  dPooled += <usize>firstGroup * groupBytes;
+  for (let o = 0; o < outputs; o++) {
+    let sTile = s;
+    let group = dPooled;
+    let inGroup = firstInGroup;
+    let sum = v128.load(biasSums);
+    const toEnd = dm + (<usize>numTiles << 4);
+    for (let to = dm; to < toEnd; to += 16) {
+      const d = v128.load(group + <usize>inGroup * dPooledStep);
+      const z0 = f32x4.mul(v128.load(sTile), d);
+      const z1 = f32x4.mul(v128.load(sTile, 16), d);
+      const z2 = f32x4.mul(v128.load(sTile, 32), d);
+      const z3 = f32x4.mul(v128.load(sTile, 48), d);
+      sum = add(sum, add(add(z0, z1), add(z2, z3)));
       // Rows 0, ±a, ±b, ∞ of A dz, each of them then along its row.
       storeTransposedOutput(z0, z1, to, step);
       const p0 = scale(z2, A);
@@ -382,10 +395,18 @@ export function winogradOutputBackward(
       storeTransposedOutput(add(z0, q0), add(z1, q1), to + 18 * step, step);
       storeTransposedOutput(sub(z0, q0), sub(z1, q1), to + 24 * step, step);
       storeTransposedOutput(z2, z3, to + 30 * step, step);
-      s += 64;
-      dp += <usize>tilesPerGroup * dPooledStep;
-      to += dmPitch;
+      sTile += sPitch;
+      inGroup++;
+      if (inGroup == tilesPerGroup) {
+        inGroup = 0;
+        group += groupBytes;
+      }
     }
+    v128.store(biasSums, sum);
+    biasSums += 16;
+    s += 64;
+    dPooled += <usize>tilesPerGroup * dPooledStep;
+    dm += dmPitch;
   }
 }
 
