@@ -77,7 +77,10 @@ async function serve(serving: Serving): Promise<void> {
   checkWorkerCount(config, samples.numTrain, engines.length, log);
 
   const predictor = new SimdEngine(model, { numGradients: 0 });
-  const monitor = createMonitor({ predict: (image) => predictor.predict(image) });
+  const monitor = createMonitor({
+    predict: (image) => predictor.predict(image),
+    setParams: (params) => predictor.setParams(params),
+  });
   const metrics = await createMetricsFile(join(dir, 'metrics.jsonl'), {
     warn: (message) => log.warn(message),
     ...(resumeFrom ? { truncateToStep: resumeFrom.globalStep } : {}),
@@ -99,8 +102,6 @@ async function serve(serving: Serving): Promise<void> {
     clock: systemClock,
     random: createRandom(randomBytes(4).readUInt32LE(), 'coordinator'),
     report: (event) => {
-      // What the page classifies with: a copy a few times a second would do, but it is 30 µs.
-      if (event.type === 'evaluation') predictor.setParams(event.params);
       for (const observe of observers) observe(event);
     },
     arbiter,

@@ -353,7 +353,11 @@ export class RunHistory {
   ): void {
     const row = { time, kind, level, globalStep: this.globalStep, message };
     this.events.push(row);
-    if (this.events.length > MAX_EVENTS) this.events.shift();
+    if (this.events.length > MAX_EVENTS) {
+      // Checkpoints come every few seconds; what else happened is worth more.
+      const checkpoint = this.events.findIndex((event) => event.kind === 'checkpoint');
+      this.events.splice(Math.max(0, checkpoint), 1);
+    }
     this.dirty.events.push(row);
     if (this.dirty.events.length > MAX_EVENTS) this.dirty.events.shift();
   }

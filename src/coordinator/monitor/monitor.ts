@@ -27,12 +27,16 @@ const MAX_ADDRESSES = 1000;
 const MAX_PREDICTIONS_IN_FLIGHT = 16;
 /** Time for the 784 bytes to arrive. */
 const BODY_TIMEOUT_MS = 5000;
+/** `predict` gets the weights of the moment so often. */
+const PARAMS_FRESH_MS = 250;
 /** `/api/history` is encoded at most four times a second. */
 const HISTORY_FRESH_MS = 250;
 
 export interface MonitorOptions {
   /** Null where no weights are at hand; the page then has no canvas. */
   readonly predict: Predict | null;
+  /** Takes over θ (P,) for `predict`, copied; called a few times a second while the run goes on. */
+  readonly setParams?: (params: Float32Array) => void;
   /** False where the run is shown from its files. */
   readonly isLive?: boolean;
   /** Names that the monitor is reached by on its own machine, such as those of a proxy there. */
@@ -51,11 +55,13 @@ export interface Monitor {
 }
 
 export function createMonitor(options: MonitorOptions): Monitor {
-  const { predict, isLive = true, allowedHosts = [], clock = systemClock } = options;
+  const { predict, setParams, isLive = true, allowedHosts = [], clock = systemClock } = options;
   const history = new RunHistory({ canPredict: predict !== null, isLive });
   const stream = new EventStream(history, clock);
   const assets = new PageAssets(options.pageDirectory);
   const closing = new AbortController();
+  let totalSteps = 0;
+  let paramsAt = -Infinity;
   let examined: EvaluationDetail | null = null;
   let examination = new AbortController();
 
@@ -119,6 +125,13 @@ export function createMonitor(options: MonitorOptions): Monitor {
     observe(event) {
       history.observe(event);
       stream.changed();
+      if (event.type === 'started') totalSteps = event.totalSteps;
+      const isLast = event.type === 'step' && event.globalStep + 1 === totalSteps;
+      const isDue = event.type === 'step' && event.time - paramsAt >= PARAMS_FRESH_MS;
+      if (event.type === 'evaluation' || isLast || isDue) {
+        setParams?.(event.params);
+        paramsAt = event.time;
+      }
       if (event.type === 'evaluation') examine();
     },
     handle(request, response) {
