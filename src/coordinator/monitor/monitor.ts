@@ -15,7 +15,7 @@ import { systemClock, type Clock } from '../../shared/clock.js';
 import type { Observer } from '../events.js';
 import { EventStream } from './event-stream.js';
 import { RunHistory, type EvaluationDetail } from './history.js';
-import { PageAssets } from './page-assets.js';
+import { answerText, PageAssets } from './page-assets.js';
 import { refuse, setSecurityHeaders } from './request-guard.js';
 import { TokenBucket } from './token-bucket.js';
 import { findWorstMistakes, type Predict } from './worst-mistakes.js';
@@ -31,6 +31,13 @@ const BODY_TIMEOUT_MS = 5000;
 const PARAMS_FRESH_MS = 250;
 /** `/api/history` is encoded at most four times a second. */
 const HISTORY_FRESH_MS = 250;
+
+const FILES = {
+  '/': 'index.html',
+  '/page.js': 'page.js',
+  '/page.css': 'page.css',
+  '/favicon.svg': 'favicon.svg',
+} as const;
 
 export interface MonitorOptions {
   /** Null where no weights are at hand; the page then has no canvas. */
@@ -106,7 +113,7 @@ export function createMonitor(options: MonitorOptions): Monitor {
       methods: ['GET'],
       answer(_request, response) {
         if (closing.signal.aborted || !stream.add(response)) {
-          sendText(response, 503, 'Too many pages are open', { 'Retry-After': '10' });
+          answerText(response, 503, 'Too many pages are open', { 'Retry-After': '10' });
           return;
         }
         examine();
@@ -116,7 +123,7 @@ export function createMonitor(options: MonitorOptions): Monitor {
       methods: ['POST'],
       answer(request, response) {
         if (servePrediction) servePrediction(request, response);
-        else sendText(response, 404, 'This run has no weights at hand');
+        else answerText(response, 404, 'This run has no weights at hand');
       },
     },
   };
@@ -136,16 +143,16 @@ export function createMonitor(options: MonitorOptions): Monitor {
     },
     handle(request, response) {
       const [path] = (request.url ?? '').split('?', 1);
-      const asset = assets.isAsset(path) ? path : null;
+      const asset = Object.hasOwn(FILES, path) ? FILES[path as keyof typeof FILES] : null;
       const route = Object.hasOwn(routes, path) ? routes[path] : null;
       if (!asset && !route) return false;
       setSecurityHeaders(response);
       const refusal = refuse(request, allowedHosts);
       const methods = route?.methods ?? ['GET', 'HEAD'];
       if (refusal) {
-        sendText(response, refusal.status, refusal.reason);
+        answerText(response, refusal.status, refusal.reason);
       } else if (!methods.includes(request.method ?? '')) {
-        sendText(response, 405, `Use ${methods.join(' or ')}`, { Allow: methods.join(', ') });
+        answerText(response, 405, `Use ${methods.join(' or ')}`, { Allow: methods.join(', ') });
       } else if (asset) {
         assets.serve(asset, request, response);
       } else {
@@ -163,22 +170,6 @@ export function createMonitor(options: MonitorOptions): Monitor {
 interface Route {
   readonly methods: readonly string[];
   answer(request: IncomingMessage, response: ServerResponse): void;
-}
-
-function sendText(
-  response: ServerResponse,
-  status: number,
-  text: string,
-  headers: Readonly<Record<string, string>> = {},
-): void {
-  response.writeHead(status, {
-    'Content-Type': 'text/plain; charset=utf-8',
-    'Cache-Control': 'no-store',
-    // What is left of a body that nobody reads must not be taken for the next request.
-    ...(status >= 400 && { Connection: 'close' }),
-    ...headers,
-  });
-  response.end(`${text}\n`);
 }
 
 /** Makes a value at most once in `freshMs`. */
@@ -215,7 +206,7 @@ function predictionHandler(predict: Predict, clock: Clock): Route['answer'] {
   const answer = async (request: IncomingMessage, response: ServerResponse) => {
     const image = await readImage(request, clock);
     if (!image) {
-      sendText(response, 400, `Expected ${IMAGE_BYTES} bytes`);
+      answerText(response, 400, `Expected ${IMAGE_BYTES} bytes`);
       return;
     }
     const probabilities = await predict(image);
@@ -227,17 +218,17 @@ function predictionHandler(predict: Predict, clock: Clock): Route['answer'] {
   return (request, response) => {
     const numBytes = request.headers['content-length'];
     if (numBytes !== undefined && numBytes !== String(IMAGE_BYTES)) {
-      sendText(response, 413, `Expected ${IMAGE_BYTES} bytes, got ${numBytes}`);
+      answerText(response, 413, `Expected ${IMAGE_BYTES} bytes, got ${numBytes}`);
       return;
     }
     if (!isAllowed(request.socket.remoteAddress ?? '')) {
-      sendText(response, 429, 'Too many images at once', { 'Retry-After': '1' });
+      answerText(response, 429, 'Too many images at once', { 'Retry-After': '1' });
       return;
     }
     numInFlight += 1;
     answer(request, response)
       .catch(() => {
-        if (!response.headersSent) sendText(response, 503, 'Cannot classify just now');
+        if (!response.headersSent) answerText(response, 503, 'Cannot classify just now');
       })
       .finally(() => (numInFlight -= 1));
   };
