@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { readFileSync } from 'node:fs';
 import { UserError, messageOf } from '../shared/errors.js';
 import { coordinatorCommand, trainCommand } from './train.js';
+import { boardCommand } from './board.js';
 import { workerCommand } from './worker.js';
 
 const { version } = JSON.parse(
@@ -16,7 +17,8 @@ const program = new Command('lockstep')
   .showHelpAfterError('(lockstep --help lists the commands, lockstep COMMAND --help its options)')
   .addCommand(trainCommand())
   .addCommand(coordinatorCommand())
-  .addCommand(workerCommand() as unknown as Command);
+  .addCommand(workerCommand() as unknown as Command)
+  .addCommand(boardCommand() as unknown as Command);
 program.commands.forEach((command) => command.copyInheritedSettings(program));
 program.exitOverride();
 program.commands.forEach((command) => command.exitOverride());

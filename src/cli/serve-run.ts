@@ -150,7 +150,10 @@ async function createObservers(
   const warn = (message: string) => log.warn(message);
   const model = buildModel(directory.config.hyperparameters);
   const predictor = createSimdEngine(model, { numGradients: 0 });
-  const monitor = createMonitor({ predict: (images) => predictor.predict(images) });
+  const monitor = createMonitor({
+    predict: (images) => predictor.predict(images),
+    setParams: (params) => predictor.setParams(params),
+  });
   const metrics = await createMetricsFile(directory.metricsPath, {
     warn,
     ...(directory.isResumed ? { truncateToStep: firstStep } : {}),
@@ -162,12 +165,6 @@ async function createObservers(
       ? createTerminalStatus({ log, stream: process.stdout })
       : null;
   const observers: Observer[] = [
-    // The page classifies with the weights of the last evaluation, or of a step now and then.
-    (event) => {
-      const isNew =
-        event.type === 'evaluation' || (event.type === 'step' && event.globalStep % 50 === 0);
-      if (isNew) predictor.setParams(event.params);
-    },
     metrics.observe,
     monitor.observe,
     criticalPath.observe,

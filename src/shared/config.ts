@@ -49,10 +49,10 @@ export const runConfigSchema = z.strictObject({
   stepEpochs: z.number().gt(0).max(1e6).default(4),
   /** Of the schedule `step`: what the rate is multiplied by. */
   stepFactor: z.number().min(0).max(1).default(0.5),
-  momentum: z.number().min(0).max(1).default(0.9),
-  beta1: z.number().min(0).max(1).default(0.9),
-  beta2: z.number().min(0).max(1).default(0.999),
-  epsilon: rate.default(1e-8),
+  momentum: z.number().min(0).lt(1).default(0.9),
+  beta1: z.number().min(0).lt(1).default(0.9),
+  beta2: z.number().min(0).lt(1).default(0.999),
+  epsilon: z.number().min(1e-30).max(1).default(1e-8),
   /** Decoupled from the gradient, times the learning rate. */
   weightDecay: rate.default(0),
 });

@@ -118,7 +118,8 @@ export class RunHistory {
         this.dirty.workers = true;
         const engineText = isExact ? engine : `${engine}, approximate`;
         const verb = isReturn ? 'is back' : 'joined';
-        this.addEvent('joined', 'info', time, `${name} ${verb} from ${host} (${engineText})`);
+        const from = host === '' ? '' : ` from ${host}`;
+        this.addEvent('joined', 'info', time, `${name} ${verb}${from} (${engineText})`);
         break;
       }
       case 'workerLost': {
@@ -325,8 +326,12 @@ export class RunHistory {
   private evaluation(event: EvaluationDone): void {
     const { set, globalStep, epoch, loss, accuracy, time, predictions, labels, images } = event;
     const row = { set, globalStep, epoch, loss, accuracy, seconds: this.secondsAt(time) };
-    this.evaluations.push(row);
-    this.dirty.evaluations.push(row);
+    const last = this.evaluations.at(-1);
+    // The same again, of a stored run whose checkpoint is evaluated once more, adds its pictures alone.
+    if (last?.set !== set || last.globalStep !== globalStep) {
+      this.evaluations.push(row);
+      this.dirty.evaluations.push(row);
+    }
     if (this.dirty.evaluations.length > MAX_EVALUATIONS) this.dirty.evaluations.shift();
     if (this.evaluations.length > MAX_EVALUATIONS) {
       this.evaluations = this.evaluations.filter((_, index) => index % 2 === 1);
@@ -351,9 +356,14 @@ export class RunHistory {
     time: number,
     message: string,
   ): void {
+    if (message === '') return;
     const row = { time, kind, level, globalStep: this.globalStep, message };
     this.events.push(row);
-    if (this.events.length > MAX_EVENTS) this.events.shift();
+    if (this.events.length > MAX_EVENTS) {
+      // Checkpoints come every few seconds; what else happened is worth more.
+      const checkpoint = this.events.findIndex((event) => event.kind === 'checkpoint');
+      this.events.splice(Math.max(0, checkpoint), 1);
+    }
     this.dirty.events.push(row);
     if (this.dirty.events.length > MAX_EVENTS) this.dirty.events.shift();
   }

@@ -15,7 +15,7 @@ import { systemClock, type Clock } from '../../shared/clock.js';
 import type { Observer } from '../events.js';
 import { EventStream } from './event-stream.js';
 import { RunHistory, type EvaluationDetail } from './history.js';
-import { PageAssets } from './page-assets.js';
+import { answerText, PageAssets } from './page-assets.js';
 import { refuse, setSecurityHeaders } from './request-guard.js';
 import { TokenBucket } from './token-bucket.js';
 import { findWorstMistakes, type Predict } from './worst-mistakes.js';
@@ -27,12 +27,23 @@ const MAX_ADDRESSES = 1000;
 const MAX_PREDICTIONS_IN_FLIGHT = 16;
 /** Time for the 784 bytes to arrive. */
 const BODY_TIMEOUT_MS = 5000;
+/** `predict` gets the weights of the moment so often. */
+const PARAMS_FRESH_MS = 250;
 /** `/api/history` is encoded at most four times a second. */
 const HISTORY_FRESH_MS = 250;
+
+const FILES = {
+  '/': 'index.html',
+  '/page.js': 'page.js',
+  '/page.css': 'page.css',
+  '/favicon.svg': 'favicon.svg',
+} as const;
 
 export interface MonitorOptions {
   /** Null where no weights are at hand; the page then has no canvas. */
   readonly predict: Predict | null;
+  /** Takes over θ (P,) for `predict`, copied; called a few times a second while the run goes on. */
+  readonly setParams?: (params: Float32Array) => void;
   /** False where the run is shown from its files. */
   readonly isLive?: boolean;
   /** Names that the monitor is reached by on its own machine, such as those of a proxy there. */
@@ -51,11 +62,13 @@ export interface Monitor {
 }
 
 export function createMonitor(options: MonitorOptions): Monitor {
-  const { predict, isLive = true, allowedHosts = [], clock = systemClock } = options;
+  const { predict, setParams, isLive = true, allowedHosts = [], clock = systemClock } = options;
   const history = new RunHistory({ canPredict: predict !== null, isLive });
   const stream = new EventStream(history, clock);
   const assets = new PageAssets(options.pageDirectory);
   const closing = new AbortController();
+  let totalSteps = 0;
+  let paramsAt = -Infinity;
   let examined: EvaluationDetail | null = null;
   let examination = new AbortController();
 
@@ -100,7 +113,7 @@ export function createMonitor(options: MonitorOptions): Monitor {
       methods: ['GET'],
       answer(_request, response) {
         if (closing.signal.aborted || !stream.add(response)) {
-          sendText(response, 503, 'Too many pages are open', { 'Retry-After': '10' });
+          answerText(response, 503, 'Too many pages are open', { 'Retry-After': '10' });
           return;
         }
         examine();
@@ -110,7 +123,7 @@ export function createMonitor(options: MonitorOptions): Monitor {
       methods: ['POST'],
       answer(request, response) {
         if (servePrediction) servePrediction(request, response);
-        else sendText(response, 404, 'This run has no weights at hand');
+        else answerText(response, 404, 'This run has no weights at hand');
       },
     },
   };
@@ -119,20 +132,27 @@ export function createMonitor(options: MonitorOptions): Monitor {
     observe(event) {
       history.observe(event);
       stream.changed();
+      if (event.type === 'started') totalSteps = event.totalSteps;
+      const isLast = event.type === 'step' && event.globalStep + 1 === totalSteps;
+      const isDue = event.type === 'step' && event.time - paramsAt >= PARAMS_FRESH_MS;
+      if (event.type === 'evaluation' || isLast || isDue) {
+        setParams?.(event.params);
+        paramsAt = event.time;
+      }
       if (event.type === 'evaluation') examine();
     },
     handle(request, response) {
       const [path] = (request.url ?? '').split('?', 1);
-      const asset = assets.isAsset(path) ? path : null;
+      const asset = Object.hasOwn(FILES, path) ? FILES[path as keyof typeof FILES] : null;
       const route = Object.hasOwn(routes, path) ? routes[path] : null;
       if (!asset && !route) return false;
       setSecurityHeaders(response);
       const refusal = refuse(request, allowedHosts);
       const methods = route?.methods ?? ['GET', 'HEAD'];
       if (refusal) {
-        sendText(response, refusal.status, refusal.reason);
+        answerText(response, refusal.status, refusal.reason);
       } else if (!methods.includes(request.method ?? '')) {
-        sendText(response, 405, `Use ${methods.join(' or ')}`, { Allow: methods.join(', ') });
+        answerText(response, 405, `Use ${methods.join(' or ')}`, { Allow: methods.join(', ') });
       } else if (asset) {
         assets.serve(asset, request, response);
       } else {
@@ -150,22 +170,6 @@ export function createMonitor(options: MonitorOptions): Monitor {
 interface Route {
   readonly methods: readonly string[];
   answer(request: IncomingMessage, response: ServerResponse): void;
-}
-
-function sendText(
-  response: ServerResponse,
-  status: number,
-  text: string,
-  headers: Readonly<Record<string, string>> = {},
-): void {
-  response.writeHead(status, {
-    'Content-Type': 'text/plain; charset=utf-8',
-    'Cache-Control': 'no-store',
-    // What is left of a body that nobody reads must not be taken for the next request.
-    ...(status >= 400 && { Connection: 'close' }),
-    ...headers,
-  });
-  response.end(`${text}\n`);
 }
 
 /** Makes a value at most once in `freshMs`. */
@@ -202,7 +206,7 @@ function predictionHandler(predict: Predict, clock: Clock): Route['answer'] {
   const answer = async (request: IncomingMessage, response: ServerResponse) => {
     const image = await readImage(request, clock);
     if (!image) {
-      sendText(response, 400, `Expected ${IMAGE_BYTES} bytes`);
+      answerText(response, 400, `Expected ${IMAGE_BYTES} bytes`);
       return;
     }
     const probabilities = await predict(image);
@@ -214,17 +218,17 @@ function predictionHandler(predict: Predict, clock: Clock): Route['answer'] {
   return (request, response) => {
     const numBytes = request.headers['content-length'];
     if (numBytes !== undefined && numBytes !== String(IMAGE_BYTES)) {
-      sendText(response, 413, `Expected ${IMAGE_BYTES} bytes, got ${numBytes}`);
+      answerText(response, 413, `Expected ${IMAGE_BYTES} bytes, got ${numBytes}`);
       return;
     }
     if (!isAllowed(request.socket.remoteAddress ?? '')) {
-      sendText(response, 429, 'Too many images at once', { 'Retry-After': '1' });
+      answerText(response, 429, 'Too many images at once', { 'Retry-After': '1' });
       return;
     }
     numInFlight += 1;
     answer(request, response)
       .catch(() => {
-        if (!response.headersSent) sendText(response, 503, 'Cannot classify just now');
+        if (!response.headersSent) answerText(response, 503, 'Cannot classify just now');
       })
       .finally(() => (numInFlight -= 1));
   };

@@ -4,15 +4,15 @@ import { readFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { gzipSync } from 'node:zlib';
 
-const FILES = {
-  '/': { file: 'index.html', type: 'text/html; charset=utf-8' },
-  '/compare': { file: 'compare.html', type: 'text/html; charset=utf-8' },
-  '/page.js': { file: 'page.js', type: 'text/javascript; charset=utf-8' },
-  '/compare.js': { file: 'compare.js', type: 'text/javascript; charset=utf-8' },
-  '/page.css': { file: 'page.css', type: 'text/css; charset=utf-8' },
-  '/favicon.svg': { file: 'favicon.svg', type: 'image/svg+xml' },
+const TYPES = {
+  'index.html': 'text/html; charset=utf-8',
+  'compare.html': 'text/html; charset=utf-8',
+  'page.js': 'text/javascript; charset=utf-8',
+  'compare.js': 'text/javascript; charset=utf-8',
+  'page.css': 'text/css; charset=utf-8',
+  'favicon.svg': 'image/svg+xml',
 } as const;
-export type AssetPath = keyof typeof FILES;
+export type PageFile = keyof typeof TYPES;
 
 interface Asset {
   readonly type: string;
@@ -23,25 +23,20 @@ interface Asset {
 
 export class PageAssets {
   private readonly directory: URL;
-  private readonly assets = new Map<AssetPath, Asset>();
+  private readonly assets = new Map<PageFile, Asset>();
 
   /** @param directory where the build put the page */
   constructor(directory = new URL('./page/', import.meta.url)) {
     this.directory = directory;
   }
 
-  isAsset(path: string): path is AssetPath {
-    return Object.hasOwn(FILES, path);
-  }
-
   /** Answers a GET or HEAD. */
-  serve(path: AssetPath, request: IncomingMessage, response: ServerResponse): void {
+  serve(file: PageFile, request: IncomingMessage, response: ServerResponse): void {
     let asset: Asset;
     try {
-      asset = this.read(path);
+      asset = this.read(file);
     } catch {
-      response.writeHead(503, { 'Content-Type': 'text/plain; charset=utf-8' });
-      response.end('The page is not built: npm run build\n');
+      answerText(response, 503, 'The page is not built: npm run build');
       return;
     }
     const isGzipped = /\bgzip\b/.test(request.headers['accept-encoding'] ?? '');
@@ -59,14 +54,30 @@ export class PageAssets {
     response.end(request.method === 'HEAD' ? undefined : body);
   }
 
-  private read(path: AssetPath): Asset {
-    const known = this.assets.get(path);
+  private read(file: PageFile): Asset {
+    const known = this.assets.get(file);
     if (known) return known;
-    const { file, type } = FILES[path];
     const bytes = readFileSync(new URL(file, this.directory));
     const etag = createHash('sha256').update(bytes).digest('base64url').slice(0, 16);
-    const asset = { type, bytes, gzipped: gzipSync(bytes), etag };
-    this.assets.set(path, asset);
+    const asset = { type: TYPES[file], bytes, gzipped: gzipSync(bytes), etag };
+    this.assets.set(file, asset);
     return asset;
   }
+}
+
+/** A short answer in plain words. */
+export function answerText(
+  response: ServerResponse,
+  status: number,
+  text: string,
+  headers: Readonly<Record<string, string>> = {},
+): void {
+  response.writeHead(status, {
+    'Content-Type': 'text/plain; charset=utf-8',
+    'Cache-Control': 'no-store',
+    // What is left of a body that nobody reads must not be taken for the next request.
+    ...(status >= 400 && { Connection: 'close' }),
+    ...headers,
+  });
+  response.end(`${text}\n`);
 }

@@ -34,6 +34,8 @@ export interface ChartOptions {
   readonly formatAxis?: (value: number) => string;
   /** The vertical axis begins at zero. */
   readonly fromZero?: boolean;
+  /** Number of the curve by whose values the vertical axis is chosen, the few that stand out left aside. */
+  readonly fitTo?: number;
   /** Areas and legend are in another order: the legend's last curve is drawn first. */
   readonly isStacked?: boolean;
 }
@@ -336,7 +338,7 @@ export class Chart {
         {
           ...axis,
           grid: { stroke: line, width: 1 },
-          size: 46,
+          size: (_plot, labels) => axisSize(labels),
           gap: 6,
           space: 34,
           values: (_plot, splits) =>
@@ -355,9 +357,22 @@ export class Chart {
 
   private yRange(min: number | null, max: number | null): uPlot.Range.MinMax {
     if (min === null || max === null) return [0, 1];
-    if (this.options.fromZero) return [0, max > 0 ? 1.08 * max : 1];
+    const { fromZero, fitTo } = this.options;
+    const top = fitTo === undefined ? max : Math.min(max, 1.6 * this.usualLargest(fitTo));
+    if (fromZero) return [0, top > 0 ? 1.08 * top : 1];
     const margin = 0.06 * (max - min || Math.abs(max) || 1);
     return [min - margin, max + margin];
+  }
+
+  /** What all but a few of the visible values of a curve stay below. */
+  private usualLargest(curve: number): number {
+    const [min, max] = this.group.range ?? [-Infinity, Infinity];
+    const [xs] = this.data;
+    const values = this.data[curve + 1]
+      .filter((_, at) => xs[at] >= min && xs[at] <= max)
+      .filter((value) => typeof value === 'number');
+    values.sort((a, b) => a - b);
+    return values[Math.floor(0.95 * (values.length - 1))] ?? Infinity;
   }
 
   private selected(plot: uPlot): void {
@@ -367,6 +382,12 @@ export class Chart {
     plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
     this.group.zoom(range);
   }
+}
+
+/** Room for the labels, in pixels; the same for most charts, so that they line up. */
+function axisSize(labels: readonly string[] | null): number {
+  const longest = Math.max(0, ...(labels ?? []).map((label) => label.length));
+  return Math.max(46, 10 + 6.5 * longest);
 }
 
 /** 1, 2, 5, 10, 20, 50, … between labels. */

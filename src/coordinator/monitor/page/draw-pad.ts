@@ -10,6 +10,8 @@ const PEN_WIDTH = 17;
 /** The weights change while the run goes on; what is drawn is asked about again. */
 const REPEAT_MS = 1500;
 const SPEAK_MS = 700;
+/** After an answer that was none. */
+const BACK_OFF_MS = 1000;
 
 interface Bar {
   readonly row: HTMLElement;
@@ -25,7 +27,8 @@ export class DrawPad {
   /** An image put on the canvas instead of strokes. */
   private picture: Uint8Array<ArrayBuffer> | null = null;
   private isAsking = false;
-  private isStale = false;
+  /** Counts what was drawn. */
+  private version = 0;
   private speakTimer = 0;
   private repeatTimer = 0;
 
@@ -124,12 +127,12 @@ export class DrawPad {
       setText(value, '');
     }
     clearTimeout(this.speakTimer);
-    clearTimeout(this.repeatTimer);
     setText(this.verdict, 'Draw a digit, with mouse or finger');
     byId('pad-answer').textContent = '?';
   }
 
   private changed(): void {
+    this.version += 1;
     this.draw();
     void this.ask();
   }
@@ -142,30 +145,26 @@ export class DrawPad {
     return !this.picture && this.strokes.length === 0;
   }
 
-  /** One question at a time; what was drawn meanwhile is asked about next. */
+  /** One question at a time; what was drawn meanwhile is asked about next, and everything again after a while. */
   private async ask(): Promise<void> {
-    if (this.isAsking) {
-      this.isStale = true;
-      return;
-    }
+    if (this.isAsking) return;
     clearTimeout(this.repeatTimer);
     this.isAsking = true;
+    const asked = this.version;
     const answer = await classify(this.image());
-    this.isAsking = false;
-    if (this.isEmpty) {
-      this.isStale = false;
-      return;
+    const isAnswered = Array.isArray(answer);
+    if (!this.isEmpty) {
+      if (isAnswered) this.answer(answer);
+      else setText(this.verdict, answer);
     }
-    if (Array.isArray(answer)) this.answer(answer);
-    else setText(this.verdict, answer);
-    if (this.isStale) {
-      this.isStale = false;
-      void this.ask();
-    } else {
-      this.repeatTimer = setTimeout(() => {
-        if (!document.hidden) void this.ask();
-      }, REPEAT_MS);
-    }
+    // After a failure new strokes wait, too.
+    this.isAsking = !isAnswered;
+    const repeat = () => {
+      this.isAsking = false;
+      if (!this.isEmpty && !document.hidden) void this.ask();
+    };
+    const pauseMs = this.version > asked ? 0 : REPEAT_MS;
+    this.repeatTimer = setTimeout(repeat, isAnswered ? pauseMs : BACK_OFF_MS);
   }
 
   private answer(probabilities: readonly number[]): void {

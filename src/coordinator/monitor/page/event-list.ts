@@ -16,7 +16,12 @@ export class EventList {
   }
 
   render(): void {
-    const rows = this.store.events.filter((row) => isShown(row, this.filter.value));
+    const shown = this.store.events.filter((row) => isShown(row, this.filter.value));
+    // Of checkpoints in a row the last one says it all.
+    const isAll = this.filter.value !== 'checkpoints';
+    const rows = shown.filter(
+      ({ kind }, at) => !(isAll && kind === 'checkpoint' && shown[at + 1]?.kind === 'checkpoint'),
+    );
     const now = this.store.now();
     byId('events').replaceChildren(
       ...rows

@@ -47,7 +47,7 @@ export class LearningPanel {
       title: 'Accuracy',
       curves,
       format: (value) => formatPercent(value),
-      formatAxis: (value) => formatPercent(value, value < 0.01 ? 1 : 0),
+      formatAxis: (value) => formatPercent(value, value > 0 && value < 0.01 ? 1 : 0),
     });
     this.loss = new Chart(byId('chart-loss'), this.group, {
       title: 'Loss',
@@ -66,6 +66,7 @@ export class LearningPanel {
       format: formatInteger,
       formatAxis: (value) => (value >= 10_000 ? `${value / 1000}k` : formatInteger(value)),
       fromZero: true,
+      fitTo: 1,
     });
     this.times = new Chart(byId('chart-times'), this.group, {
       title: 'Time of a step',
@@ -73,6 +74,7 @@ export class LearningPanel {
       format: formatMs,
       formatAxis: (value) => formatMs(value).replace(/\.0+(?=\D)/, ''),
       fromZero: true,
+      fitTo: 0,
       isStacked: true,
     });
     for (const input of document.querySelectorAll<HTMLInputElement>('input[name="axis"]')) {

@@ -1,6 +1,7 @@
 /** The page of one run: panels, each of which is drawn anew when what it shows has changed. */
 import { ConfusionMatrix } from './confusion-matrix.js';
 import { DrawPad } from './draw-pad.js';
+import { byId } from './element.js';
 import { EvaluationTable } from './evaluation-table.js';
 import { EventList } from './event-list.js';
 import { FilterView } from './filter-view.js';
@@ -25,6 +26,9 @@ const mistakes = new MistakeGallery((image) => pad.put(image));
 const filters = new FilterView(store);
 const events = new EventList(store);
 const evaluations = new EvaluationTable(store);
+
+// Under a board of several runs the page lies two folders down.
+byId('all-runs').hidden = !/\/runs\/\d+\/$/.test(location.pathname);
 
 const pending = new Set<Topic>();
 

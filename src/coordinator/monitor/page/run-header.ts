@@ -61,13 +61,16 @@ export class RunHeader {
     const rate = store.result?.imagesPerSecond ?? pace?.imagesPerSecond ?? NaN;
     setText(byId('figure-speed'), formatInteger(rate));
     const here = store.workers.filter(({ state }) => state === 'here').length;
-    const isOver = head.state === 'finished';
+    const isOver = head.state === 'finished' || !head.isLive;
     const workers = isOver ? (store.result?.workers.length ?? store.workers.length) : here;
     setText(
       byId('note-speed'),
       `images/s on ${formatInteger(workers)} worker${workers === 1 ? '' : 's'}`,
     );
-    const elapsed = store.result?.seconds ?? (store.now() - run.startedAt) / 1000;
+    const lived = head.isLive
+      ? (store.now() - run.startedAt) / 1000
+      : (series.column('seconds')[at] ?? NaN);
+    const elapsed = store.result?.seconds ?? lived;
     if (isOver) {
       setText(byId('label-left'), 'Took');
       setText(byId('figure-left'), formatDuration(elapsed));
@@ -88,6 +91,8 @@ export class RunHeader {
     let [kind, text] = ['quiet', 'Connecting …'];
     if (connection === 'lost') {
       [kind, text] = ['bad', 'Lost the coordinator; trying again'];
+    } else if (head && run && !head.isLive && head.state !== 'finished') {
+      [kind, text] = ['warn', 'Not finished'];
     } else if (head && run) {
       switch (head.state) {
         case 'starting':

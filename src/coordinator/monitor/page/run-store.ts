@@ -157,7 +157,7 @@ const TOPICS = [
   'result',
 ] as const;
 
-function decodePoints({ stride, numPoints, cells }: Points) {
+export function decodePoints({ stride, numPoints, cells }: Points) {
   return { stride, numPoints, cells: bytesFromBase64(cells) };
 }
 

@@ -66,10 +66,14 @@ export class WorkerTable {
 
   private fill(row: Row, worker: WorkerRow): void {
     const isHere = worker.state === 'here';
+    // When all is over, the share of the whole run tells more than that of its last second.
+    const images = this.store.workers.reduce((sum, { numImages }) => sum + numImages, 0);
+    const whole = this.isOver && images > 0 ? worker.numImages / images : null;
+    const share = whole ?? worker.share;
     row.element.dataset.state = worker.state;
     setText(row.state, stateText(worker));
-    setText(row.share, isHere ? formatPercent(worker.share, 0) : NOTHING);
-    row.bar.style.setProperty('--share', String(worker.share));
+    setText(row.share, isHere || whole !== null ? formatPercent(share, 0) : NOTHING);
+    row.bar.style.setProperty('--share', String(share));
     setText(row.cells[3], isHere ? formatInteger(worker.imagesPerSecond) : NOTHING);
     setText(row.cells[4], isHere ? formatMs(worker.computeMs) : NOTHING);
     setText(row.cells[5], worker.roundTripMs === null ? NOTHING : formatMs(worker.roundTripMs));
@@ -77,9 +81,13 @@ export class WorkerTable {
     this.fillAge(row, worker);
   }
 
+  private get isOver(): boolean {
+    const { head } = this.store;
+    return head?.state === 'finished' || !head?.isLive;
+  }
+
   private fillAge(row: Row, worker: WorkerRow): void {
-    const isOver = this.store.head?.state === 'finished' || !this.store.head?.isLive;
-    const text = isOver
+    const text = this.isOver
       ? formatTime(worker.lastSeenAt, this.store.now())
       : formatAge(this.store.now() - worker.lastSeenAt);
     setText(row.cells[7], text);

@@ -1,0 +1,92 @@
+/** `lockstep board`: finished runs in the browser. */
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { readdir, stat } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { Command, Option } from '@commander-js/extra-typings';
+import { createBoard } from '../coordinator/monitor/board.js';
+import { openStoredRun } from '../coordinator/monitor/stored-run.js';
+import { UserError } from '../shared/errors.js';
+import { integerFrom } from './serve-options.js';
+import { stopSignal } from './signals.js';
+
+const DEFAULT_PORT = 7701;
+/** Compared at once; more curves cannot be told apart. */
+const MAX_RUNS = 8;
+const MAX_CONNECTIONS = 256;
+
+export function boardCommand() {
+  return new Command('board')
+    .description('serve the pages of finished runs, and compare several')
+    .argument('<runs...>', 'run directories, or a folder of them (its latest 8)')
+    .addOption(
+      new Option('--host <address>', 'address to listen on; 0.0.0.0 for all')
+        .default('127.0.0.1')
+        .env('LOCKSTEP_HOST'),
+    )
+    .addOption(
+      new Option('--port <port>', 'port to listen on; 0 for a free one')
+        .argParser(integerFrom(0, 65_535))
+        .default(DEFAULT_PORT),
+    )
+    .action(async (paths, { host, port }) => {
+      const stop = stopSignal();
+      const dirs = (await Promise.all(paths.map(runDirectories))).flat();
+      if (dirs.length > MAX_RUNS) {
+        throw new UserError(`Cannot compare ${dirs.length} runs: at most ${MAX_RUNS} at a time`);
+      }
+      const warn = (message: string) => process.stderr.write(`lockstep: ${message}\n`);
+      const runs = await Promise.all(dirs.map((dir) => openStoredRun(dir, { warn })));
+      const board = await createBoard(runs);
+      const server = createServer((request, response) => {
+        if (!board.handle(request, response)) response.writeHead(404).end('Not found\n');
+      });
+      server.maxConnections = MAX_CONNECTIONS;
+      await new Promise<void>((resolve, reject) => {
+        server.once('error', (error) => {
+          const hint = 'take another --port, or 0 for a free one';
+          const message = `Cannot listen on ${host}:${port}: ${error.message}; ${hint}`;
+          reject(new UserError(message, { cause: error }));
+        });
+        server.listen(port, host, resolve);
+      });
+      const name = host === '0.0.0.0' || host === '::' ? hostname() : host;
+      const address = name.includes(':') ? `[${name}]` : name;
+      const { port: actualPort } = server.address() as AddressInfo;
+      process.stdout.write(`${runs.map((run) => run.name).join(', ')}: `);
+      process.stdout.write(`http://${address}:${actualPort}/ until Ctrl-C\n`);
+      if (!stop.aborted) {
+        await new Promise((resolve) => stop.addEventListener('abort', resolve, { once: true }));
+      }
+      board.close();
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    });
+}
+
+/** The directory itself if it holds a run, else the latest runs in it. */
+async function runDirectories(path: string): Promise<string[]> {
+  if (await isRun(path)) return [path];
+  let names: string[];
+  try {
+    names = await readdir(path);
+  } catch (error) {
+    throw new UserError(`Cannot show ${path}: there is no such directory`, { cause: error });
+  }
+  const found: { dir: string; changedAt: number }[] = [];
+  for (const name of names) {
+    const dir = join(path, name);
+    if (await isRun(dir)) found.push({ dir, changedAt: (await stat(dir)).mtimeMs });
+  }
+  if (found.length === 0) throw new UserError(`Cannot show ${path}: it holds no run`);
+  found.sort((a, b) => a.changedAt - b.changedAt);
+  return found.slice(-MAX_RUNS).map(({ dir }) => dir);
+}
+
+function isRun(dir: string): Promise<boolean> {
+  return stat(join(dir, 'config.json')).then(
+    (found) => found.isFile(),
+    () => false,
+  );
+}
