@@ -1,0 +1,385 @@
+/**
+ * A run as Prometheus metrics, and whether it is alive and ready. docs/monitoring.md lists the names.
+ *
+ * https://prometheus.io/docs/practices/naming/: base units, `_total` for counters, `_ratio` for fractions. The labels
+ * of a worker vanish with it.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
+import type { Observer, RunEvent, StepDone, StepTimes, WorkerJoined } from '../events.js';
+
+export interface Prometheus {
+  readonly observe: Observer;
+  /** The metrics in the text format of `contentType`. */
+  metrics(): Promise<string>;
+  readonly contentType: string;
+  /** Null when steps are made or could be; else why not, in a few words. */
+  whyNotReady(): string | null;
+  /**
+   * Answers `/metrics`, `/healthz` and `/readyz`.
+   *
+   * @returns false if the request is for something else; it has not been touched then
+   */
+  handle(request: IncomingMessage, response: ServerResponse): boolean;
+}
+
+/** From 0.1 ms, a plan, to 10 s, a worker that hangs. */
+const STEP_BUCKETS = [
+  0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
+];
+const SLOW_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+
+const PARTS = {
+  plan: 'planMs',
+  broadcast: 'broadcastMs',
+  compute: 'computeMs',
+  wire: 'wireMs',
+  reduce: 'reduceMs',
+  update: 'updateMs',
+  wait: 'waitMs',
+} as const satisfies Record<string, keyof StepTimes>;
+type Part = keyof typeof PARTS;
+
+type WorkerLabel = 'worker' | 'name';
+type InfoLabel = WorkerLabel | 'host' | 'engine' | 'device' | 'exact';
+
+/** A worker that is here: its labels, and what it did since the metrics were last set. */
+interface PresentWorker {
+  readonly labels: Record<WorkerLabel, string>;
+  readonly info: Record<InfoLabel, string>;
+  numImages: number;
+  computeMs: number;
+  share: number;
+}
+
+/** What the metrics of an event depend on besides it. */
+interface Recording {
+  readonly metrics: Metrics;
+  readonly workers: Map<string, PresentWorker>;
+  stepsPerEpoch: number;
+  /** Steps since the metrics were last set; setting them at each step would cost more than all other observers. */
+  numSteps: number;
+  numImages: number;
+  lastStep: StepDone | null;
+}
+
+export function createPrometheus(): Prometheus {
+  const registry = new Registry();
+  const recording: Recording = {
+    metrics: createMetrics(registry),
+    workers: new Map(),
+    stepsPerEpoch: 1,
+    numSteps: 0,
+    numImages: 0,
+    lastStep: null,
+  };
+  collectDefaultMetrics({ register: registry, prefix: 'lockstep_' });
+  // Gauges that end like counters; there are others, by type, without that ending.
+  for (const name of ['handles', 'requests', 'resources']) {
+    registry.removeSingleMetric(`lockstep_nodejs_active_${name}_total`);
+  }
+  let state: 'starting' | 'training' | 'finished' = 'starting';
+
+  const observe: Observer = (event) => {
+    if (event.type === 'started') state = 'training';
+    if (event.type === 'finished') state = 'finished';
+    record(recording, event);
+  };
+  const whyNotReady = () => {
+    if (state !== 'training') return state;
+    return recording.workers.size === 0 ? 'waiting for workers' : null;
+  };
+
+  const metrics = () => {
+    setStepMetrics(recording);
+    return registry.metrics();
+  };
+
+  return {
+    observe,
+    metrics,
+    contentType: registry.contentType,
+    whyNotReady,
+    handle(request, response) {
+      const path = request.url?.split('?')[0];
+      if (path !== '/metrics' && path !== '/healthz' && path !== '/readyz') return false;
+      const send = (status: number, body: string, contentType = 'text/plain; charset=utf-8') => {
+        response.writeHead(status, {
+          'content-type': contentType,
+          'content-length': Buffer.byteLength(body),
+          'cache-control': 'no-store',
+          'x-content-type-options': 'nosniff',
+          ...(status === 405 && { allow: 'GET, HEAD' }),
+        });
+        response.end(request.method === 'HEAD' ? undefined : body);
+      };
+      if (request.method !== 'GET' && request.method !== 'HEAD') {
+        send(405, 'Only GET and HEAD\n');
+      } else if (path === '/healthz') {
+        send(200, 'ok\n');
+      } else if (path === '/readyz') {
+        const reason = whyNotReady();
+        send(reason === null ? 200 : 503, `${reason ?? 'ok'}\n`);
+      } else {
+        metrics().then(
+          (text) => send(200, text, registry.contentType),
+          () => send(500, 'Cannot collect the metrics\n'),
+        );
+      }
+      return true;
+    },
+  };
+}
+
+function createMetrics(registry: Registry) {
+  const registers = [registry];
+  const gauge = <Label extends string = never>(
+    name: string,
+    help: string,
+    ...labelNames: Label[]
+  ) => new Gauge<Label>({ name: `lockstep_${name}`, help, labelNames, registers });
+  const counter = <Label extends string = never>(
+    name: string,
+    help: string,
+    ...labelNames: Label[]
+  ) => new Counter<Label>({ name: `lockstep_${name}`, help, labelNames, registers });
+  const histogram = <Label extends string = never>(
+    name: string,
+    help: string,
+    buckets: number[],
+    ...labelNames: Label[]
+  ) => new Histogram<Label>({ name: `lockstep_${name}`, help, buckets, labelNames, registers });
+
+  return {
+    runInfo: gauge(
+      'run_info',
+      'The run, as labels; always 1',
+      'run_id',
+      'run',
+      'dataset',
+      'optimizer',
+      'seed',
+    ),
+    plannedSteps: gauge('planned_steps', 'Steps of the whole run'),
+    globalStep: gauge('global_step', 'Updates made, over all starts of the run'),
+    finished: gauge('run_finished', '1 when the run is over, 0 before'),
+    epoch: gauge('epoch', 'Passes over the training set, with a fraction'),
+    steps: counter('steps_total', 'Updates made by this process'),
+    images: counter('images_total', 'Training images that updates of this process used'),
+    loss: gauge('loss', 'Mean cross-entropy of the last batch or evaluation', 'set'),
+    accuracy: gauge(
+      'accuracy_ratio',
+      'Fraction classified right in the last batch or evaluation',
+      'set',
+    ),
+    learningRate: gauge('learning_rate', 'Learning rate of the last update'),
+    stepSeconds: histogram('step_seconds', 'Time of a step', STEP_BUCKETS),
+    stepPartSeconds: histogram<'part'>(
+      'step_part_seconds',
+      'Time of a step by part',
+      STEP_BUCKETS,
+      'part',
+    ),
+    evaluationSeconds: histogram<'set'>(
+      'evaluation_seconds',
+      'Time of an evaluation',
+      SLOW_BUCKETS,
+      'set',
+    ),
+    checkpointSeconds: histogram('checkpoint_seconds', 'Time to write a checkpoint', SLOW_BUCKETS),
+    checkpointBytes: gauge('checkpoint_size_bytes', 'Size of the last checkpoint'),
+    checkpointTime: gauge(
+      'last_checkpoint_timestamp_seconds',
+      'When the last checkpoint was written, Unix time',
+    ),
+    checkpointStep: gauge('last_checkpoint_global_step', 'Updates that are in the last checkpoint'),
+    workers: gauge('workers', 'Workers in the group'),
+    joins: counter('worker_joins_total', 'Workers that joined or came back'),
+    losses: counter<'reason' | 'phase'>(
+      'worker_losses_total',
+      'Workers that went: left by themselves, or lost, and in which phase',
+      'reason',
+      'phase',
+    ),
+    notices: counter<'level'>('notices_total', 'Messages of the run to people', 'level'),
+    workerInfo: gauge<InfoLabel>(
+      'worker_info',
+      'A worker, as labels; always 1',
+      'worker',
+      'name',
+      'host',
+      'engine',
+      'device',
+      'exact',
+    ),
+    workerImages: counter<WorkerLabel>(
+      'worker_images_total',
+      'Training images of a worker that updates used',
+      'worker',
+      'name',
+    ),
+    workerComputeSeconds: counter<WorkerLabel>(
+      'worker_compute_seconds_total',
+      'Time that a worker computed for steps',
+      'worker',
+      'name',
+    ),
+    workerShare: gauge<WorkerLabel>(
+      'worker_share_ratio',
+      "Fraction of the last step's images that a worker computed",
+      'worker',
+      'name',
+    ),
+    workerPing: gauge<WorkerLabel>(
+      'worker_ping_seconds',
+      'Round trip of the last ping to a worker',
+      'worker',
+      'name',
+    ),
+    workerClockOffset: gauge<WorkerLabel>(
+      'worker_clock_offset_seconds',
+      "A worker's clock less the coordinator's",
+      'worker',
+      'name',
+    ),
+  };
+}
+type Metrics = ReturnType<typeof createMetrics>;
+
+function record(recording: Recording, event: RunEvent): void {
+  const { metrics, workers } = recording;
+  if (event.type !== 'step') setStepMetrics(recording);
+  switch (event.type) {
+    case 'started': {
+      const { runId, name, config } = event;
+      metrics.runInfo.set(
+        {
+          run_id: runId,
+          run: name,
+          dataset: config.dataset,
+          optimizer: config.optimizer,
+          seed: String(config.seed),
+        },
+        1,
+      );
+      metrics.plannedSteps.set(event.totalSteps);
+      metrics.globalStep.set(event.globalStep);
+      recording.stepsPerEpoch = event.stepsPerEpoch;
+      metrics.epoch.set(event.globalStep / event.stepsPerEpoch);
+      break;
+    }
+    case 'step':
+      recordStep(recording, event);
+      break;
+    case 'evaluation':
+      metrics.loss.set({ set: event.set }, event.loss);
+      metrics.accuracy.set({ set: event.set }, event.accuracy);
+      metrics.evaluationSeconds.observe({ set: event.set }, event.seconds);
+      break;
+    case 'checkpoint':
+      metrics.checkpointSeconds.observe(event.seconds);
+      metrics.checkpointBytes.set(event.bytes);
+      metrics.checkpointTime.set(event.time / 1000);
+      metrics.checkpointStep.set(event.globalStep);
+      break;
+    case 'workerJoined':
+      metrics.joins.inc();
+      metrics.workers.set(event.worldSize);
+      removeWorker(recording, event.workerId);
+      addWorker(recording, event);
+      break;
+    case 'workerLost':
+      metrics.losses.inc({ reason: event.isGraceful ? 'left' : 'lost', phase: event.phase });
+      metrics.workers.set(event.worldSize);
+      removeWorker(recording, event.workerId);
+      break;
+    case 'workerPinged': {
+      const worker = workers.get(event.workerId);
+      if (worker === undefined) break;
+      metrics.workerPing.set(worker.labels, event.roundTripMs / 1000);
+      metrics.workerClockOffset.set(worker.labels, event.clockOffsetMs / 1000);
+      break;
+    }
+    case 'notice':
+      metrics.notices.inc({ level: event.level });
+      break;
+    case 'finished':
+      metrics.finished.set(1);
+      break;
+  }
+}
+
+const PART_NAMES = Object.keys(PARTS) as Part[];
+const PART_LABELS = Object.fromEntries(PART_NAMES.map((part) => [part, { part }])) as Record<
+  Part,
+  { part: Part }
+>;
+
+function recordStep(recording: Recording, event: StepDone): void {
+  const { metrics, workers } = recording;
+  const { times, numImages } = event;
+  recording.numSteps++;
+  recording.numImages += numImages;
+  recording.lastStep = event;
+  metrics.stepSeconds.observe(times.totalMs / 1000);
+  for (const part of PART_NAMES) {
+    metrics.stepPartSeconds.observe(PART_LABELS[part], times[PARTS[part]] / 1000);
+  }
+  for (const worker of workers.values()) worker.share = 0;
+  for (const share of event.workers) {
+    // A worker that was lost during the step may still have done a part of it; its labels are gone.
+    const worker = workers.get(share.workerId);
+    if (worker === undefined) continue;
+    worker.numImages += share.numImages;
+    worker.computeMs += share.computeMs;
+    worker.share = share.numImages / numImages;
+  }
+}
+
+/** Sets what steps since the last time changed. */
+function setStepMetrics(recording: Recording): void {
+  const { metrics, workers, stepsPerEpoch, lastStep } = recording;
+  if (lastStep === null) return;
+  const { globalStep, loss, accuracy, learningRate, worldSize } = lastStep;
+  metrics.globalStep.set(globalStep + 1);
+  metrics.epoch.set((globalStep + 1) / stepsPerEpoch);
+  metrics.steps.inc(recording.numSteps);
+  metrics.images.inc(recording.numImages);
+  metrics.loss.set({ set: 'training' }, loss);
+  metrics.accuracy.set({ set: 'training' }, accuracy);
+  metrics.learningRate.set(learningRate);
+  metrics.workers.set(worldSize);
+  recording.numSteps = 0;
+  recording.numImages = 0;
+  recording.lastStep = null;
+  for (const worker of workers.values()) {
+    metrics.workerImages.inc(worker.labels, worker.numImages);
+    metrics.workerComputeSeconds.inc(worker.labels, worker.computeMs / 1000);
+    metrics.workerShare.set(worker.labels, worker.share);
+    worker.numImages = 0;
+    worker.computeMs = 0;
+  }
+}
+
+function addWorker({ metrics, workers }: Recording, event: WorkerJoined): void {
+  const { workerId, name, host, engine, device, isExact } = event;
+  const labels = { worker: workerId, name };
+  const info = { ...labels, host, engine, device, exact: String(isExact) };
+  workers.set(workerId, { labels, info, numImages: 0, computeMs: 0, share: 0 });
+  metrics.workerInfo.set(info, 1);
+  metrics.workerShare.set(labels, 0);
+  metrics.workerImages.inc(labels, 0);
+  metrics.workerComputeSeconds.inc(labels, 0);
+}
+
+function removeWorker({ metrics, workers }: Recording, workerId: string): void {
+  const worker = workers.get(workerId);
+  if (worker === undefined) return;
+  workers.delete(workerId);
+  metrics.workerInfo.remove(worker.info);
+  metrics.workerImages.remove(worker.labels);
+  metrics.workerComputeSeconds.remove(worker.labels);
+  metrics.workerShare.remove(worker.labels);
+  metrics.workerPing.remove(worker.labels);
+  metrics.workerClockOffset.remove(worker.labels);
+}
