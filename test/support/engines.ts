@@ -2,6 +2,7 @@
 import type { Engine, MaybePromise } from '../../src/model/engine.js';
 import type { Model } from '../../src/model/lenet.js';
 import { createReferenceEngine } from '../../src/model/reference-engine.js';
+import { createOn, tfjsBackends } from './tfjs.js';
 
 export interface EngineEntry {
   readonly name: string;
@@ -13,6 +14,12 @@ export interface EngineEntry {
 export const engines: readonly EngineEntry[] = [
   // float64 inside: what is left is the rounding of the result to float32, 2⁻²⁴ at most.
   { name: 'reference', create: createReferenceEngine, tolerance: 1e-7 },
+  // float32 in an order of the backend's own, and its own exp: 1e-6 is usual where sums cancel.
+  ...tfjsBackends.map((backend) => ({
+    name: `tfjs ${backend.name}`,
+    create: (model: Model) => createOn(backend, model),
+    tolerance: 1e-5,
+  })),
 ];
 
 /** Runs `use` with an engine that holds θ, and disposes of it. */
