@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs';
 import { UserError, messageOf } from '../shared/errors.js';
 import { coordinatorCommand, trainCommand } from './train.js';
 import { boardCommand } from './board.js';
+import { doctorCommand } from './doctor.js';
 import { workerCommand } from './worker.js';
 
 const { version } = JSON.parse(
@@ -18,6 +19,7 @@ const program = new Command('lockstep')
   .addCommand(trainCommand())
   .addCommand(coordinatorCommand())
   .addCommand(workerCommand() as unknown as Command)
+  .addCommand(doctorCommand() as unknown as Command)
   .addCommand(boardCommand() as unknown as Command);
 program.commands.forEach((command) => command.copyInheritedSettings(program));
 program.exitOverride();

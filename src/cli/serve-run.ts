@@ -4,23 +4,28 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { networkInterfaces } from 'node:os';
-import { Coordinator } from '../coordinator/coordinator.js';
+import { Coordinator, type CoordinatorOptions } from '../coordinator/coordinator.js';
 import type { Observer } from '../coordinator/events.js';
 import { createConsoleObserver } from '../coordinator/monitor/console-observer.js';
 import { createCriticalPath } from '../coordinator/monitor/critical-path.js';
 import { createMetricsFile } from '../coordinator/monitor/metrics-file.js';
 import { createMonitor } from '../coordinator/monitor/monitor.js';
 import { canShowStatus, createTerminalStatus } from '../coordinator/monitor/terminal-status.js';
+import { createPrometheus } from '../coordinator/monitor/prometheus.js';
 import { createTrace } from '../coordinator/monitor/trace.js';
 import { newRunPath, openRunDirectory, type RunDirectory } from '../coordinator/run-directory.js';
 import { createSamples } from '../coordinator/samples.js';
 import { listen } from '../coordinator/server.js';
 import { readLatestCheckpoint, writeCheckpoint } from '../model/checkpoint.js';
+import type { Engine } from '../model/engine.js';
 import { loadDataset } from '../model/idx.js';
 import { buildModel } from '../model/lenet.js';
+import { createProofJudge } from '../model/proof.js';
+import { createReferenceEngine } from '../model/reference-engine.js';
 import { createSimdEngine } from '../model/simd-engine.js';
 import { createVectorOps } from '../model/simd-vector.js';
 import { systemClock } from '../shared/clock.js';
+import { float32From } from '../shared/codec.js';
 import type { RunConfig } from '../shared/config.js';
 import { UserError } from '../shared/errors.js';
 import { createLog, type Logger } from '../shared/log.js';
@@ -85,6 +90,7 @@ async function serve(
   warnOfIdleWorkers(config, samples.numTrain, engines.length, log);
 
   const watch = await createObservers(directory, options, log, firstStep);
+  const arbiter = createSimdEngine(model);
   const coordinator = new Coordinator({
     ...options,
     runId: `${name}-${randomBytes(3).toString('hex')}`,
@@ -96,9 +102,9 @@ async function serve(
     report: (event) => {
       for (const observe of watch.observers) observe(event);
     },
-    arbiter: createSimdEngine(model),
+    arbiter,
     vectors: createVectorOps(model.numParams),
-    judge: () => ({ isAccepted: true, isExact: true }),
+    judge: createJudge(arbiter, createReferenceEngine(model), options.requireExact),
     isTokenRight: tokenCheck(options.token),
     resumeFrom,
     save: async (checkpoint, isBest) => {
@@ -158,6 +164,7 @@ async function createObservers(
     warn,
     ...(directory.isResumed ? { truncateToStep: firstStep } : {}),
   });
+  const prometheus = createPrometheus();
   const criticalPath = createCriticalPath();
   const trace = options.trace ? createTrace(directory.tracePath(firstStep), { warn }) : null;
   const status =
@@ -167,6 +174,7 @@ async function createObservers(
   const observers: Observer[] = [
     metrics.observe,
     monitor.observe,
+    prometheus.observe,
     criticalPath.observe,
     createConsoleObserver({
       log,
@@ -179,7 +187,7 @@ async function createObservers(
   return {
     observers,
     handle: (request: IncomingMessage, response: ServerResponse) =>
-      monitor.handle(request, response),
+      monitor.handle(request, response) || prometheus.handle(request, response),
     flush: () => metrics.flush(),
     async close() {
       status?.close();
@@ -276,6 +284,22 @@ function warnOfIdleWorkers(
     `${numWorkers} workers, but a batch has ${numUnits} micro-batches: ${numWorkers - numUnits} will be idle; ` +
       'take a larger --batch-size or a smaller --micro-batch',
   );
+}
+
+/** The verdict on a worker's proof, by the rules of this run. */
+function createJudge(
+  exact: Engine,
+  reference: Engine,
+  requireExact: boolean,
+): CoordinatorOptions['judge'] {
+  const judge = createProofJudge(exact, reference);
+  return ({ fingerprint, proof }, proofSeed) => {
+    const gradient = float32From(proof, exact.model.numParams, 'proof');
+    const verdict = judge({ fingerprint, gradient }, proofSeed);
+    if (!requireExact || !verdict.isAccepted || verdict.isExact) return verdict;
+    const message = `The engine ${fingerprint} is approximate, and this run requires exact ones (--require exact)`;
+    return { isAccepted: false, message };
+  };
 }
 
 /** Compares digests, in constant time: neither the token nor its length shows. */

@@ -1,7 +1,8 @@
 /** `lockstep worker`: joins a run. */
 import { hostname } from 'node:os';
 import { Command, Option } from '@commander-js/extra-typings';
-import { SimdEngine } from '../model/simd-engine.js';
+import { createEngine, selectEngine } from '../model/engines.js';
+import { proveEngine } from '../model/proof.js';
 import { systemClock } from '../shared/clock.js';
 import { UserError } from '../shared/errors.js';
 import { LOG_LEVELS, createLog } from '../shared/log.js';
@@ -44,11 +45,14 @@ export function workerCommand() {
         stream: options.quiet === true ? process.stderr : process.stdout,
       });
       const stop = stopSignal();
+      const device = options.device ?? null;
+      const choice = await selectEngine(options.engine, { device });
+      log.info(`Engine ${choice.name}: ${choice.reason}`);
       const worker = new Worker({
         dial: (signal) => dial(url, signal),
-        createEngine: (model) => Promise.resolve(new SimdEngine(model)),
-        prove: (engine) => Promise.resolve(new Float32Array(engine.model.numParams)),
-        engineName: 'simd',
+        createEngine: (model) => createEngine(choice.name, model, { device }),
+        prove: async (engine, proofSeed) => proveEngine(engine, proofSeed),
+        engineName: choice.name,
         name: options.name,
         host: hostname(),
         pid: process.pid,

@@ -3,6 +3,7 @@ import type { Engine, MaybePromise } from '../../src/model/engine.js';
 import type { Model } from '../../src/model/lenet.js';
 import { createReferenceEngine } from '../../src/model/reference-engine.js';
 import { createSimdEngine } from '../../src/model/simd-engine.js';
+import { createOn, tfjsBackends } from './tfjs.js';
 
 export interface EngineEntry {
   readonly name: string;
@@ -16,6 +17,12 @@ export const engines: readonly EngineEntry[] = [
   { name: 'reference', create: createReferenceEngine, tolerance: 1e-7 },
   // float32 sums: about 2e-7, more where the terms of a bias cancel.
   { name: 'simd', create: createSimdEngine, tolerance: 3e-5 },
+  // float32 in an order of the backend's own, and its own exp: 1e-6 is usual where sums cancel.
+  ...tfjsBackends.map((backend) => ({
+    name: `tfjs ${backend.name}`,
+    create: (model: Model) => createOn(backend, model),
+    tolerance: 1e-5,
+  })),
 ];
 
 /** Runs `use` with an engine that holds θ, and disposes of it. */
