@@ -47,7 +47,7 @@ export class VirtualTime {
     for (;;) {
       await reactions();
       if (isDone()) return true;
-      const event = this.heap[0];
+      const event = this.heap.at(0);
       if (!event || event.at > deadlineMs) return false;
       this.pop();
       const { callback, process } = event;
@@ -56,6 +56,13 @@ export class VirtualTime {
       if (process) process.run(callback);
       else callback();
     }
+  }
+
+  /** Lets that much time pass, with all that happens in it. */
+  async advance(durationMs: number): Promise<void> {
+    let isOver = false;
+    this.schedule(durationMs, () => (isOver = true));
+    await this.runUntil(() => isOver, Infinity);
   }
 
   private push(event: Event): void {

@@ -1,50 +1,58 @@
 /**
- * The disk of the coordinator's machine: a checkpoint is durable when it is written, flushed and renamed; a crash
- * before that leaves nothing of it, or half of it under a name that nobody takes for whole.
+ * The disk of the coordinator's machine, as `Storage` promises it to be, in virtual time: a file that is replaced has
+ * its old bytes or its new ones after a crash, and the new ones for sure only when the promise has resolved. Files may
+ * be damaged later.
  */
-import type { Checkpoint } from '../../../src/model/checkpoint.js';
+import type { Storage } from '../../../src/shared/storage.js';
 import type { Random } from '../../../src/shared/random.js';
+import { MemoryStorage } from '../memory-storage.js';
 import type { VirtualProcess } from '../virtual-clock.js';
 
 export class SimulatedDisk {
   isFull = false;
+  private readonly files = new MemoryStorage();
   private readonly random: Random;
   private readonly longestMs: number;
-  private readonly durable: Checkpoint[] = [];
 
+  /** @param longestMs that a write takes */
   constructor(random: Random, longestMs: number) {
     this.random = random;
     this.longestMs = longestMs;
   }
 
-  save(
-    process: VirtualProcess,
-    checkpoint: Checkpoint,
-    isBest: boolean,
-  ): Promise<{ path: string; bytes: number }> {
-    return new Promise((resolve, reject) => {
-      process.after(this.longestMs * this.random.float(), () => {
-        if (this.isFull) {
-          reject(new Error('ENOSPC: no space left on device'));
-          return;
-        }
-        // Read as late as can be: a snapshot that shares memory with the training shows.
-        this.durable.push(structuredClone(checkpoint));
-        const path = `step-${checkpoint.globalStep}${isBest ? '-best' : ''}`;
-        // The process may die between the rename and hearing of it.
-        process.after(this.longestMs * this.random.float() * 0.1, () =>
-          resolve({ path, bytes: checkpoint.params.byteLength }),
-        );
-      });
-    });
+  /** The disk as one process sees it: what the process began before it was killed may or may not come about. */
+  storageFor(process: VirtualProcess): Storage {
+    const { files, random, longestMs } = this;
+    const after = (delayMs: number) =>
+      new Promise<void>((resolve) => void process.after(delayMs, resolve));
+    return {
+      list: async (dir) => {
+        await after(0.01 * longestMs);
+        return files.list(dir);
+      },
+      read: async (path) => {
+        await after(0.01 * longestMs);
+        return files.read(path);
+      },
+      writeDurably: async (path, bytes) => {
+        await after(0.9 * longestMs * random.float());
+        if (this.isFull) throw new Error('ENOSPC: no space left on device');
+        await files.writeDurably(path, bytes);
+        await after(0.1 * longestMs * random.float());
+      },
+      remove: async (path) => {
+        await after(0.01 * longestMs);
+        await files.remove(path);
+      },
+    };
   }
 
-  /** The last whole checkpoint by step. */
-  restore(): Checkpoint | null {
-    let last: Checkpoint | null = null;
-    for (const checkpoint of this.durable) {
-      if (!last || checkpoint.globalStep >= last.globalStep) last = checkpoint;
-    }
-    return last && structuredClone(last);
+  /** Flips a bit of the file that was written last. @returns its name, null if there is none */
+  damage(): string | null {
+    const path = [...this.files.files.keys()].sort().at(-1);
+    if (path === undefined) return null;
+    const bytes = this.files.files.get(path)!;
+    bytes[this.random.below(bytes.length)] ^= 1 << this.random.below(8);
+    return path;
   }
 }

@@ -202,7 +202,7 @@ export class End implements Channel {
 
   get isReceiving(): boolean {
     const { now } = this.network.time;
-    const next = this.peer.items[0];
+    const next = this.peer.items.at(0);
     if (next?.kind !== 'frame' || this.connection.isBlackHole) return false;
     return next.arriveAt - next.bytes.length / this.connection.link.bytesPerMs <= now;
   }
@@ -326,6 +326,6 @@ export class End implements Channel {
   /** First in, first out, however events of the process are held and let go. */
   private deliver(action: () => void): void {
     this.inbox.push(action);
-    this.process.after(0, () => this.inbox.shift()?.());
+    this.process.after(0, () => this.inbox.shift()!());
   }
 }

@@ -44,6 +44,7 @@ export type Fault =
   | { readonly kind: 'pause coordinator'; readonly durationMs: number }
   | { readonly kind: 'kill coordinator'; readonly isSilent: boolean; readonly restartMs: number }
   | { readonly kind: 'stop coordinator'; readonly restartMs: number }
+  | { readonly kind: 'damaged file' }
   | { readonly kind: 'disk full'; readonly durationMs: number };
 
 export interface Schedule {
@@ -86,7 +87,7 @@ export function undisturbed(training: number, numWorkers = 1): Schedule {
 
 export function scheduleOf(seed: number, numTrainings: number): Schedule {
   const random = createRandom(seed, 'schedule');
-  const { below } = random;
+  const below = (n: number) => random.below(n);
   const numWorkers = 1 + below(5);
   const minWorkers = 1 + below(Math.min(3, numWorkers));
   const heartbeatTimeoutMs = pick(random, [600, 1_500, 3_000]);
@@ -112,8 +113,9 @@ export function scheduleOf(seed: number, numTrainings: number): Schedule {
   const numFaults = pick(random, [0, 1, 2, 3, 5, 8, 12]);
   const only = below(3) === 0 ? below(NUM_KINDS) : null;
   const spanMs = pick(random, [150, 400, 1_000, 3_000]);
+  // Enough workers stay able to work.
   const mayWedge = new Set(
-    Array.from({ length: numWorkers - 1 }, (_, worker) => worker + 1).filter(() => below(2) === 0),
+    Array.from({ length: numWorkers }, (_, worker) => worker).slice(minWorkers),
   );
   const faults = Array.from({ length: numFaults }, () => ({
     ...faultOf(random, only ?? below(NUM_KINDS), numWorkers, heartbeatTimeoutMs, mayWedge),
@@ -122,7 +124,7 @@ export function scheduleOf(seed: number, numTrainings: number): Schedule {
   return { ...schedule, faults };
 }
 
-const NUM_KINDS = 18;
+const NUM_KINDS = 19;
 
 function faultOf(
   random: Random,
@@ -131,7 +133,7 @@ function faultOf(
   heartbeatTimeoutMs: number,
   mayWedge: ReadonlySet<number>,
 ): Fault {
-  const { below } = random;
+  const below = (n: number) => random.below(n);
   const worker = below(numWorkers);
   const restartMs = pick(random, [1, 50, 300, 1_500]);
   // Below the heartbeat timeout nobody may notice, above it everyone must.
@@ -150,7 +152,7 @@ function faultOf(
       return {
         kind: 'wedge worker',
         worker,
-        durationMs: mayWedge.has(worker) ? Infinity : durationMs,
+        durationMs: mayWedge.has(worker) && below(2) === 0 ? Infinity : durationMs,
       };
     case 6:
       return { kind: 'bad numbers', worker, count: 1 + below(3) };
@@ -174,6 +176,8 @@ function faultOf(
       return { kind: 'kill coordinator', isSilent: below(3) === 0, restartMs };
     case 16:
       return { kind: 'stop coordinator', restartMs };
+    case 17:
+      return { kind: 'damaged file' };
     default:
       return { kind: 'disk full', durationMs };
   }

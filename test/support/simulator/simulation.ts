@@ -5,10 +5,16 @@
 import { getEventListeners } from 'node:events';
 import { Coordinator } from '../../../src/coordinator/coordinator.js';
 import type { RunEvent, RunResult } from '../../../src/coordinator/events.js';
+import {
+  readLatestCheckpoint,
+  writeCheckpoint,
+  type Checkpoint,
+} from '../../../src/model/checkpoint.js';
 import type { Engine, MaybePromise } from '../../../src/model/engine.js';
 import { initParams } from '../../../src/model/init.js';
 import type { Channel } from '../../../src/shared/channel.js';
 import { messageOf } from '../../../src/shared/errors.js';
+import type { Storage } from '../../../src/shared/storage.js';
 import { createRandom, type Random } from '../../../src/shared/random.js';
 import { Worker } from '../../../src/worker/worker.js';
 import { VirtualProcess, VirtualTime } from '../virtual-clock.js';
@@ -34,6 +40,7 @@ import {
 const PATIENCE_MS = 180_000;
 /** Told to go, a worker must be gone within this time. */
 const GOODBYE_MS = 1_000;
+const CHECKPOINTS = 'checkpoints';
 /** As in server.ts: what is left of the connections ends so long after the run. */
 const SERVER_CLOSE_MS = 500;
 
@@ -61,7 +68,6 @@ export async function simulate(
 /** One life of the coordinator's process. */
 interface CoordinatorLife {
   readonly process: VirtualProcess;
-  readonly coordinator: Coordinator;
   readonly stop: AbortController;
   isOver: boolean;
 }
@@ -77,6 +83,7 @@ interface SimulatedWorker {
   /** Computations that have been held up until the wedge is gone. */
   wedged: (() => void)[] | null;
   numBadAnswers: number;
+  isProving: boolean;
   numDoubledFrames: number;
   numGarbledFrames: number;
   numLives: number;
@@ -127,6 +134,7 @@ class Simulation {
       slowness: 1,
       wedged: null,
       numBadAnswers: 0,
+      isProving: false,
       numDoubledFrames: 0,
       numGarbledFrames: 0,
       numLives: 0,
@@ -164,19 +172,39 @@ class Simulation {
   // The coordinator
 
   private startCoordinator(): void {
-    const { schedule, training, time } = this;
-    const life = ++this.numLives;
+    const { time } = this;
+    const number = ++this.numLives;
     const process = new VirtualProcess(time, {
-      name: `coordinator#${life}`,
-      clockOffsetMs: life,
+      name: `coordinator#${number}`,
+      clockOffsetMs: number,
       crashed: (error) => this.violate(`the coordinator threw: ${stackOf(error)}`),
     });
-    const resumeFrom = this.disk.restore();
+    this.workers.forEach((worker, index) => {
+      // Told that the run is over by a coordinator that was killed before it was.
+      if (worker.isOver) time.schedule(100, () => this.startWorker(index));
+    });
+    const storage = this.disk.storageFor(process);
+    const skipped = (message: string) => this.write(`${process.name} says: ${message}`);
+    const stop = new AbortController();
+    const life: CoordinatorLife = { process, stop, isOver: false };
+    this.life = life;
+    readLatestCheckpoint(storage, CHECKPOINTS, skipped).then(
+      (stored) => this.runCoordinator(life, storage, stored?.checkpoint ?? null),
+      (error: unknown) => this.violate(`the checkpoint was not read: ${stackOf(error)}`),
+    );
+  }
+
+  private runCoordinator(
+    life: CoordinatorLife,
+    storage: Storage,
+    resumeFrom: Checkpoint | null,
+  ): void {
+    const { schedule, training } = this;
+    const { process, stop } = life;
     const firstStep = resumeFrom?.globalStep ?? 0;
     this.write(`${process.name} starts at step ${firstStep}`);
     this.checkResume(firstStep);
     const arbiter = training.createEngine();
-    const stop = new AbortController();
     let expectedStep = firstStep;
     const coordinator = new Coordinator({
       runId: 'simulated',
@@ -184,7 +212,7 @@ class Simulation {
       config: training.config,
       samples: training.samples,
       clock: process.clock,
-      random: createRandom(schedule.seed, 'coordinator', life),
+      random: createRandom(schedule.seed, process.name),
       report: (event) => {
         if (event.type === 'step' && event.globalStep !== expectedStep++) {
           this.violate(`step ${event.globalStep} was done where ${expectedStep - 1} was due`);
@@ -207,16 +235,14 @@ class Simulation {
       checkpointEverySteps: schedule.checkpointEverySteps,
       targetAccuracy: training.targetAccuracy,
       resumeFrom,
-      save: (checkpoint, isBest) => this.disk.save(process, checkpoint, isBest),
+      save: (checkpoint, isBest) => writeCheckpoint(storage, CHECKPOINTS, checkpoint, isBest),
     });
-    const current: CoordinatorLife = { process, coordinator, stop, isOver: false };
-    this.life = current;
     this.network.listener = {
       process,
       accept: (channel, address) => coordinator.accept(channel, address),
     };
     coordinator.run(stop.signal).then(
-      (result) => this.coordinatorEnded(current, result),
+      (result) => this.coordinatorEnded(life, result),
       (error: unknown) => this.violate(`the run failed: ${stackOf(error)}`),
     );
   }
@@ -281,11 +307,10 @@ class Simulation {
       },
       prove: async (engine, proofSeed) => {
         // A worker that fails its proof is refused for good; what comes later is of interest here.
-        const { numBadAnswers } = worker;
-        worker.numBadAnswers = 0;
+        worker.isProving = true;
         const { proof, loss } = startProof(training, engine, proofSeed);
+        worker.isProving = false;
         await loss;
-        worker.numBadAnswers += numBadAnswers;
         return proof;
       },
       engineName: 'reference',
@@ -331,11 +356,12 @@ class Simulation {
         // Where it is computed beside the event loop, `out` is written when it is done.
         const result = engine.allocateGradient();
         const loss = settled(engine.gradient(images, labels, result));
+        if (worker.numBadAnswers > 0 && !worker.isProving) {
+          worker.numBadAnswers--;
+          result[result.length - 1] = NaN;
+        }
         return compute(labels.length, () => {
           out.set(result);
-          if (worker.numBadAnswers === 0) return loss;
-          worker.numBadAnswers--;
-          out[out.length - 1] = NaN;
           return loss;
         });
       },
@@ -470,6 +496,14 @@ class Simulation {
           else later(fault.restartMs, restart);
         };
         later(fault.restartMs, restart);
+        break;
+      }
+      case 'damaged file': {
+        const path = this.disk.damage();
+        if (path === null) break;
+        this.write(`damaged: ${path}`);
+        this.nextStep = null;
+        this.isDiskTroubled = true;
         break;
       }
       case 'disk full':
