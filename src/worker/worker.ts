@@ -147,8 +147,8 @@ export class Worker {
   }
 }
 
-/** One connection, from hello to its end. */
-class Session implements ChannelHandler {
+/** One connection, from hello to its end. Only `Worker` makes one. */
+export class Session implements ChannelHandler {
   wasReady = false;
   private readonly options: WorkerOptions;
   private readonly channel: Channel;

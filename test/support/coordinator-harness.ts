@@ -65,6 +65,8 @@ export function createHarness(overrides: Partial<CoordinatorOptions> = {}): Harn
     checkpointEveryMs: 1e9,
     checkpointEverySteps: 0,
     targetAccuracy: null,
+    audit: 0,
+    verifyLedger: true,
     resumeFrom: null,
     save: (checkpoint) => {
       saved.push(checkpoint);

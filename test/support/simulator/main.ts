@@ -3,8 +3,10 @@
  *
  *   npm run simulate -- --runs 10000          seeds 1 to 10,000
  *   npm run simulate -- --seed 4711           that one, with all that happens
+ *   npm run simulate -- --mutate no-replan    with the protocol broken on purpose; `--mutate all` tries each mutant
  */
 import { parseArgs } from 'node:util';
+import { MUTANTS } from './mutants.js';
 import { scheduleOf } from './schedule.js';
 import { simulate } from './simulation.js';
 import { allTrainings } from './training.js';
@@ -14,11 +16,27 @@ const { values } = parseArgs({
     seed: { type: 'string' },
     from: { type: 'string', default: '1' },
     runs: { type: 'string', default: '1000' },
+    mutate: { type: 'string' },
     quiet: { type: 'boolean', default: false },
   },
 });
 
 const numTrainings = allTrainings().length;
+if (values.mutate === 'all') {
+  for (const [name, { what, apply }] of Object.entries(MUTANTS)) {
+    const mend = apply();
+    let caught: string | null = null;
+    for (let seed = 1; seed <= Number(values.runs) && caught === null; seed++) {
+      const { violations } = await simulate(scheduleOf(seed, numTrainings));
+      if (violations.length > 0) caught = `seed ${seed}: ${violations[0].split('\n')[0]}`;
+    }
+    mend();
+    console.log(`${name.padEnd(26)} ${what}\n${' '.repeat(27)}${caught ?? 'NOT CAUGHT'}`);
+    if (caught === null) process.exitCode = 1;
+  }
+  process.exit();
+}
+if (values.mutate !== undefined) MUTANTS[values.mutate].apply();
 if (values.seed !== undefined) {
   const print = values.quiet ? undefined : (line: string) => console.log(line);
   const { violations } = await simulate(scheduleOf(Number(values.seed), numTrainings), print);

@@ -35,6 +35,7 @@ export type Fault =
       readonly durationMs: number;
     }
   | { readonly kind: 'wedge worker'; readonly worker: number; readonly durationMs: number }
+  | { readonly kind: 'wrong bits'; readonly worker: number; readonly count: number }
   | { readonly kind: 'bad numbers'; readonly worker: number; readonly count: number }
   | { readonly kind: 'double frames'; readonly worker: number; readonly count: number }
   | { readonly kind: 'garble frame'; readonly worker: number }
@@ -58,6 +59,8 @@ export interface Schedule {
   readonly checkpointEverySteps: number;
   /** From the start of a write to its being durable, at most. */
   readonly diskMs: number;
+  /** Share of partials that a second worker repeats. */
+  readonly audit: number;
   readonly workers: readonly WorkerSetup[];
   readonly faults: readonly (Fault & { readonly when: Moment })[];
 }
@@ -73,6 +76,7 @@ export function undisturbed(training: number, numWorkers = 1): Schedule {
     checkpointEveryMs: 2_000,
     checkpointEverySteps: 0,
     diskMs: 5,
+    audit: 0,
     workers: Array.from({ length: numWorkers }, () => ({
       startAtMs: 0,
       clockOffsetMs: 0,
@@ -100,15 +104,11 @@ export function scheduleOf(seed: number, numTrainings: number): Schedule {
     checkpointEveryMs: pick(random, [20, 100, 500, 2_000]),
     checkpointEverySteps: pick(random, [0, 0, 1, 2]),
     diskMs: pick(random, [1, 10, 100, 400]),
-    workers: Array.from({ length: numWorkers }, () => ({
-      startAtMs: below(3) === 0 ? below(1_500) : 0,
-      clockOffsetMs: pick(random, [0, 0, -7_200_000, 3_600_000 * random.float()]),
-      msPerImage: pick(random, [0.3, 1, 1, 2, 5]),
-      latencyMs: pick(random, [0.1, 0.3, 1, 20]),
-      jitterMs: pick(random, [0, 0.1, 1, 10]),
-      bytesPerMs: pick(random, [1_000, 50_000, 100_000]),
-    })),
+    audit: pick(random, [0, 0, 0.1, 1]),
+    workers: workersOf(random, numWorkers),
   };
+  // Wrong bits are found out where every partial is audited, which takes two workers at all times.
+  if (below(12) === 0) return withLiar(random, schedule);
   // Some schedules are calm, some are all about one kind of fault, most are a mixture.
   const numFaults = pick(random, [0, 1, 2, 3, 5, 8, 12]);
   const only = below(3) === 0 ? below(NUM_KINDS) : null;
@@ -122,6 +122,37 @@ export function scheduleOf(seed: number, numTrainings: number): Schedule {
     when: momentOf(random, spanMs),
   }));
   return { ...schedule, faults };
+}
+
+function workersOf(random: Random, numWorkers: number): WorkerSetup[] {
+  return Array.from({ length: numWorkers }, () => ({
+    startAtMs: random.below(3) === 0 ? random.below(1_500) : 0,
+    clockOffsetMs: pick(random, [0, 0, -7_200_000, 3_600_000 * random.float()]),
+    msPerImage: pick(random, [0.3, 1, 1, 2, 5]),
+    latencyMs: pick(random, [0.1, 0.3, 1, 20]),
+    jitterMs: pick(random, [0, 0.1, 1, 10]),
+    bytesPerMs: pick(random, [1_000, 50_000, 100_000]),
+  }));
+}
+
+/** One of three workers or more computes wrong bits now and then; nothing else goes wrong. */
+function withLiar(random: Random, schedule: Omit<Schedule, 'faults'>): Schedule {
+  const numWorkers = 3 + random.below(3);
+  return {
+    ...schedule,
+    audit: 1,
+    minWorkers: 2,
+    maxWorkers: 64,
+    workers: workersOf(random, numWorkers),
+    faults: [
+      {
+        kind: 'wrong bits',
+        worker: random.below(numWorkers),
+        count: 1 + random.below(3),
+        when: { atMs: random.below(300) },
+      },
+    ],
+  };
 }
 
 const NUM_KINDS = 19;

@@ -83,6 +83,7 @@ interface SimulatedWorker {
   /** Computations that have been held up until the wedge is gone. */
   wedged: (() => void)[] | null;
   numBadAnswers: number;
+  numWrongAnswers: number;
   isProving: boolean;
   numDoubledFrames: number;
   numGarbledFrames: number;
@@ -134,6 +135,7 @@ class Simulation {
       slowness: 1,
       wedged: null,
       numBadAnswers: 0,
+      numWrongAnswers: 0,
       isProving: false,
       numDoubledFrames: 0,
       numGarbledFrames: 0,
@@ -234,6 +236,8 @@ class Simulation {
       checkpointEveryMs: schedule.checkpointEveryMs,
       checkpointEverySteps: schedule.checkpointEverySteps,
       targetAccuracy: training.targetAccuracy,
+      audit: schedule.audit,
+      verifyLedger: true,
       resumeFrom,
       save: (checkpoint, isBest) => writeCheckpoint(storage, CHECKPOINTS, checkpoint, isBest),
     });
@@ -329,7 +333,8 @@ class Simulation {
         worker.isOver = true;
         this.write(`${name} ends: ${outcome.outcome}`);
         this.checkLeftovers(process, signal);
-        if (outcome.outcome === 'refused' || outcome.outcome === 'gaveUp') {
+        const isLiar = outcome.outcome === 'refused' && this.hasLied(index);
+        if ((outcome.outcome === 'refused' && !isLiar) || outcome.outcome === 'gaveUp') {
           this.violate(`${name} ${outcome.outcome}: ${outcome.reason}`);
         }
         this.endProcess(process, false);
@@ -359,6 +364,9 @@ class Simulation {
         if (worker.numBadAnswers > 0 && !worker.isProving) {
           worker.numBadAnswers--;
           result[result.length - 1] = NaN;
+        } else if (worker.numWrongAnswers > 0 && !worker.isProving) {
+          worker.numWrongAnswers--;
+          result[0] += 1;
         }
         return compute(labels.length, () => {
           out.set(result);
@@ -450,6 +458,9 @@ class Simulation {
       case 'bad numbers':
         this.workers[fault.worker].numBadAnswers += fault.count;
         break;
+      case 'wrong bits':
+        this.workers[fault.worker].numWrongAnswers += fault.count;
+        break;
       case 'double frames':
         this.workers[fault.worker].numDoubledFrames += fault.count;
         break;
@@ -512,6 +523,11 @@ class Simulation {
         later(fault.durationMs, () => (this.disk.isFull = false));
         break;
     }
+  }
+
+  private hasLied(index: number): boolean {
+    const { faults } = this.schedule;
+    return faults.some((fault) => fault.kind === 'wrong bits' && fault.worker === index);
   }
 
   private endProcess(process: VirtualProcess, isSilent: boolean): void {
