@@ -58,20 +58,20 @@ export class Checkpointer {
       (everySteps > 0 && globalStep - this.savedStep >= everySteps);
     if (globalStep === this.savedStep && !this.best) return;
     if ((!this.isDue && !this.best) || this.saving !== null || now < this.retryAt) return;
-    this.saving = this.save().finally(() => (this.saving = null));
+    this.saving = this.save(this.best).finally(() => (this.saving = null));
   }
 
   /** Waits for what is under way and saves the state as it is now, unless that is saved. */
   async saveLast(globalStep: number): Promise<void> {
     if (this.saving) await this.saving;
-    if (this.best) await this.save();
-    if (this.savedStep !== globalStep) await this.save();
+    if (this.best) await this.save(this.best);
+    if (this.isDue || this.savedStep !== globalStep) await this.save(null);
   }
 
-  private async save(): Promise<void> {
+  /** @param best the best state so far, to be saved instead of the present one */
+  private async save(best: Checkpoint | null): Promise<void> {
     const { clock, report, snapshot, save, failed } = this.options;
     const startedAt = clock.now();
-    const { best } = this;
     const checkpoint = best ?? snapshot();
     const { globalStep } = checkpoint;
     if (!checkpoint.params.every(Number.isFinite)) return;

@@ -120,7 +120,7 @@ export class Dispatcher {
   }
 
   joined(): void {
-    if (this.current) this.handOut(this.current);
+    if (this.current) this.advance(this.current);
   }
 
   /** Hands out again what a lost worker held. */
@@ -128,6 +128,8 @@ export class Dispatcher {
     const { current } = this;
     const hadWork = current !== null && !current.round.isIdle(member.workerId);
     const numOpen = current?.round.release(member.workerId) ?? 0;
+    // When it comes back it remembers nothing of this round.
+    current?.hasParams.delete(member.workerId);
     if (!current || numOpen === 0) return { hadWork, action: 'nothing of its work was open' };
     const what = `${numOpen} open ${current.work.kind === 'step' ? 'micro-batch' : 'block'}${
       numOpen === 1 ? '' : current.work.kind === 'step' ? 'es' : 's'
@@ -169,11 +171,17 @@ export class Dispatcher {
     if (!current) return;
     for (let unit = 0; unit < current.work.numUnits; unit++) {
       if (!current.work.isDone(unit)) {
-        this.handOut(current);
+        this.advance(current);
         return;
       }
     }
     current.finish();
+  }
+
+  /** Gives out what nobody holds, then to whoever is idle what others are late with. */
+  private advance(current: Current): void {
+    this.handOut(current);
+    this.hedge(current);
   }
 
   private handOut(current: Current): Shares {

@@ -101,12 +101,14 @@ export class WorkerGroup {
     const connection = new Connection(this, channel, clock.now());
     channel.handler = connection;
     if (this.closing) {
+      connection.state = 'closed';
       connection.send({ type: 'finished', ...this.closing });
       channel.close(CLOSE_CODES[this.closing.isFinal ? 'finished' : 'stopped'], 'the run is over');
       return;
     }
     const strangers = [...this.connections].filter(({ member }) => member === null).length;
     if (strangers >= MAX_STRANGERS) {
+      connection.state = 'closed';
       report({
         type: 'notice',
         time: clock.now(),

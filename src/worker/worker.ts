@@ -58,13 +58,20 @@ export type WorkerOutcome =
   | { readonly outcome: 'refused'; readonly reason: string }
   | { readonly outcome: 'gaveUp'; readonly reason: string };
 
-/** What is known of the run since a welcome; kept over reconnects. */
+/** What is known of the run since a welcome. */
 interface Run {
   readonly workerId: string;
   readonly welcome: Message<'welcome'>;
   readonly engine: Engine;
   readonly treeSum: TreeSum;
   readonly samples: SampleCache;
+}
+
+/** What outlives a connection. */
+interface Memory {
+  run: Run | null;
+  /** Settles when the engine has nothing to do any more for the connections so far. */
+  idle: Promise<void>;
 }
 
 /** Work under one θ: micro-batches of a step, or blocks of an evaluation. */
@@ -90,7 +97,7 @@ type Ending =
 
 export class Worker {
   private readonly options: WorkerOptions;
-  private run: Run | null = null;
+  private readonly memory: Memory = { run: null, idle: Promise.resolve() };
 
   constructor(options: WorkerOptions) {
     this.options = options;
@@ -109,15 +116,12 @@ export class Worker {
       let reason: string;
       try {
         const channel = await this.options.dial(signal);
-        const session = new Session(this.options, channel, this.run);
+        const session = new Session(this.options, channel, this.memory);
         const ending = await session.work(signal);
-        if (session.run) {
-          if (session.wasReady) {
-            backoffMs = FIRST_BACKOFF_MS;
-            aloneSince = clock.now();
-            hasSaid = '';
-          }
-          this.run = session.run;
+        if (session.wasReady) {
+          backoffMs = FIRST_BACKOFF_MS;
+          aloneSince = clock.now();
+          hasSaid = '';
         }
         if (ending.outcome !== 'lost') return await this.close(ending);
         ({ reason, retryAfterMs } = ending);
@@ -137,18 +141,18 @@ export class Worker {
   }
 
   private async close(outcome: WorkerOutcome): Promise<WorkerOutcome> {
-    await this.run?.engine.dispose();
-    this.run = null;
+    await this.memory.run?.engine.dispose();
+    this.memory.run = null;
     return outcome;
   }
 }
 
-/** One connection, from hello to its end. */
-class Session implements ChannelHandler {
-  run: Run | null;
+/** One connection, from hello to its end. Only `Worker` makes one. */
+export class Session implements ChannelHandler {
   wasReady = false;
   private readonly options: WorkerOptions;
   private readonly channel: Channel;
+  private readonly memory: Memory;
   private task: Task | null = null;
   private isComputing = false;
   private isOver = false;
@@ -158,16 +162,17 @@ class Session implements ChannelHandler {
   private end: (ending: Ending) => void = () => undefined;
   private batch = { images: new Uint8Array(0), labels: new Uint8Array(0) };
 
-  constructor(options: WorkerOptions, channel: Channel, run: Run | null) {
+  constructor(options: WorkerOptions, channel: Channel, memory: Memory) {
     this.options = options;
     this.channel = channel;
-    this.run = run;
+    this.memory = memory;
     this.lastHeardAt = options.clock.now();
     channel.handler = this;
   }
 
   async work(signal: AbortSignal): Promise<Ending> {
     const { engineName, name, host, pid, token } = this.options;
+    const { run } = this.memory;
     const ended = new Promise<Ending>((resolve) => (this.end = resolve));
     const leave = () => {
       this.send({ type: 'leave' });
@@ -178,14 +183,14 @@ class Session implements ChannelHandler {
     this.send({
       type: 'hello',
       protocolVersion: PROTOCOL_VERSION,
-      workerId: this.run?.workerId ?? null,
+      workerId: run?.workerId ?? null,
       token,
       engine: engineName,
       name,
       host,
       pid,
-      datasetId: this.run?.samples.datasetId ?? null,
-      cached: this.run?.samples.cached ?? new Uint8Array(0),
+      datasetId: run?.samples.datasetId ?? null,
+      cached: run?.samples.cached ?? new Uint8Array(0),
     });
     this.watch();
     const ending = await ended;
@@ -214,7 +219,7 @@ class Session implements ChannelHandler {
   private dispatch(message: CoordinatorMessage): void {
     switch (message.type) {
       case 'welcome':
-        void this.prepare(message).catch((error: unknown) => this.fail(error));
+        this.queue(() => this.prepare(message));
         break;
       case 'samples':
         this.joined().samples.store(message);
@@ -248,6 +253,7 @@ class Session implements ChannelHandler {
 
   /** Builds the engine that the welcome asks for, or keeps that of the same run, and proves it. */
   private async prepare(welcome: Message<'welcome'>): Promise<void> {
+    if (this.isOver) return;
     const { createEngine, prove, log } = this.options;
     const model = buildModel(welcome.hyperparameters);
     if (model.numParams !== welcome.numParams) {
@@ -256,7 +262,7 @@ class Session implements ChannelHandler {
         `Welcome with ${welcome.numParams} parameters, the model has ${model.numParams}`,
       );
     }
-    const before = this.run;
+    const before = this.memory.run;
     const isSameModel =
       before !== null &&
       JSON.stringify(before.welcome.hyperparameters) === JSON.stringify(welcome.hyperparameters);
@@ -265,7 +271,7 @@ class Session implements ChannelHandler {
     const isSameData =
       before?.samples.datasetId === welcome.datasetId &&
       before.samples.numSamples === welcome.numSamples;
-    this.run = {
+    this.memory.run = {
       workerId: welcome.workerId,
       welcome,
       engine,
@@ -312,12 +318,18 @@ class Session implements ChannelHandler {
         this.task = { kind: 'evaluation', globalStep, ranges, numUnits, set, first, numImages };
       }
     }
-    if (!this.isComputing) void this.compute().catch((error: unknown) => this.fail(error));
+    if (this.isComputing) return;
+    this.isComputing = true;
+    this.queue(() => this.compute());
+  }
+
+  /** Does something with the engine once it is free: a call for an earlier connection may be under way. */
+  private queue(work: () => Promise<void>): void {
+    this.memory.idle = this.memory.idle.then(work).catch((error: unknown) => this.fail(error));
   }
 
   /** Computes as long as there is something to compute. */
   private async compute(): Promise<void> {
-    this.isComputing = true;
     try {
       for (;;) {
         const { task } = this;
@@ -414,8 +426,9 @@ class Session implements ChannelHandler {
   }
 
   private joined(): Run {
-    if (!this.run) throw new ProtocolError('unexpected', 'Expected a welcome first');
-    return this.run;
+    const { run } = this.memory;
+    if (!run) throw new ProtocolError('unexpected', 'Expected a welcome first');
+    return run;
   }
 
   private send(message: WorkerMessage): void {

@@ -1,0 +1,141 @@
+import { describe, expect, it } from 'vitest';
+import { Checkpointer, type CheckpointerOptions } from '../../src/coordinator/checkpointer.js';
+import type { RunEvent } from '../../src/coordinator/events.js';
+import type { Checkpoint } from '../../src/model/checkpoint.js';
+import { LENET5 } from '../../src/model/lenet.js';
+import { VirtualProcess, VirtualTime } from '../support/virtual-clock.js';
+
+function checkpointAt(globalStep: number, value = 0): Checkpoint {
+  return {
+    params: Float32Array.of(value),
+    optimizerState: { tensors: {}, scalars: {} },
+    globalStep,
+    epoch: 0,
+    seed: 1,
+    hyperparameters: LENET5,
+    config: {},
+    engineFingerprint: 'simd/1',
+    metrics: {},
+  };
+}
+
+function createCheckpointer(changes: Partial<CheckpointerOptions> = {}) {
+  const time = new VirtualTime();
+  const { clock } = new VirtualProcess(time, { name: 'coordinator' });
+  const state = { globalStep: 0, isFull: false };
+  const saved: string[] = [];
+  const events: RunEvent[] = [];
+  const checkpointer = new Checkpointer(
+    {
+      clock,
+      report: (event) => events.push(event),
+      everyMs: 2_000,
+      everySteps: 0,
+      snapshot: () => checkpointAt(state.globalStep),
+      save: async ({ globalStep }, isBest) => {
+        await new Promise<void>((resolve) => void time.schedule(10, resolve));
+        if (state.isFull) throw new Error('ENOSPC: no space left on device');
+        saved.push(`${globalStep}${isBest ? ' best' : ''}`);
+        return { path: 'there', bytes: 1 };
+      },
+      failed: () => undefined,
+      ...changes,
+    },
+    0,
+  );
+  const saveIfDue = async (globalStep: number, isEpochEnd = false) => {
+    state.globalStep = globalStep;
+    checkpointer.saveIfDue(globalStep, isEpochEnd);
+    await time.advance(100);
+  };
+  const saveLast = async (globalStep: number) => {
+    state.globalStep = globalStep;
+    const done = checkpointer.saveLast(globalStep);
+    await time.advance(100);
+    await done;
+  };
+  return { time, state, saved, events, checkpointer, saveIfDue, saveLast };
+}
+
+describe('Checkpointer', () => {
+  it('saves when the time is over, and not before', async () => {
+    const { time, saved, saveIfDue } = createCheckpointer();
+    await saveIfDue(1);
+    await time.advance(1_900);
+    await saveIfDue(2);
+    await saveIfDue(3);
+    expect(saved).toEqual(['2']);
+  });
+
+  it('saves after as many steps', async () => {
+    const { saved, saveIfDue } = createCheckpointer({ everySteps: 2 });
+    for (const step of [1, 2, 3, 4]) await saveIfDue(step);
+    expect(saved).toEqual(['2', '4']);
+  });
+
+  it('tries again some seconds after a failure, and says so', async () => {
+    const { time, state, saved, events, saveIfDue } = createCheckpointer();
+    state.isFull = true;
+    await saveIfDue(1, true);
+    state.isFull = false;
+    await saveIfDue(2);
+    expect(saved).toEqual([]);
+    await time.advance(5_000);
+    await saveIfDue(3);
+    expect(saved).toEqual(['3']);
+    expect(events[0]).toMatchObject({
+      level: 'warn',
+      message:
+        'Cannot write the checkpoint of step 1: ENOSPC: no space left on device; ' +
+        'training goes on, and it will be tried again',
+    });
+  });
+
+  it('keeps the best state, as it was, until it is saved', async () => {
+    const { time, state, saved, checkpointer, saveIfDue } = createCheckpointer();
+    state.isFull = true;
+    state.globalStep = 3;
+    checkpointer.markBest();
+    await saveIfDue(3, true);
+    state.isFull = false;
+    await time.advance(5_000);
+    await saveIfDue(4);
+    expect(saved).toEqual(['3 best']);
+  });
+
+  it('saves the last state even if the best one cannot be saved just then', async () => {
+    const { state, saved, checkpointer, saveLast } = createCheckpointer({
+      save: ({ globalStep }, isBest) => {
+        if (isBest) return Promise.reject(new Error('EIO: i/o error'));
+        saved.push(String(globalStep));
+        return Promise.resolve({ path: 'there', bytes: 1 });
+      },
+    });
+    state.globalStep = 3;
+    checkpointer.markBest();
+    await saveLast(4);
+    expect(saved).toEqual(['4']);
+  });
+
+  it('does not save a last state that is saved', async () => {
+    const { saved, saveIfDue, saveLast } = createCheckpointer();
+    await saveIfDue(3, true);
+    await saveLast(3);
+    expect(saved).toEqual(['3']);
+  });
+
+  it('saves the last state again when an evaluation came after it was saved', async () => {
+    const { state, saved, checkpointer, saveLast } = createCheckpointer({ everySteps: 1 });
+    state.globalStep = 3;
+    checkpointer.saveIfDue(3, false);
+    checkpointer.saveIfDue(3, true);
+    await saveLast(3);
+    expect(saved).toEqual(['3', '3']);
+  });
+
+  it('does not save weights that are not finite', async () => {
+    const { saved, saveLast } = createCheckpointer({ snapshot: () => checkpointAt(3, NaN) });
+    await saveLast(3);
+    expect(saved).toEqual([]);
+  });
+});

@@ -1,0 +1,43 @@
+/**
+ * A worker's connection as the coordinator sees it, with a test at the other end.
+ */
+import type { Channel, ChannelHandler } from '../../src/shared/channel.js';
+import { decodeCoordinatorMessage, encode } from '../../src/shared/codec.js';
+import type { CoordinatorMessage, Message, WorkerMessage } from '../../src/shared/protocol.js';
+
+export class FakeChannel implements Channel {
+  handler: ChannelHandler = { received: () => undefined, closed: () => undefined };
+  readonly bufferedBytes = 0;
+  isReceiving = false;
+  /** What the coordinator has sent. */
+  readonly sent: CoordinatorMessage[] = [];
+  /** How the coordinator ended it; code 1006 if without a word. */
+  ended: { readonly code: number; readonly reason: string } | null = null;
+
+  send(frame: Uint8Array): void {
+    if (!this.ended) this.sent.push(decodeCoordinatorMessage(frame));
+  }
+
+  close(code: number, reason: string): void {
+    this.ended ??= { code, reason };
+  }
+
+  terminate(): void {
+    this.ended ??= { code: 1006, reason: '' };
+  }
+
+  /** The worker says something. */
+  say(message: WorkerMessage): void {
+    this.handler.received(encode(message));
+  }
+
+  /** The connection breaks. */
+  break(): void {
+    this.ended ??= { code: 1006, reason: '' };
+    this.handler.closed(1006, '');
+  }
+
+  sentOf<Type extends CoordinatorMessage['type']>(type: Type): Message<Type>[] {
+    return this.sent.filter((message): message is Message<Type> => message.type === type);
+  }
+}

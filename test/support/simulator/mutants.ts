@@ -1,0 +1,251 @@
+/**
+ * Broken variants of the protocol, to show that the simulator would notice: each replaces a method or two of the
+ * coordinator's or the worker's own classes until it is undone.
+ */
+import { Checkpointer } from '../../../src/coordinator/checkpointer.js';
+import { Coordinator } from '../../../src/coordinator/coordinator.js';
+import { Dispatcher } from '../../../src/coordinator/dispatcher.js';
+import { Gatherer } from '../../../src/coordinator/gatherer.js';
+import { WorkerGroup } from '../../../src/coordinator/group.js';
+import { Reducer } from '../../../src/coordinator/reducer.js';
+import { Round } from '../../../src/coordinator/round.js';
+import { Session } from '../../../src/worker/worker.js';
+import { SampleCache } from '../../../src/worker/sample-cache.js';
+
+/* eslint-disable @typescript-eslint/no-explicit-any, @typescript-eslint/no-unsafe-assignment,
+   @typescript-eslint/no-unsafe-member-access, @typescript-eslint/no-unsafe-call, @typescript-eslint/no-unsafe-return,
+   @typescript-eslint/no-unsafe-argument --
+   mutants reach into what is private on purpose */
+
+type Method = (this: any, ...args: any[]) => any;
+
+export interface Mutant {
+  readonly what: string;
+  /** Breaks it. @returns what mends it */
+  readonly apply: () => () => void;
+}
+
+/** Replaces a method. */
+function replace(
+  target: { readonly prototype: object },
+  name: string,
+  make: (original: Method) => Method,
+): () => void {
+  const prototype = target.prototype as Record<string, Method>;
+  const original = prototype[name];
+  if (typeof original !== 'function') throw new TypeError(`No method ${name} to break`);
+  prototype[name] = make(original);
+  return () => (prototype[name] = original);
+}
+
+const mutant = (
+  what: string,
+  target: { readonly prototype: object },
+  name: string,
+  make: (original: Method) => Method,
+): Mutant => ({ what, apply: () => replace(target, name, make) });
+
+export const MUTANTS: Readonly<Record<string, Mutant>> = {
+  'no-duplicate-check': mutant(
+    'a partial that is there already is added once more',
+    Reducer,
+    'add',
+    (original) =>
+      function (range, value) {
+        const [lo, hi] = range;
+        const key = this.key(lo, hi);
+        const before = this.nodes.get(key);
+        if (before === undefined) return original.call(this, range, value);
+        for (let i = 0; i < value.gradient.length; i++) before.gradient[i] += value.gradient[i];
+        return [];
+      },
+  ),
+  'order-of-arrival': mutant(
+    'partials are added in the order in which they came',
+    Reducer,
+    'reduce',
+    () =>
+      function (add) {
+        return [...this.nodes.values()].reduce((sum, term) => add(sum, term));
+      },
+  ),
+  'no-replan': mutant(
+    'the work of a lost worker is not given to others',
+    Dispatcher,
+    'lost',
+    () => () => ({ hadWork: true, action: 'nothing was done' }),
+  ),
+  'no-release': mutant('a lost worker keeps its units', Round, 'release', () => () => 0),
+  'no-hedge': mutant('late work stays with the late worker', Round, 'hedge', () => () => new Map()),
+  'params-once': mutant(
+    'a worker that comes back within a step is not sent the parameters again',
+    Dispatcher,
+    'lost',
+    (original) =>
+      function (member) {
+        const hasParams: Set<string> | undefined = this.current?.hasParams;
+        const had = hasParams?.has(member.workerId) === true;
+        const result = original.call(this, member);
+        if (had) hasParams.add(member.workerId);
+        return result;
+      },
+  ),
+  'stale-partial': mutant(
+    'a partial of an earlier step counts for this one',
+    Gatherer,
+    'answered',
+    (original) =>
+      function (member, message) {
+        const isStale = message.type === 'partial' && this.current?.kind === 'step';
+        const globalStep = isStale ? this.current.globalStep : message.globalStep;
+        return original.call(this, member, { ...message, globalStep });
+      },
+  ),
+  'no-finite-check': mutant(
+    'NaN is taken for a number',
+    Gatherer,
+    'judgeBadNumbers',
+    () =>
+      function (member, step, range) {
+        const gradient = step.gradients.at(-1);
+        const numImages = step.imagesIn(range);
+        this.use(member, step, range, { gradient, lossSum: 0, numCorrect: 0, numImages });
+        this.dispatcher.progressed();
+      },
+  ),
+  'reused-buffer': mutant(
+    'the buffer of a partial is used again within the step',
+    Gatherer,
+    'use',
+    (original) =>
+      function (member, step, range, partial) {
+        original.call(this, member, step, range, partial);
+        this.freeGradients.push(partial.gradient);
+      },
+  ),
+  'no-audit': mutant(
+    'the second worker of an audit is always believed',
+    Gatherer,
+    'takeSecond',
+    (original) =>
+      function (member, step, range, partial, audit) {
+        original.call(this, member, step, range, audit.partial, audit);
+      },
+  ),
+  'resume-step-late': mutant(
+    'a resumed run leaves a step out',
+    Coordinator,
+    'train',
+    (original) =>
+      function (signal) {
+        if (this.options.resumeFrom && this.globalStep + 1 < this.totalSteps) this.globalStep++;
+        return original.call(this, signal);
+      },
+  ),
+  'resume-without-optimizer': mutant(
+    'a resumed run forgets the state of the optimizer',
+    Coordinator,
+    'train',
+    (original) =>
+      function (signal) {
+        if (this.options.resumeFrom) {
+          for (const tensor of Object.values<Float32Array>(this.optimizerState.tensors)) {
+            tensor.fill(0);
+          }
+        }
+        return original.call(this, signal);
+      },
+  ),
+  'shared-snapshot': mutant(
+    'a checkpoint shares its memory with the training',
+    Coordinator,
+    'snapshot',
+    (original) =>
+      function () {
+        return { ...original.call(this), params: this.params };
+      },
+  ),
+  'no-evaluation-at-resume': mutant(
+    'a resumed run does not make up for an evaluation that was broken off',
+    Coordinator,
+    'train',
+    (original) =>
+      function (signal) {
+        const { globalStep } = this;
+        if (this.options.resumeFrom)
+          this.progress = { ...this.progress, evaluatedStep: globalStep };
+        return original.call(this, signal);
+      },
+  ),
+  'no-heartbeat': mutant(
+    'a silent worker is waited for',
+    WorkerGroup,
+    'tick',
+    (original) =>
+      function () {
+        const now = this.options.clock.now();
+        for (const connection of this.connections) connection.lastHeardAt = now;
+        original.call(this);
+      },
+  ),
+  'unsent-samples': mutant(
+    'a worker is believed to have all that was ever sent to it',
+    WorkerGroup,
+    'greet',
+    (original) =>
+      function (connection, hello) {
+        const cached = this.members.get(hello.workerId)?.cached;
+        original.call(this, connection, hello);
+        if (cached && connection.member) connection.member.cached = cached;
+      },
+  ),
+  'lost-checkpoint': mutant(
+    'a checkpoint that failed is not tried again',
+    Checkpointer,
+    'saveLast',
+    () => () => Promise.resolve(),
+  ),
+  'mixed-up-samples': mutant(
+    'a sample that comes again is stored in the place of its neighbour',
+    SampleCache,
+    'store',
+    (original) =>
+      function (message) {
+        original.call(this, message);
+        this.imageAt(0).set(this.imageAt(1));
+      },
+  ),
+  'old-params': mutant(
+    'a worker computes with the parameters of an earlier step',
+    Session,
+    'accept',
+    (original) =>
+      function (message) {
+        const { engine } = this.memory.run;
+        const { setParams } = engine;
+        if (message.globalStep % 3 === 2) engine.setParams = () => undefined;
+        original.call(this, message);
+        engine.setParams = setParams;
+      },
+  ),
+  'shared-engine': mutant(
+    'two connections of a worker use its engine at the same time',
+    Session,
+    'queue',
+    () =>
+      function (work) {
+        void work().catch((error: unknown) => this.fail(error));
+      },
+  ),
+  'timer-left': mutant(
+    'a timer outlives its connection',
+    Session,
+    'work',
+    (original) =>
+      async function (signal) {
+        const ending = await original.call(this, signal);
+        this.watch();
+        return ending;
+      },
+  ),
+};

@@ -1,0 +1,252 @@
+/**
+ * What happens in one simulated run: a cluster and its faults, all from one seed.
+ */
+import type { RunEvent } from '../../../src/coordinator/events.js';
+import { createRandom, type Random } from '../../../src/shared/random.js';
+
+export interface WorkerSetup {
+  readonly startAtMs: number;
+  readonly clockOffsetMs: number;
+  readonly msPerImage: number;
+  readonly latencyMs: number;
+  readonly jitterMs: number;
+  readonly bytesPerMs: number;
+}
+
+/** When a fault strikes: at a time, or soon after the n-th event of a kind. */
+export type Moment =
+  | { readonly atMs: number }
+  | { readonly event: RunEvent['type']; readonly count: number; readonly plusMs: number };
+
+/** `worker` is an index into the schedule's workers; `durationMs` is Infinity for what is never mended. */
+export type Fault =
+  | {
+      readonly kind: 'kill worker';
+      readonly worker: number;
+      readonly isSilent: boolean;
+      readonly restartMs: number;
+    }
+  | { readonly kind: 'stop worker'; readonly worker: number; readonly restartMs: number }
+  | { readonly kind: 'pause worker'; readonly worker: number; readonly durationMs: number }
+  | {
+      readonly kind: 'slow worker';
+      readonly worker: number;
+      readonly factor: number;
+      readonly durationMs: number;
+    }
+  | { readonly kind: 'wedge worker'; readonly worker: number; readonly durationMs: number }
+  | { readonly kind: 'wrong bits'; readonly worker: number; readonly count: number }
+  | { readonly kind: 'bad numbers'; readonly worker: number; readonly count: number }
+  | { readonly kind: 'double frames'; readonly worker: number; readonly count: number }
+  | { readonly kind: 'garble frame'; readonly worker: number }
+  | { readonly kind: 'break connection'; readonly worker: number }
+  | { readonly kind: 'black hole'; readonly worker: number }
+  | { readonly kind: 'partition'; readonly workers: readonly number[]; readonly durationMs: number }
+  | { readonly kind: 'pause coordinator'; readonly durationMs: number }
+  | { readonly kind: 'kill coordinator'; readonly isSilent: boolean; readonly restartMs: number }
+  | { readonly kind: 'stop coordinator'; readonly restartMs: number }
+  | { readonly kind: 'damaged file' }
+  | { readonly kind: 'disk full'; readonly durationMs: number };
+
+export interface Schedule {
+  readonly seed: number;
+  /** Index into `allTrainings`. */
+  readonly training: number;
+  readonly minWorkers: number;
+  readonly maxWorkers: number;
+  readonly heartbeatTimeoutMs: number;
+  readonly checkpointEveryMs: number;
+  readonly checkpointEverySteps: number;
+  /** From the start of a write to its being durable, at most. */
+  readonly diskMs: number;
+  /** Share of partials that a second worker repeats. */
+  readonly audit: number;
+  readonly workers: readonly WorkerSetup[];
+  readonly faults: readonly (Fault & { readonly when: Moment })[];
+}
+
+/** A run that nobody disturbs. */
+export function undisturbed(training: number, numWorkers = 1): Schedule {
+  return {
+    seed: 0,
+    training,
+    minWorkers: 1,
+    maxWorkers: 64,
+    heartbeatTimeoutMs: 3_000,
+    checkpointEveryMs: 2_000,
+    checkpointEverySteps: 0,
+    diskMs: 5,
+    audit: 0,
+    workers: Array.from({ length: numWorkers }, () => ({
+      startAtMs: 0,
+      clockOffsetMs: 0,
+      msPerImage: 1,
+      latencyMs: 0.2,
+      jitterMs: 0.05,
+      bytesPerMs: 100_000,
+    })),
+    faults: [],
+  };
+}
+
+export function scheduleOf(seed: number, numTrainings: number): Schedule {
+  const random = createRandom(seed, 'schedule');
+  const below = (n: number) => random.below(n);
+  const numWorkers = 1 + below(5);
+  const minWorkers = 1 + below(Math.min(3, numWorkers));
+  const heartbeatTimeoutMs = pick(random, [600, 1_500, 3_000]);
+  const schedule = {
+    seed,
+    training: below(numTrainings),
+    minWorkers,
+    maxWorkers: below(8) === 0 ? numWorkers : 64,
+    heartbeatTimeoutMs,
+    checkpointEveryMs: pick(random, [20, 100, 500, 2_000]),
+    checkpointEverySteps: pick(random, [0, 0, 1, 2]),
+    diskMs: pick(random, [1, 10, 100, 400]),
+    audit: pick(random, [0, 0, 0.1, 1]),
+    workers: workersOf(random, numWorkers),
+  };
+  // Wrong bits are found out where every partial is audited, which takes two workers at all times.
+  if (below(12) === 0) return withLiar(random, schedule);
+  // Some schedules are calm, some are all about one kind of fault, most are a mixture.
+  const numFaults = pick(random, [0, 1, 2, 3, 5, 8, 12]);
+  const only = below(3) === 0 ? below(NUM_KINDS) : null;
+  const spanMs = pick(random, [150, 400, 1_000, 3_000]);
+  // Enough workers stay able to work.
+  const mayWedge = new Set(
+    Array.from({ length: numWorkers }, (_, worker) => worker).slice(minWorkers),
+  );
+  const faults = Array.from({ length: numFaults }, () => ({
+    ...faultOf(random, only ?? below(NUM_KINDS), numWorkers, heartbeatTimeoutMs, mayWedge),
+    when: momentOf(random, spanMs),
+  }));
+  return { ...schedule, faults };
+}
+
+function workersOf(random: Random, numWorkers: number): WorkerSetup[] {
+  return Array.from({ length: numWorkers }, () => ({
+    startAtMs: random.below(3) === 0 ? random.below(1_500) : 0,
+    clockOffsetMs: pick(random, [0, 0, -7_200_000, 3_600_000 * random.float()]),
+    msPerImage: pick(random, [0.3, 1, 1, 2, 5]),
+    latencyMs: pick(random, [0.1, 0.3, 1, 20]),
+    jitterMs: pick(random, [0, 0.1, 1, 10]),
+    bytesPerMs: pick(random, [1_000, 50_000, 100_000]),
+  }));
+}
+
+/** One of three workers or more computes wrong bits now and then; nothing else goes wrong. */
+function withLiar(random: Random, schedule: Omit<Schedule, 'faults'>): Schedule {
+  const numWorkers = 3 + random.below(3);
+  return {
+    ...schedule,
+    audit: 1,
+    minWorkers: 2,
+    maxWorkers: 64,
+    workers: workersOf(random, numWorkers),
+    faults: [
+      {
+        kind: 'wrong bits',
+        worker: random.below(numWorkers),
+        count: 1 + random.below(3),
+        when: { atMs: random.below(300) },
+      },
+    ],
+  };
+}
+
+const NUM_KINDS = 19;
+
+function faultOf(
+  random: Random,
+  kind: number,
+  numWorkers: number,
+  heartbeatTimeoutMs: number,
+  mayWedge: ReadonlySet<number>,
+): Fault {
+  const below = (n: number) => random.below(n);
+  const worker = below(numWorkers);
+  const restartMs = pick(random, [1, 50, 300, 1_500]);
+  // Below the heartbeat timeout nobody may notice, above it everyone must.
+  const durationMs = pick(random, [0.02, 0.2, 0.9, 1.1, 3]) * heartbeatTimeoutMs;
+  switch (kind) {
+    case 0:
+    case 1:
+      return { kind: 'kill worker', worker, isSilent: below(3) === 0, restartMs };
+    case 2:
+      return { kind: 'stop worker', worker, restartMs };
+    case 3:
+      return { kind: 'pause worker', worker, durationMs };
+    case 4:
+      return { kind: 'slow worker', worker, factor: pick(random, [4, 10, 100]), durationMs };
+    case 5:
+      return {
+        kind: 'wedge worker',
+        worker,
+        durationMs: mayWedge.has(worker) && below(2) === 0 ? Infinity : durationMs,
+      };
+    case 6:
+      return { kind: 'bad numbers', worker, count: 1 + below(3) };
+    case 7:
+      return { kind: 'double frames', worker, count: 1 + below(3) };
+    case 8:
+      return { kind: 'garble frame', worker };
+    case 9:
+    case 10:
+      return { kind: 'break connection', worker };
+    case 11:
+      return { kind: 'black hole', worker };
+    case 12: {
+      const workers = Array.from({ length: numWorkers }, (_, i) => i).filter(() => below(2) === 0);
+      return { kind: 'partition', workers, durationMs };
+    }
+    case 13:
+      return { kind: 'pause coordinator', durationMs };
+    case 14:
+    case 15:
+      return { kind: 'kill coordinator', isSilent: below(3) === 0, restartMs };
+    case 16:
+      return { kind: 'stop coordinator', restartMs };
+    case 17:
+      return { kind: 'damaged file' };
+    default:
+      return { kind: 'disk full', durationMs };
+  }
+}
+
+function momentOf(random: Random, spanMs: number): Moment {
+  if (random.below(2) === 0) return { atMs: random.float() * spanMs };
+  const event = pick(random, [
+    'step',
+    'step',
+    'evaluation',
+    'checkpoint',
+    'workerJoined',
+    'workerLost',
+  ] as const);
+  const count = 1 + random.below(event === 'step' ? 9 : 3);
+  return { event, count, plusMs: random.below(2) === 0 ? 0 : random.float() * 5 };
+}
+
+export function describeFault({
+  when,
+  kind,
+  ...details
+}: Fault & { readonly when: Moment }): string {
+  const fields = Object.entries(details)
+    .map(([name, value]) => ` ${name}=${typeof value === 'number' ? round(value) : String(value)}`)
+    .join('');
+  const moment =
+    'atMs' in when
+      ? `at ${round(when.atMs)} ms`
+      : `${round(when.plusMs)} ms after ${when.event} ${when.count}`;
+  return `${kind}${fields} ${moment}`;
+}
+
+function round(value: number): number {
+  return Math.round(value * 100) / 100;
+}
+
+function pick<T>(random: Random, choices: readonly T[]): T {
+  return choices[random.below(choices.length)];
+}

@@ -1,0 +1,697 @@
+/**
+ * One schedule, run: the coordinator's and the workers' own code on virtual time, over a simulated network and disk,
+ * with the faults of the schedule; and a look at each promise while it runs and when it is over.
+ */
+import { getEventListeners } from 'node:events';
+import { Coordinator } from '../../../src/coordinator/coordinator.js';
+import type { RunEvent, RunResult } from '../../../src/coordinator/events.js';
+import {
+  readLatestCheckpoint,
+  writeCheckpoint,
+  type Checkpoint,
+} from '../../../src/model/checkpoint.js';
+import type { Engine, MaybePromise } from '../../../src/model/engine.js';
+import { initParams } from '../../../src/model/init.js';
+import type { Channel } from '../../../src/shared/channel.js';
+import { messageOf } from '../../../src/shared/errors.js';
+import type { Storage } from '../../../src/shared/storage.js';
+import { createRandom, type Random } from '../../../src/shared/random.js';
+import { Worker } from '../../../src/worker/worker.js';
+import { VirtualProcess, VirtualTime } from '../virtual-clock.js';
+import { Link, SimulatedNetwork } from './network.js';
+import {
+  describeFault,
+  type Fault,
+  type Moment,
+  type Schedule,
+  type WorkerSetup,
+} from './schedule.js';
+import { SimulatedDisk } from './disk.js';
+import {
+  allTrainings,
+  bytes,
+  evaluationKey,
+  imagesOf,
+  type Figures,
+  type Training,
+} from './training.js';
+
+/** Once nothing more goes wrong, a run must be over within this time. The longest quarantine is a minute. */
+const PATIENCE_MS = 180_000;
+/** Told to go, a worker must be gone within this time. */
+const GOODBYE_MS = 1_000;
+const CHECKPOINTS = 'checkpoints';
+/** As in server.ts: what is left of the connections ends so long after the run. */
+const SERVER_CLOSE_MS = 500;
+
+export interface SimulationResult {
+  /** Broken promises, in words; none if all is well. */
+  readonly violations: readonly string[];
+  readonly stats: {
+    /** Faults that struck. */
+    readonly numFaults: number;
+    readonly numEvents: number;
+    readonly virtualMs: number;
+    /** Steps done again after a crash of the coordinator. */
+    readonly numRepeated: number;
+  };
+}
+
+export async function simulate(
+  schedule: Schedule,
+  trace: (line: string) => void = () => undefined,
+): Promise<SimulationResult> {
+  const simulation = new Simulation(schedule, trace);
+  return simulation.run();
+}
+
+/** One life of the coordinator's process. */
+interface CoordinatorLife {
+  readonly process: VirtualProcess;
+  readonly stop: AbortController;
+  isOver: boolean;
+}
+
+interface SimulatedWorker {
+  readonly setup: WorkerSetup;
+  readonly link: Link;
+  process: VirtualProcess | null;
+  stop: AbortController;
+  isOver: boolean;
+  /** Mean time of an image is multiplied by it. */
+  slowness: number;
+  /** Computations that have been held up until the wedge is gone. */
+  wedged: (() => void)[] | null;
+  numBadAnswers: number;
+  numWrongAnswers: number;
+  isProving: boolean;
+  numDoubledFrames: number;
+  numGarbledFrames: number;
+  numLives: number;
+}
+
+class Simulation {
+  private readonly schedule: Schedule;
+  private readonly training: Training;
+  private readonly time = new VirtualTime();
+  private readonly random: Random;
+  private readonly network: SimulatedNetwork;
+  private readonly disk: SimulatedDisk;
+  private readonly workers: SimulatedWorker[];
+  private readonly write: (line: string) => void;
+  private readonly violations: string[] = [];
+
+  private life: CoordinatorLife | null = null;
+  private numLives = 0;
+  private result: RunResult | null = null;
+  private isOver = false;
+  /** When the last thing went wrong, or is to be mended. */
+  private calmAtMs = 0;
+  private readonly counts = new Map<string, number>();
+  private readonly evaluationsSeen = new Map<string, Figures>();
+  private numFaults = 0;
+  private numEvents = 0;
+  private numRepeated = 0;
+  /** By step: when it was first done. */
+  private readonly doneAtMs: number[] = [];
+  /** The step that the next life of the coordinator must begin with; null if a crash leaves it open. */
+  private nextStep: number | null = 0;
+  /** Things happened after which repeated work may be older than promised. */
+  private isDiskTroubled = false;
+
+  constructor(schedule: Schedule, trace: (line: string) => void) {
+    this.schedule = schedule;
+    this.training = allTrainings()[schedule.training];
+    this.random = createRandom(schedule.seed, 'simulation');
+    this.network = new SimulatedNetwork(this.time, createRandom(schedule.seed, 'network'));
+    this.disk = new SimulatedDisk(createRandom(schedule.seed, 'disk'), schedule.diskMs);
+    this.write = (line) => trace(`${(this.time.now / 1000).toFixed(4).padStart(9)} s  ${line}`);
+    this.workers = schedule.workers.map((setup) => ({
+      setup,
+      link: new Link(setup.latencyMs, setup.jitterMs, setup.bytesPerMs),
+      process: null,
+      stop: new AbortController(),
+      isOver: false,
+      slowness: 1,
+      wedged: null,
+      numBadAnswers: 0,
+      numWrongAnswers: 0,
+      isProving: false,
+      numDoubledFrames: 0,
+      numGarbledFrames: 0,
+      numLives: 0,
+    }));
+  }
+
+  async run(): Promise<SimulationResult> {
+    const { schedule, time } = this;
+    const { minWorkers, workers, heartbeatTimeoutMs } = schedule;
+    this.write(
+      `seed ${schedule.seed}: training '${this.training.name}', ${workers.length} workers, at least ${minWorkers}, ` +
+        `heartbeat ${heartbeatTimeoutMs} ms`,
+    );
+    this.startCoordinator();
+    this.workers.forEach((worker, index) => {
+      this.calm(worker.setup.startAtMs);
+      time.schedule(worker.setup.startAtMs, () => this.startWorker(index));
+    });
+    for (const fault of schedule.faults) {
+      if ('atMs' in fault.when) this.plan(fault, fault.when.atMs);
+    }
+    const isDone = () => this.isOver || this.violations.length > 0;
+    while (!isDone()) {
+      const deadlineMs = this.calmAtMs + PATIENCE_MS;
+      const isFinished = await time.runUntil(isDone, deadlineMs);
+      if (isFinished || deadlineMs < this.calmAtMs + PATIENCE_MS) continue;
+      this.violate(`the run is not over ${PATIENCE_MS / 1000} s after the last fault`);
+    }
+    if (this.violations.length === 0) this.checkResult();
+    if (this.violations.length === 0) await this.checkGoodbyes();
+    const { violations, numFaults, numEvents, numRepeated } = this;
+    return { violations, stats: { numFaults, numEvents, virtualMs: time.now, numRepeated } };
+  }
+
+  // The coordinator
+
+  private startCoordinator(): void {
+    const { time } = this;
+    const number = ++this.numLives;
+    const process = new VirtualProcess(time, {
+      name: `coordinator#${number}`,
+      clockOffsetMs: number,
+      crashed: (error) => this.violate(`the coordinator threw: ${stackOf(error)}`),
+    });
+    this.workers.forEach((worker, index) => {
+      // Told that the run is over by a coordinator that was killed before it was.
+      if (worker.isOver) time.schedule(100, () => this.startWorker(index));
+    });
+    const storage = this.disk.storageFor(process);
+    const skipped = (message: string) => this.write(`${process.name} says: ${message}`);
+    const stop = new AbortController();
+    const life: CoordinatorLife = { process, stop, isOver: false };
+    this.life = life;
+    readLatestCheckpoint(storage, CHECKPOINTS, skipped).then(
+      (stored) => this.runCoordinator(life, storage, stored?.checkpoint ?? null),
+      (error: unknown) => this.violate(`the checkpoint was not read: ${stackOf(error)}`),
+    );
+  }
+
+  private runCoordinator(
+    life: CoordinatorLife,
+    storage: Storage,
+    resumeFrom: Checkpoint | null,
+  ): void {
+    const { schedule, training } = this;
+    const { process, stop } = life;
+    const firstStep = resumeFrom?.globalStep ?? 0;
+    this.write(`${process.name} starts at step ${firstStep}`);
+    this.checkResume(firstStep);
+    const arbiter = training.createEngine();
+    let expectedStep = firstStep;
+    const coordinator = new Coordinator({
+      runId: 'simulated',
+      name: 'simulated',
+      config: training.config,
+      samples: training.samples,
+      clock: process.clock,
+      random: createRandom(schedule.seed, process.name),
+      report: (event) => {
+        if (event.type === 'step' && event.globalStep !== expectedStep++) {
+          this.violate(`step ${event.globalStep} was done where ${expectedStep - 1} was due`);
+        }
+        this.observe(event);
+      },
+      arbiter,
+      judge: (ready, proofSeed) => {
+        const { proof: expected } = startProof(training, arbiter, proofSeed);
+        const isRight = Buffer.compare(ready.proof, bytes(expected)) === 0;
+        return isRight
+          ? { isAccepted: true, isExact: ready.isExact }
+          : { isAccepted: false, message: 'wrong proof' };
+      },
+      isTokenRight: (token) => token === 'secret',
+      minWorkers: schedule.minWorkers,
+      maxWorkers: schedule.maxWorkers,
+      heartbeatTimeoutMs: schedule.heartbeatTimeoutMs,
+      checkpointEveryMs: schedule.checkpointEveryMs,
+      checkpointEverySteps: schedule.checkpointEverySteps,
+      targetAccuracy: training.targetAccuracy,
+      audit: schedule.audit,
+      verifyLedger: true,
+      resumeFrom,
+      save: (checkpoint, isBest) => writeCheckpoint(storage, CHECKPOINTS, checkpoint, isBest),
+    });
+    this.network.listener = {
+      process,
+      accept: (channel, address) => coordinator.accept(channel, address),
+    };
+    coordinator.run(stop.signal).then(
+      (result) => this.coordinatorEnded(life, result),
+      (error: unknown) => this.violate(`the run failed: ${stackOf(error)}`),
+    );
+  }
+
+  private coordinatorEnded(life: CoordinatorLife, result: RunResult): void {
+    const { process, stop } = life;
+    if (process.state === 'dead') return;
+    life.isOver = true;
+    this.write(`${process.name} ends: ${result.outcome} after ${result.globalStep} steps`);
+    this.checkLeftovers(process, stop.signal);
+    if (result.outcome === 'stopped') {
+      this.nextStep = this.isDiskTroubled ? null : result.globalStep;
+    } else {
+      this.result = result;
+    }
+    this.time.schedule(SERVER_CLOSE_MS, () => {
+      if (process.state === 'dead') return;
+      this.endProcess(process, false);
+      if (this.network.listener?.process === process) this.network.listener = null;
+      if (result.outcome !== 'stopped') this.isOver = true;
+    });
+  }
+
+  private observe(event: RunEvent): void {
+    this.numEvents++;
+    this.checkEvent(event);
+    this.write(describeEvent(event));
+    const count = (this.counts.get(event.type) ?? 0) + 1;
+    this.counts.set(event.type, count);
+    for (const fault of this.schedule.faults) {
+      const { when } = fault;
+      if ('event' in when && when.event === event.type && when.count === count) {
+        this.plan(fault, when.plusMs);
+      }
+    }
+  }
+
+  // Workers
+
+  private startWorker(index: number): void {
+    const worker = this.workers[index];
+    if (this.isOver || (worker.process && worker.process.state !== 'dead')) return;
+    const { schedule, training, time } = this;
+    const life = ++worker.numLives;
+    const name = `worker${index}#${life}`;
+    const process = new VirtualProcess(time, {
+      name,
+      clockOffsetMs: worker.setup.clockOffsetMs,
+      crashed: (error) => this.violate(`${name} threw: ${stackOf(error)}`),
+    });
+    worker.process = process;
+    worker.stop = new AbortController();
+    worker.isOver = false;
+    const { signal } = worker.stop;
+    this.write(`${name} starts`);
+    const agent = new Worker({
+      dial: async (dialSignal) =>
+        this.faultyChannel(worker, await this.network.dial(process, worker.link, dialSignal)),
+      createEngine: async () => {
+        await new Promise<void>((resolve) => void process.after(5, resolve));
+        return this.slowEngine(worker, process, training.createEngine());
+      },
+      prove: async (engine, proofSeed) => {
+        // A worker that fails its proof is refused for good; what comes later is of interest here.
+        worker.isProving = true;
+        const { proof, loss } = startProof(training, engine, proofSeed);
+        worker.isProving = false;
+        await loss;
+        return proof;
+      },
+      engineName: 'reference',
+      name: `worker${index}`,
+      host: 'nowhere',
+      pid: index,
+      token: 'secret',
+      clock: process.clock,
+      random: createRandom(schedule.seed, 'worker', index, life),
+      retryForMs: Infinity,
+      log: (_level, message) => this.write(`${name} says: ${message}`),
+    });
+    agent.work(signal).then(
+      (outcome) => {
+        if (process.state === 'dead') return;
+        worker.isOver = true;
+        this.write(`${name} ends: ${outcome.outcome}`);
+        this.checkLeftovers(process, signal);
+        const isLiar = outcome.outcome === 'refused' && this.hasLied(index);
+        if ((outcome.outcome === 'refused' && !isLiar) || outcome.outcome === 'gaveUp') {
+          this.violate(`${name} ${outcome.outcome}: ${outcome.reason}`);
+        }
+        this.endProcess(process, false);
+      },
+      (error: unknown) => this.violate(`${name} failed: ${stackOf(error)}`),
+    );
+  }
+
+  /** The engine's results come after the virtual time that the worker's machine takes. */
+  private slowEngine(worker: SimulatedWorker, process: VirtualProcess, engine: Engine): Engine {
+    const compute = <T>(numImages: number, work: () => T): Promise<T> =>
+      new Promise((resolve) => {
+        const noise = 0.8 + 0.4 * this.random.float();
+        const delayMs = numImages * worker.setup.msPerImage * worker.slowness * noise;
+        const finish = () => {
+          if (worker.wedged) worker.wedged.push(finish);
+          else process.run(() => resolve(work()));
+        };
+        process.after(delayMs, finish);
+      });
+    return {
+      ...engine,
+      gradient: (images, labels, out) => {
+        // Where it is computed beside the event loop, `out` is written when it is done.
+        const result = engine.allocateGradient();
+        const loss = settled(engine.gradient(images, labels, result));
+        if (worker.numBadAnswers > 0 && !worker.isProving) {
+          worker.numBadAnswers--;
+          result[result.length - 1] = NaN;
+        } else if (worker.numWrongAnswers > 0 && !worker.isProving) {
+          worker.numWrongAnswers--;
+          result[0] += 1;
+        }
+        return compute(labels.length, () => {
+          out.set(result);
+          return loss;
+        });
+      },
+      evaluate: (images, labels) => {
+        const evaluation = settled(engine.evaluate(images, labels));
+        return compute(labels.length / 20, () => evaluation);
+      },
+    };
+  }
+
+  /** A channel whose frames may be sent twice, or be garbled. */
+  private faultyChannel(worker: SimulatedWorker, channel: Channel): Channel {
+    const send = channel.send.bind(channel);
+    channel.send = (frame) => {
+      if (worker.numGarbledFrames > 0) {
+        worker.numGarbledFrames--;
+        const garbled = frame.slice();
+        garbled[this.random.below(garbled.length)] ^= 1 << this.random.below(8);
+        garbled[0] = 0xc1;
+        send(garbled);
+        return;
+      }
+      send(frame);
+      // Pings of its own are all that a worker sends unasked; hello and ready come before any fault counts.
+      if (worker.numDoubledFrames > 0) {
+        worker.numDoubledFrames--;
+        send(frame);
+      }
+    };
+    return channel;
+  }
+
+  // Faults
+
+  private plan(fault: Fault & { readonly when: Moment }, delayMs: number): void {
+    this.calm(delayMs);
+    this.time.schedule(delayMs, () => {
+      if (this.isOver) return;
+      this.numFaults++;
+      this.write(`FAULT ${describeFault(fault)}`);
+      this.strike(fault);
+    });
+  }
+
+  private strike(fault: Fault): void {
+    const { time } = this;
+    const later = (delayMs: number, action: () => void) => {
+      this.calm(delayMs);
+      if (delayMs !== Infinity) time.schedule(delayMs, action);
+    };
+    switch (fault.kind) {
+      case 'kill worker': {
+        const { process } = this.workers[fault.worker];
+        if (process) this.endProcess(process, fault.isSilent);
+        later(fault.restartMs, () => this.startWorker(fault.worker));
+        break;
+      }
+      case 'stop worker': {
+        const worker = this.workers[fault.worker];
+        worker.process?.run(() => worker.stop.abort());
+        later(fault.restartMs + GOODBYE_MS, () => this.startWorker(fault.worker));
+        break;
+      }
+      case 'pause worker': {
+        const { process } = this.workers[fault.worker];
+        process?.pause();
+        later(fault.durationMs, () => process?.resume());
+        break;
+      }
+      case 'slow worker': {
+        const worker = this.workers[fault.worker];
+        worker.slowness = fault.factor;
+        later(fault.durationMs, () => (worker.slowness = 1));
+        break;
+      }
+      case 'wedge worker': {
+        const worker = this.workers[fault.worker];
+        worker.wedged ??= [];
+        later(fault.durationMs, () => {
+          const held = worker.wedged ?? [];
+          worker.wedged = null;
+          for (const finish of held) finish();
+        });
+        break;
+      }
+      case 'bad numbers':
+        this.workers[fault.worker].numBadAnswers += fault.count;
+        break;
+      case 'wrong bits':
+        this.workers[fault.worker].numWrongAnswers += fault.count;
+        break;
+      case 'double frames':
+        this.workers[fault.worker].numDoubledFrames += fault.count;
+        break;
+      case 'garble frame':
+        this.workers[fault.worker].numGarbledFrames++;
+        break;
+      case 'break connection':
+        this.workers[fault.worker].link.reset();
+        break;
+      case 'black hole':
+        this.workers[fault.worker].link.blackhole();
+        break;
+      case 'partition':
+        for (const index of fault.workers) {
+          const { link } = this.workers[index];
+          link.isCut = true;
+          later(fault.durationMs, () => link.heal());
+        }
+        break;
+      case 'pause coordinator': {
+        const { life } = this;
+        if (life?.process.state !== 'running') break;
+        life.process.pause();
+        later(fault.durationMs, () => life.process.resume());
+        break;
+      }
+      case 'kill coordinator': {
+        const { life } = this;
+        if (!life || life.process.state === 'dead') break;
+        this.nextStep = null;
+        this.endProcess(life.process, fault.isSilent);
+        this.network.listener = null;
+        this.result = null;
+        later(fault.restartMs, () => this.startCoordinator());
+        break;
+      }
+      case 'stop coordinator': {
+        const { life } = this;
+        if (!life || life.process.state === 'dead') break;
+        life.process.run(() => life.stop.abort());
+        const restart = () => {
+          if (this.life !== life || this.result) return;
+          if (life.process.state === 'dead') this.startCoordinator();
+          else later(fault.restartMs, restart);
+        };
+        later(fault.restartMs, restart);
+        break;
+      }
+      case 'damaged file': {
+        const path = this.disk.damage();
+        if (path === null) break;
+        this.write(`damaged: ${path}`);
+        this.nextStep = null;
+        this.isDiskTroubled = true;
+        break;
+      }
+      case 'disk full':
+        this.isDiskTroubled = true;
+        this.disk.isFull = true;
+        later(fault.durationMs, () => (this.disk.isFull = false));
+        break;
+    }
+  }
+
+  private hasLied(index: number): boolean {
+    const { faults } = this.schedule;
+    return faults.some((fault) => fault.kind === 'wrong bits' && fault.worker === index);
+  }
+
+  private endProcess(process: VirtualProcess, isSilent: boolean): void {
+    if (process.state === 'dead') return;
+    process.kill();
+    const links = this.workers.map(({ link }) => link);
+    this.network.forget(process, links, isSilent);
+  }
+
+  /** Something is wrong until then. */
+  private calm(delayMs: number): void {
+    if (delayMs !== Infinity) this.calmAtMs = Math.max(this.calmAtMs, this.time.now + delayMs);
+  }
+
+  // Promises
+
+  private violate(message: string): void {
+    this.write(`VIOLATION ${message}`);
+    this.violations.push(message);
+  }
+
+  private checkEvent(event: RunEvent): void {
+    const { training } = this;
+    if (event.type === 'step') {
+      const { globalStep, params, loss, accuracy } = event;
+      if (globalStep >= training.numSteps) {
+        this.violate(`step ${globalStep} was done after the end of the training`);
+        return;
+      }
+      const expected = training.params[globalStep + 1];
+      if (Buffer.compare(bytes(params), bytes(expected)) !== 0) {
+        this.violate(`θ differs from the undisturbed run's after step ${globalStep}`);
+      }
+      const figures = training.steps[globalStep];
+      if (loss !== figures.loss || accuracy !== figures.accuracy) {
+        this.violate(
+          `step ${globalStep}: loss ${loss}, accuracy ${accuracy}, expected ${figures.loss}, ${figures.accuracy}`,
+        );
+      }
+      if (globalStep in this.doneAtMs) this.numRepeated++;
+      else this.doneAtMs[globalStep] = this.time.now;
+    } else if (event.type === 'evaluation') {
+      const key = evaluationKey(event.set, event.globalStep);
+      const expected = training.evaluations.get(key);
+      if (event.loss !== expected?.loss || event.accuracy !== expected.accuracy) {
+        this.violate(
+          `evaluation of ${key}: loss ${event.loss}, accuracy ${event.accuracy}, ` +
+            `expected ${expected?.loss}, ${expected?.accuracy}`,
+        );
+      }
+      this.evaluationsSeen.set(key, event);
+    }
+  }
+
+  /** What a new life of the coordinator may begin with. */
+  private checkResume(firstStep: number): void {
+    const { nextStep } = this;
+    if (nextStep !== null && firstStep !== nextStep) {
+      this.violate(`the coordinator went on with step ${firstStep}, stopped before ${nextStep}`);
+    }
+    this.nextStep = null;
+    if (firstStep > this.doneAtMs.length) {
+      this.violate(`the coordinator went on with step ${firstStep} of ${this.doneAtMs.length}`);
+    }
+  }
+
+  private checkLeftovers(process: VirtualProcess, signal: AbortSignal): void {
+    if (process.numTimers > 0) {
+      this.violate(`${process.name} is over and has ${process.numTimers} timers`);
+    }
+    const numListeners = getEventListeners(signal, 'abort').length;
+    if (numListeners > 0) {
+      this.violate(`${process.name} is over and has ${numListeners} listeners of its signal`);
+    }
+  }
+
+  private checkResult(): void {
+    const { result, training } = this;
+    if (!result) {
+      this.violate('the run is over without a result');
+      return;
+    }
+    if (result.weightsSha256 !== training.weightsSha256) {
+      this.violate(`weights ${result.weightsSha256}, expected ${training.weightsSha256}`);
+    }
+    if (result.globalStep !== training.numSteps) {
+      this.violate(`over after ${result.globalStep} steps, expected ${training.numSteps}`);
+    }
+    const last = training.evaluations.get(evaluationKey('test', training.numSteps));
+    if (result.testLoss !== last?.loss || result.testAccuracy !== last.accuracy) {
+      this.violate(
+        `result with test loss ${result.testLoss}, accuracy ${result.testAccuracy}, ` +
+          `expected ${last?.loss}, ${last?.accuracy}`,
+      );
+    }
+    for (const key of training.evaluations.keys()) {
+      if (!this.evaluationsSeen.has(key)) this.violate(`no evaluation of ${key} was reported`);
+    }
+    if (!result.reproducible) this.violate('the result is called not reproducible');
+  }
+
+  /** Whoever is still there goes when told, and leaves nothing behind. */
+  private async checkGoodbyes(): Promise<void> {
+    const { time } = this;
+    for (const { link } of this.workers) link.heal();
+    const present = this.workers.filter(({ process }) => process && process.state !== 'dead');
+    for (const worker of present) {
+      worker.process?.resume();
+      worker.process?.after(0, () => worker.stop.abort());
+    }
+    const isDone = () => present.every(({ isOver }) => isOver) || this.violations.length > 0;
+    if (await time.runUntil(isDone, time.now + GOODBYE_MS)) return;
+    for (const { process, isOver } of present) {
+      if (!isOver) this.violate(`${process?.name} did not go when told`);
+    }
+  }
+}
+
+/** The gradient of two images of the training set; `proof` holds it as soon as `loss` is known. */
+function startProof(
+  training: Training,
+  engine: Engine,
+  proofSeed: number,
+): { readonly proof: Float32Array; readonly loss: MaybePromise<unknown> } {
+  const { samples, model } = training;
+  const { numTrain } = samples;
+  const indices = Uint32Array.of(proofSeed % numTrain, (proofSeed >>> 9) % numTrain);
+  const { images, labels } = imagesOf(samples, indices);
+  engine.setParams(initParams(model, 1));
+  const proof = engine.allocateGradient();
+  return { proof, loss: engine.gradient(images, labels, proof) };
+}
+
+function settled<T>(value: MaybePromise<T>): T {
+  if (value instanceof Promise) throw new TypeError('Expected an engine that does not wait');
+  return value;
+}
+
+function stackOf(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : messageOf(error);
+}
+
+function describeEvent(event: RunEvent): string {
+  switch (event.type) {
+    case 'started':
+      return `started at step ${event.globalStep} of ${event.totalSteps}`;
+    case 'step': {
+      const shares = event.workers.map(
+        ({ name, numMicroBatches }) => `${name}: ${numMicroBatches}`,
+      );
+      return `step ${event.globalStep} done (${shares.join(', ')})`;
+    }
+    case 'evaluation':
+      return `evaluation ${evaluationKey(event.set, event.globalStep)}: ${event.accuracy}`;
+    case 'workerJoined':
+      return `${event.name} (${event.workerId}) joined${event.isReturn ? ' again' : ''}, ${event.worldSize} now`;
+    case 'workerLost':
+    case 'notice':
+      return event.message;
+    case 'workerPinged':
+      return `${event.workerId} answered a ping after ${event.roundTripMs.toFixed(2)} ms`;
+    case 'checkpoint':
+      return `checkpoint of step ${event.globalStep} is on disk`;
+    case 'finished':
+      return `finished: ${event.result.outcome}, ${event.result.weightsSha256.slice(0, 8)}`;
+  }
+}
