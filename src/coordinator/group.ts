@@ -13,6 +13,7 @@ import {
   type WorkerMessage,
 } from '../shared/protocol.js';
 import type { Random } from '../shared/random.js';
+import type { Verdict } from '../model/proof.js';
 import type { Observer, WorkerLost } from './events.js';
 import {
   NO_FAILURES,
@@ -62,11 +63,6 @@ export interface GroupHandler {
   /** @throws {ProtocolError} to have the connection closed */
   answered(member: Member, message: Message<'partial'> | Message<'evaluation'>): void;
 }
-
-/** The coordinator's judgement of an engine's proof. */
-export type Verdict =
-  | { readonly isAccepted: true; readonly isExact: boolean }
-  | { readonly isAccepted: false; readonly message: string };
 
 export interface GroupOptions {
   readonly clock: Clock;

@@ -1,6 +1,8 @@
 /**
  * A coordinator on virtual time, with workers that say what a test tells them to.
  */
+import { createVectorOps } from '../../src/model/simd-vector.js';
+import { buildModel } from '../../src/model/lenet.js';
 import { onTestFinished } from 'vitest';
 import { Coordinator, type CoordinatorOptions } from '../../src/coordinator/coordinator.js';
 import type { RunEvent, RunResult } from '../../src/coordinator/events.js';
@@ -57,6 +59,7 @@ export function createHarness(overrides: Partial<CoordinatorOptions> = {}): Harn
     random: createRandom(1, 'harness'),
     report: (event) => events.push(event),
     arbiter: training.createEngine(),
+    vectors: createVectorOps(buildModel(training.config.hyperparameters).numParams),
     judge: () => ({ isAccepted: true, isExact: true }),
     isTokenRight: (token) => token === 'secret',
     minWorkers: 1,

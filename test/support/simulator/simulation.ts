@@ -2,6 +2,7 @@
  * One schedule, run: the coordinator's and the workers' own code on virtual time, over a simulated network and disk,
  * with the faults of the schedule; and a look at each promise while it runs and when it is over.
  */
+import { createVectorOps } from '../../../src/model/simd-vector.js';
 import { getEventListeners } from 'node:events';
 import { Coordinator } from '../../../src/coordinator/coordinator.js';
 import type { RunEvent, RunResult } from '../../../src/coordinator/events.js';
@@ -222,6 +223,7 @@ class Simulation {
         this.observe(event);
       },
       arbiter,
+      vectors: createVectorOps(arbiter.model.numParams, { numVectors: 16 }),
       judge: (ready, proofSeed) => {
         const { proof: expected } = startProof(training, arbiter, proofSeed);
         const isRight = Buffer.compare(ready.proof, bytes(expected)) === 0;
