@@ -224,6 +224,49 @@ export async function readLatestCheckpoint(
   return null;
 }
 
+/**
+ * The checkpoint in a file; of a run directory, or a folder of checkpoints, the best one, else the newest sound one.
+ *
+ * @param skipped is told of each damaged one, in a sentence
+ * @throws {UserError} if there is none
+ */
+export async function findCheckpoint(
+  storage: Storage,
+  path: string,
+  skipped: (message: string) => void,
+): Promise<StoredCheckpoint> {
+  for (const dir of [join(path, 'checkpoints'), path]) {
+    const names = await listFolder(storage, dir);
+    if (names === null) continue;
+    if (names.includes(BEST_NAME)) {
+      const best = join(dir, BEST_NAME);
+      try {
+        return { checkpoint: await readCheckpoint(storage, best), path: best };
+      } catch (error) {
+        if (!(error instanceof UserError)) throw error;
+        skipped(error.message);
+      }
+    }
+    const latest = await readLatestCheckpoint(storage, dir, () => undefined);
+    if (latest) return latest;
+    if (dir === path)
+      throw new UserError(
+        `Cannot use ${path}: there is no such file, or no sound checkpoint in it`,
+      );
+  }
+  return { checkpoint: await readCheckpoint(storage, path), path };
+}
+
+/** Names of what is in the folder; null if the path is that of a file, or of nothing. */
+async function listFolder(storage: Storage, dir: string): Promise<string[] | null> {
+  try {
+    return await storage.list(dir);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') return null;
+    throw error;
+  }
+}
+
 /** The checkpoints of steps among the names, newest first. */
 function stepNames(names: readonly string[]): string[] {
   const stepOf = (name: string): number => Number(STEP_NAME.exec(name)?.[1]);
