@@ -77,7 +77,7 @@ describe('exit code 1 and one sentence', () => {
     expect((await lockstep(args)).code).toBe(0);
     await expectSentence(args, /holds another run; add --resume/);
     await expectSentence(['train', '--resume', out, '--seed', '2'], /Cannot resume with seed 2/);
-    await expectSentence(['evaluate', `${out}-gone`], /there is no such file/);
+    await expectSentence(['evaluate', `${out}-gone`], /no such file/);
     await expectSentence(['evaluate', join(out, 'config.json')], /no safetensors file/);
     await expectSentence(['predict', out, join(out, 'config.json')], /config\.json/);
   });

@@ -41,7 +41,7 @@ describe('train --resume', () => {
     await killInMidEpoch(out, flags);
     const folder = join(out, 'checkpoints');
     const last = (await readdir(folder))
-      .filter((name) => name.startsWith('step-'))
+      .filter((name) => /^step-.*s$/.test(name))
       .sort()
       .at(-1)!;
     const bytes = await readFile(join(folder, last));
