@@ -4,8 +4,12 @@ import { Command, CommanderError } from 'commander';
 import { readFileSync } from 'node:fs';
 import { UserError, messageOf } from '../shared/errors.js';
 import { coordinatorCommand, trainCommand } from './train.js';
+import { benchCommand } from './bench.js';
 import { boardCommand } from './board.js';
 import { doctorCommand } from './doctor.js';
+import { evaluateCommand } from './evaluate.js';
+import { predictCommand } from './predict.js';
+import { summaryCommand } from './summary.js';
 import { workerCommand } from './worker.js';
 
 const { version } = JSON.parse(
@@ -19,6 +23,10 @@ const program = new Command('lockstep')
   .addCommand(trainCommand())
   .addCommand(coordinatorCommand())
   .addCommand(workerCommand() as unknown as Command)
+  .addCommand(evaluateCommand() as unknown as Command)
+  .addCommand(predictCommand() as unknown as Command)
+  .addCommand(summaryCommand())
+  .addCommand(benchCommand() as unknown as Command)
   .addCommand(doctorCommand() as unknown as Command)
   .addCommand(boardCommand() as unknown as Command);
 program.commands.forEach((command) => command.copyInheritedSettings(program));

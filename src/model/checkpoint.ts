@@ -167,7 +167,7 @@ export function decodeCheckpoint(bytes: Uint8Array, file = 'the checkpoint'): Ch
 
 /**
  * Stores the checkpoint as `step-00001234.safetensors`, and as `best.safetensors` too if it is the best so far; then
- * removes older ones but for the last three.
+ * removes older ones but for the last three, and what was left half-written.
  *
  * @returns where it is, and its size
  */
@@ -182,8 +182,13 @@ export async function writeCheckpoint(
   const path = join(dir, name);
   await storage.writeDurably(path, bytes);
   if (isBest) await storage.writeDurably(join(dir, BEST_NAME), bytes);
-  const others = stepNames(await storage.list(dir)).filter((other) => other !== name);
-  for (const other of others.slice(NUM_KEPT - 1)) await storage.remove(join(dir, other));
+  const names = await storage.list(dir);
+  const others = stepNames(names).filter((other) => other !== name);
+  // Half-written ones are what a process that was killed has left.
+  const partials = names.filter((other) => other.endsWith('.partial'));
+  for (const other of [...others.slice(NUM_KEPT - 1), ...partials]) {
+    await storage.remove(join(dir, other));
+  }
   return { path, bytes: bytes.length };
 }
 
@@ -222,6 +227,37 @@ export async function readLatestCheckpoint(
     }
   }
   return null;
+}
+
+/**
+ * The checkpoint in a file; of a run directory, or a folder of checkpoints, the best one, else the newest sound one.
+ *
+ * @param skipped is told of each damaged one, in a sentence
+ * @throws {UserError} if there is none
+ */
+export async function findCheckpoint(
+  storage: Storage,
+  path: string,
+  skipped: (message: string) => void,
+): Promise<StoredCheckpoint> {
+  for (const dir of [join(path, 'checkpoints'), path]) {
+    const names = await storage.list(dir);
+    if (names.includes(BEST_NAME)) {
+      const best = join(dir, BEST_NAME);
+      try {
+        return { checkpoint: await readCheckpoint(storage, best), path: best };
+      } catch (error) {
+        if (!(error instanceof UserError)) throw error;
+        skipped(error.message);
+      }
+    }
+    const latest = await readLatestCheckpoint(storage, dir, () => undefined);
+    if (latest) return latest;
+    if (names.length > 0 && dir === path) {
+      throw new UserError(`Cannot use ${path}: it holds no sound checkpoint`);
+    }
+  }
+  return { checkpoint: await readCheckpoint(storage, path), path };
 }
 
 /** The checkpoints of steps among the names, newest first. */

@@ -5,7 +5,7 @@ import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 export interface Storage {
-  /** Names of what is in the folder, in no particular order; none if there is no folder. */
+  /** Names of what is in the folder, in no particular order; none if there is no such folder, or it is a file. */
   list(dir: string): Promise<string[]>;
   read(path: string): Promise<Uint8Array>;
   /**
@@ -23,7 +23,8 @@ export const fileStorage: Storage = {
     try {
       return await readdir(dir);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'ENOENT' || code === 'ENOTDIR') return [];
       throw error;
     }
   },

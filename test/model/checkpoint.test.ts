@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import {
   decodeCheckpoint,
   encodeCheckpoint,
+  findCheckpoint,
   readCheckpoint,
   readLatestCheckpoint,
   weightsSha256,
@@ -280,6 +281,35 @@ describe('decodeCheckpoint()', () => {
   });
 });
 
+describe('findCheckpoint()', () => {
+  const stored = async () => {
+    const storage = new MemoryStorage();
+    for (const globalStep of [10, 20]) {
+      const checkpoint = checkpointOf({ globalStep });
+      await writeCheckpoint(storage, 'run/checkpoints', checkpoint, globalStep === 10);
+    }
+    return storage;
+  };
+
+  test.each([
+    ['run', 10],
+    ['run/checkpoints', 10],
+    ['run/checkpoints/step-00000020.safetensors', 20],
+  ])('takes the best of a folder, or the file itself: %s', async (path, globalStep) => {
+    const { checkpoint } = await findCheckpoint(await stored(), path, () => undefined);
+    expect(checkpoint.globalStep).toBe(globalStep);
+  });
+
+  test('says so and takes the newest where the best is damaged', async () => {
+    const storage = await stored();
+    storage.files.set('run/checkpoints/best.safetensors', new Uint8Array(3));
+    const skipped: string[] = [];
+    const { path } = await findCheckpoint(storage, 'run', (message) => skipped.push(message));
+    expect(path).toBe('run/checkpoints/step-00000020.safetensors');
+    expect(skipped).toEqual([expect.stringContaining('best.safetensors')]);
+  });
+});
+
 describe('writeCheckpoint()', () => {
   test('keeps the last three and the best', async () => {
     const storage = new MemoryStorage();
@@ -293,6 +323,13 @@ describe('writeCheckpoint()', () => {
       'step-00000050.safetensors',
     ]);
     expect((await readCheckpoint(storage, 'dir/best.safetensors')).globalStep).toBe(20);
+  });
+
+  test('removes what a process that was killed has left half-written', async () => {
+    const storage = new MemoryStorage();
+    storage.files.set('dir/step-00000007.safetensors.partial', new Uint8Array(3));
+    await writeCheckpoint(storage, 'dir', checkpointOf({ globalStep: 10 }), false);
+    expect(await storage.list('dir')).toEqual(['step-00000010.safetensors']);
   });
 
   test('never removes what it has just written', async () => {

@@ -27,7 +27,7 @@ describe('fileStorage', () => {
     await fileStorage.writeDurably(join(dir, 'one'), Uint8Array.of(1));
     expect(await fileStorage.list(dir)).toEqual(['one']);
     expect(await fileStorage.list(join(dir, 'none'))).toEqual([]);
-    await expect(fileStorage.list(join(dir, 'one'))).rejects.toThrow('ENOTDIR');
+    expect(await fileStorage.list(join(dir, 'one'))).toEqual([]);
   });
 
   test('remove() removes a file, and does not mind its absence', async () => {

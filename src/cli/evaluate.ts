@@ -1,0 +1,103 @@
+/** `lockstep evaluate`: what a checkpoint is worth on the test images. */
+import { Command } from '@commander-js/extra-typings';
+import { findCheckpoint } from '../model/checkpoint.js';
+import { reportOf, type Report } from '../model/evaluation.js';
+import { loadDataset, type Split } from '../model/idx.js';
+import { IMAGE_BYTES, buildModel } from '../model/lenet.js';
+import type { Engine } from '../model/engine.js';
+import { createSimdEngine } from '../model/simd-engine.js';
+import { formatCount, formatPercent } from '../shared/format.js';
+import { fileStorage } from '../shared/storage.js';
+
+/** Images of one call; as in a run, so that the loss has the bits that the run's log shows. */
+const BLOCK = 250;
+
+export function evaluateCommand() {
+  return new Command('evaluate')
+    .description('accuracy and loss of a checkpoint on the test set, class by class')
+    .argument('<checkpoint>', 'a file, or a run directory: its best checkpoint, else its last')
+    .option(
+      '--dataset <name|dir>',
+      'mnist, or a folder of IDX files (default: the one it was trained on)',
+    )
+    .option('--json', 'print JSON for scripts')
+    .action(async (where, options) => {
+      const { checkpoint, path } = await findCheckpoint(fileStorage, where, warn);
+      const name = options.dataset ?? datasetOf(checkpoint.config);
+      const { test } = await loadDataset(name);
+      const engine = createSimdEngine(buildModel(checkpoint.hyperparameters), { numGradients: 0 });
+      engine.setParams(checkpoint.params);
+      const { loss, predictions } = await evaluateSplit(engine, test);
+      const report = reportOf(test.labels, predictions);
+      const { globalStep, epoch } = checkpoint;
+      console.log(
+        options.json
+          ? JSON.stringify(
+              { checkpoint: path, globalStep, epoch, dataset: name, loss, ...report },
+              null,
+              2,
+            )
+          : [
+              `${path}: step ${formatCount(globalStep)}, epoch ${epoch}`,
+              `${name}, ${formatCount(report.numImages)} test images: accuracy ` +
+                `${formatPercent(report.accuracy)}, loss ${loss.toFixed(4)}`,
+              '',
+              ...classLines(report),
+              '',
+              ...confusionLines(report),
+            ].join('\n'),
+      );
+    });
+}
+
+/** To stderr, so that stdout stays what was asked for. */
+export function warn(message: string): void {
+  process.stderr.write(`lockstep: ${message}\n`);
+}
+
+function datasetOf(config: unknown): string {
+  const dataset = (config as { dataset?: unknown } | null)?.dataset;
+  return typeof dataset === 'string' ? dataset : 'mnist';
+}
+
+async function evaluateSplit(engine: Engine, { images, labels }: Split) {
+  const predictions = new Uint8Array(labels.length);
+  let lossSum = 0;
+  for (let begin = 0; begin < labels.length; begin += BLOCK) {
+    const evaluation = await engine.evaluate(
+      images.subarray(begin * IMAGE_BYTES, (begin + BLOCK) * IMAGE_BYTES),
+      labels.subarray(begin, begin + BLOCK),
+    );
+    lossSum += evaluation.lossSum;
+    predictions.set(evaluation.predictions, begin);
+  }
+  return { loss: lossSum / labels.length, predictions };
+}
+
+function classLines({ classes }: Report): string[] {
+  const share = (value: number | null) => (value === null ? '–' : formatPercent(value));
+  return rightAligned([
+    ['class', 'images', 'precision', 'recall', 'F1'],
+    ...classes.map(({ digit, numImages, precision, recall, f1 }) => [
+      String(digit),
+      formatCount(numImages),
+      share(precision),
+      share(recall),
+      share(f1),
+    ]),
+  ]);
+}
+
+function confusionLines({ confusion }: Report): string[] {
+  const table = rightAligned([
+    ['label', ...confusion.keys()].map(String),
+    ...confusion.map((row, label) => [label, ...row].map(String)),
+  ]);
+  return ['Images by label (rows) and prediction (columns)', ...table];
+}
+
+/** The rows of a table as lines, each column as wide as its widest cell. */
+export function rightAligned(rows: readonly (readonly string[])[]): string[] {
+  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
+  return rows.map((row) => row.map((cell, column) => cell.padStart(widths[column])).join('  '));
+}

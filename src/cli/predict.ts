@@ -1,0 +1,47 @@
+/** `lockstep predict`: the digits in PNG files. */
+import { Command } from '@commander-js/extra-typings';
+import { findCheckpoint } from '../model/checkpoint.js';
+import { readDigitImage } from '../model/digit-image.js';
+import { IMAGE_BYTES, NUM_CLASSES, buildModel } from '../model/lenet.js';
+import { createSimdEngine } from '../model/simd-engine.js';
+import { formatPercent } from '../shared/format.js';
+import { printable } from '../shared/printable.js';
+import { fileStorage } from '../shared/storage.js';
+import { rightAligned, warn } from './evaluate.js';
+
+export function predictCommand() {
+  return new Command('predict')
+    .description('recognise the digit in each of some PNG files')
+    .argument('<checkpoint>', 'a file, or a run directory: its best checkpoint, else its last')
+    .argument('<files...>', 'PNG of any size, grey or colour, dark on light or light on dark')
+    .option('--json', 'print JSON for scripts')
+    .action(async (where, files, options) => {
+      const { checkpoint } = await findCheckpoint(fileStorage, where, warn);
+      const engine = createSimdEngine(buildModel(checkpoint.hyperparameters), { numGradients: 0 });
+      engine.setParams(checkpoint.params);
+      const images = new Uint8Array(files.length * IMAGE_BYTES);
+      for (const [index, file] of files.entries()) {
+        images.set(await readDigitImage(file), index * IMAGE_BYTES);
+      }
+      // (n, 10)
+      const all = engine.predict(images);
+      const rows = files.map((file, index) => {
+        const probabilities = [...all.subarray(index * NUM_CLASSES, (index + 1) * NUM_CLASSES)];
+        return { file, digit: probabilities.indexOf(Math.max(...probabilities)), probabilities };
+      });
+      console.log(options.json ? JSON.stringify(rows, null, 2) : tableOf(rows).join('\n'));
+    });
+}
+
+function tableOf(
+  rows: readonly { file: string; digit: number; probabilities: readonly number[] }[],
+): string[] {
+  return rightAligned([
+    ['file', 'digit', ...Array.from({ length: NUM_CLASSES }, (_, digit) => `P(${digit})`)],
+    ...rows.map(({ file, digit, probabilities }) => [
+      printable(file),
+      String(digit),
+      ...probabilities.map((probability) => formatPercent(probability)),
+    ]),
+  ]);
+}

@@ -1,0 +1,165 @@
+/** What users get told, and with which exit code; the commands that use a result; the package. */
+import { execFile } from 'node:child_process';
+import { readFile, symlink, writeFile } from 'node:fs/promises';
+import { createServer, type AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { MAIN, lockstep, resultOf, smallMnist, startProgram } from '../support/lockstep.js';
+import { mnist } from '../support/mnist.js';
+import { pngOf } from '../support/png-file.js';
+import { temporaryDirectory } from '../support/temporary-directory.js';
+
+const runPath = async () => join(await temporaryDirectory(), 'run');
+
+/** Expects one sentence on stderr and exit code 1. */
+async function expectSentence(args: readonly string[], sentence: RegExp): Promise<void> {
+  const { code, stderr } = await lockstep(args);
+  expect(stderr).toMatch(/^lockstep: [^\n]+\n$/);
+  expect(stderr).toMatch(sentence);
+  expect(code).toBe(1);
+}
+
+describe('exit code 2', () => {
+  test.each([
+    [['train', '--no-such-option'], /unknown option '--no-such-option'/],
+    [['train', '--epochs', 'many'], /A number is expected/],
+    [['train', '--workers', '0'], /From 1 to 256/],
+    [['train', '--optimizer', 'magic'], /Allowed are sgd, momentum, adam/],
+    [['worker'], /missing required argument 'url'/],
+    [['no-such-command'], /unknown command/],
+  ])('for %j', async (args, message) => {
+    const { code, stderr } = await lockstep(args);
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toMatch(/\n {4}at /);
+    expect(code).toBe(2);
+  });
+});
+
+describe('exit code 1 and one sentence', () => {
+  test('for a kernel that does not fit, before anything starts', async () => {
+    await expectSentence(
+      ['train', '--kernel-size', '15', '--out', await runPath()],
+      /Cannot build the model: a 15×15 kernel does not fit/,
+    );
+  });
+
+  test('for a port in use', async () => {
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    onTestFinished(() => void server.close());
+    const { port } = server.address() as AddressInfo;
+    await expectSentence(
+      ['coordinator', '--port', String(port), '--out', await runPath()],
+      /the port is in use; take another with --port/,
+    );
+  });
+
+  test.each([
+    [
+      'a wrong magic number',
+      (bytes: Buffer) => (bytes.writeUInt32BE(0x1234), bytes),
+      /its magic number is/,
+    ],
+    ['a truncated file', (bytes: Buffer) => bytes.subarray(0, -1), /it is truncated/],
+  ])('for %s in the dataset', async (_, damage, sentence) => {
+    const dataset = await smallMnist(20, 20);
+    const file = join(dataset, 't10k-images-idx3-ubyte');
+    await writeFile(file, damage(await readFile(file)));
+    await expectSentence(['train', '--dataset', dataset, '--out', await runPath()], sentence);
+  });
+
+  test('for a run directory that holds a run, one to resume that is missing, and no checkpoint', async () => {
+    const dataset = await smallMnist(20, 20);
+    const out = await runPath();
+    const args = ['train', '--workers', '1', '--epochs', '1', '--dataset', dataset, '--out', out];
+    expect((await lockstep(args)).code).toBe(0);
+    await expectSentence(args, /holds another run; add --resume/);
+    await expectSentence(['train', '--resume', out, '--seed', '2'], /Cannot resume with seed 2/);
+    await expectSentence(['evaluate', `${out}-gone`], /no such file/);
+    await expectSentence(['evaluate', join(out, 'config.json')], /no safetensors file/);
+    await expectSentence(['predict', out, join(out, 'config.json')], /config\.json/);
+  });
+});
+
+describe('evaluate and predict', () => {
+  test('agree with the run, and with each other', async () => {
+    const out = await runPath();
+    const dataset = await smallMnist(2000, 300);
+    const trained = await lockstep([
+      ...['train', '--workers', '1', '--epochs', '3', '--micro-batch', '16'],
+      ...['--dataset', dataset, '--out', out],
+    ]);
+    expect(trained.code).toBe(0);
+    const { testAccuracy, testLoss, globalStep } = await resultOf(out);
+
+    const last = join(
+      out,
+      'checkpoints',
+      `step-${String(globalStep).padStart(8, '0')}.safetensors`,
+    );
+    const evaluated = await lockstep(['evaluate', last, '--json']);
+    expect(evaluated, evaluated.stderr).toMatchObject({ code: 0 });
+    expect(JSON.parse(evaluated.stdout)).toMatchObject({
+      dataset,
+      numImages: 300,
+      accuracy: testAccuracy,
+      loss: testLoss,
+    });
+    const table = await lockstep(['evaluate', out]);
+    expect(table.stdout).toMatch(/class +images +precision +recall +F1/);
+    expect(table.stdout).toMatch(/label( +\d){10}/);
+
+    const { images } = (await mnist()).test;
+    const files = await Promise.all(
+      [0, 1].map(async (index) => {
+        const file = join(await temporaryDirectory(), `${index}.png`);
+        const pixel = (row: number, column: number) => [
+          images[index * 784 + row * 28 + column] / 255,
+        ];
+        await writeFile(file, pngOf(28, 28, 0, 8, pixel));
+        return file;
+      }),
+    );
+    const predicted = await lockstep(['predict', last, ...files, '--json']);
+    expect(predicted.code).toBe(0);
+    const rows = JSON.parse(predicted.stdout) as { digit: number; probabilities: number[] }[];
+    expect(rows).toHaveLength(2);
+    for (const { digit, probabilities } of rows) {
+      expect(probabilities[digit]).toBe(Math.max(...probabilities));
+      // Ten float32 values that were rounded one by one.
+      expect(probabilities.reduce((sum, value) => sum + value)).toBeCloseTo(1, 5);
+    }
+  });
+
+  test('summary prints the table of the course note', async () => {
+    const { code, stdout } = await lockstep(['summary']);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/Total +61,706 +416,520/);
+  });
+});
+
+describe('the package', () => {
+  test('has all that the program needs, and nothing else', async () => {
+    const dir = await temporaryDirectory();
+    const root = fileURLToPath(new URL('../..', import.meta.url));
+    const run = promisify(execFile);
+    await run('npm', ['pack', '--ignore-scripts', '--pack-destination', dir], { cwd: root });
+    await run('tar', ['-xzf', 'lockstep-0.1.0.tgz'], { cwd: dir });
+    const { stdout } = await run('tar', ['-tzf', 'lockstep-0.1.0.tgz'], { cwd: dir });
+    const files = stdout.trim().split('\n');
+    for (const file of ['dist/cli/main.js', 'dist/model/simd.wasm', 'CHANGELOG.md', 'LICENSE']) {
+      expect(files).toContain(`package/${file}`);
+    }
+    expect(files.filter((file) => /^package\/(src|test|runs|node_modules)\//.test(file))).toEqual(
+      [],
+    );
+    // Its dependencies are those of this checkout: an install would ask a registry.
+    await symlink(join(root, 'node_modules'), join(dir, 'package/node_modules'));
+    const packed = join(dir, 'package/dist/cli/main.js');
+    expect(packed).not.toBe(MAIN);
+    const version = await startProgram(packed, ['--version']).ended;
+    expect(version).toMatchObject({ code: 0, stdout: '0.1.0\n' });
+  });
+});

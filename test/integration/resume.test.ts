@@ -1,0 +1,56 @@
+/** `--resume` after a stop in mid-epoch, and from a folder with a damaged checkpoint. */
+import { readFile, readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { lockstep, resultOf, smallMnist, start } from '../support/lockstep.js';
+import { temporaryDirectory } from '../support/temporary-directory.js';
+
+/** Long enough to be killed in the midst of. */
+const EPOCHS = 30;
+
+async function trainings() {
+  const dataset = await smallMnist();
+  const out = join(await temporaryDirectory(), 'run');
+  const undisturbed = join(await temporaryDirectory(), 'run');
+  const flags = ['--dataset', dataset, '--epochs', String(EPOCHS), '--checkpoint-every', '5'];
+  const whole = await lockstep(['train', '--workers', '1', '--out', undisturbed, ...flags]);
+  expect(whole.code).toBe(0);
+  return { out, flags, expected: (await resultOf(undisturbed)).weightsSha256 };
+}
+
+async function killInMidEpoch(out: string, flags: readonly string[]): Promise<void> {
+  const program = start(['train', '--workers', '2', '--out', out, '--log-every', '1', ...flags]);
+  // 16 steps an epoch: step 40 is in the middle of the third.
+  await program.said(/step +40\//);
+  program.kill('SIGKILL');
+  await program.ended;
+}
+
+describe('train --resume', () => {
+  test('gives the weights of the undisturbed run after kill -9 in mid-epoch', async () => {
+    const { out, flags, expected } = await trainings();
+    await killInMidEpoch(out, flags);
+    const ended = await lockstep(['train', '--workers', '3', '--resume', out]);
+    expect(ended, ended.stderr).toMatchObject({ code: 0 });
+    expect(ended.stdout).toContain('Resuming');
+    expect((await resultOf(out)).weightsSha256).toBe(expected);
+  });
+
+  test('says so and uses the checkpoint before, where the last is damaged', async () => {
+    const { out, flags, expected } = await trainings();
+    await killInMidEpoch(out, flags);
+    const folder = join(out, 'checkpoints');
+    const last = (await readdir(folder))
+      .filter((name) => /^step-.*s$/.test(name))
+      .sort()
+      .at(-1)!;
+    const bytes = await readFile(join(folder, last));
+    bytes[bytes.length - 1000] ^= 1;
+    await writeFile(join(folder, last), bytes);
+
+    const ended = await lockstep(['train', '--workers', '1', '--resume', out]);
+    expect(ended.code).toBe(0);
+    expect(ended.stdout).toMatch(new RegExp(`warn: Cannot use .*${last}: it is damaged`));
+    expect((await resultOf(out)).weightsSha256).toBe(expected);
+  });
+});

@@ -1,0 +1,43 @@
+/**
+ * A worker that is exact by its proof and flips the last bit of one weight's gradient ever after, as a machine with a
+ * bad memory cell might. Over the built files: node lying-worker.mjs URL
+ */
+import { createSimdEngine } from '../../dist/model/simd-engine.js';
+import { proveEngine } from '../../dist/model/proof.js';
+import { systemClock } from '../../dist/shared/clock.js';
+import { createRandom } from '../../dist/shared/random.js';
+import { dial } from '../../dist/worker/connection.js';
+import { Worker } from '../../dist/worker/worker.js';
+
+let isProven = false;
+
+function createLyingEngine(model) {
+  const engine = createSimdEngine(model);
+  const honest = engine.gradient.bind(engine);
+  engine.gradient = (images, labels, out) => {
+    const loss = honest(images, labels, out);
+    if (isProven) new Uint32Array(out.buffer, out.byteOffset, 1)[0] ^= 1;
+    return loss;
+  };
+  return engine;
+}
+
+const worker = new Worker({
+  dial: (signal) => dial(process.argv[2], signal),
+  createEngine: (model) => Promise.resolve(createLyingEngine(model)),
+  prove: async (engine, proofSeed) => {
+    const proof = await proveEngine(engine, proofSeed);
+    isProven = true;
+    return proof;
+  },
+  engineName: 'simd',
+  name: 'liar',
+  host: 'test',
+  pid: process.pid,
+  token: null,
+  clock: systemClock,
+  random: createRandom(1, 'liar'),
+  retryForMs: Infinity,
+  log: (_, message) => console.log(message),
+});
+console.log(JSON.stringify(await worker.work(new AbortController().signal)));
