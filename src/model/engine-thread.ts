@@ -9,6 +9,7 @@ import { existsSync } from 'node:fs';
 import { SHARE_ENV, Worker } from 'node:worker_threads';
 import { UserError } from '../shared/errors.js';
 import type { Engine, Evaluation, LossSum } from './engine.js';
+import { checkBatch, checkImages, checkLength } from './engine-checks.js';
 import type { Hyperparameters, Model } from './lenet.js';
 import type { TfjsEngineName } from './tfjs-packages.js';
 
@@ -83,7 +84,7 @@ function proxyOf(
   { fingerprint, device }: { readonly fingerprint: string; readonly device: string },
   thread: EngineThread,
 ): Engine {
-  /** Why the last parameters were not taken, for the call that would have computed with them. */
+  /** The last parameters on their way: what goes wrong with them, the next call tells. */
   let setting: Promise<unknown> = Promise.resolve();
   const ask = async <T>(request: ThreadRequest): Promise<T> => {
     const [, result] = await Promise.all([setting, thread.ask(request)]);
@@ -97,11 +98,14 @@ function proxyOf(
     model,
     allocateGradient: () => new Float32Array(model.numParams),
     setParams(params) {
+      checkLength('parameters', params, model.numParams);
       setting = thread.ask({ kind: 'setParams', params: params.slice() });
       // Reported by the next call.
       setting.catch(() => undefined);
     },
     async gradient(images, labels, out): Promise<LossSum> {
+      checkBatch(images, labels);
+      checkLength('gradient values', out, model.numParams);
       const { gradient, lossSum, numCorrect } = await ask<GradientResult>({
         kind: 'gradient',
         images: images.slice(),
@@ -111,11 +115,21 @@ function proxyOf(
       return { lossSum, numCorrect };
     },
     add(sum, term) {
+      checkLength('values to add', term, sum.length);
       for (let i = 0; i < sum.length; i++) sum[i] += term[i];
     },
-    evaluate: (images, labels) =>
-      ask<Evaluation>({ kind: 'evaluate', images: images.slice(), labels: labels.slice() }),
-    predict: (images) => ask<Float32Array>({ kind: 'predict', images: images.slice() }),
+    async evaluate(images, labels) {
+      checkBatch(images, labels);
+      return ask<Evaluation>({
+        kind: 'evaluate',
+        images: images.slice(),
+        labels: labels.slice(),
+      });
+    },
+    async predict(images) {
+      checkImages(images);
+      return ask<Float32Array>({ kind: 'predict', images: images.slice() });
+    },
     dispose: () => thread.close(),
   };
 }

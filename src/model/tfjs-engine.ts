@@ -10,6 +10,7 @@
  */
 import type * as Core from '@tensorflow/tfjs-core';
 import type { Engine, EngineName, Evaluation, LossSum } from './engine.js';
+import { checkBatch, checkImages, checkLength } from './engine-checks.js';
 import { IMAGE_BYTES, IMAGE_SIZE, NUM_CLASSES } from './lenet.js';
 import type { Activation, ConvLayer, DenseLayer, Model, PoolLayer } from './lenet.js';
 
@@ -20,6 +21,12 @@ export interface TfjsEngineOptions {
   readonly name: EngineName;
   readonly fingerprint: string;
   readonly device: string;
+  /**
+   * Whether a convolution of one channel is done as a depthwise one, which it also is. WebGPU's program for those has a
+   * thread for each output, where the general one fills tiles of 32 channels and its filter gradient has only as many
+   * threads as the filter has values.
+   */
+  readonly prefersDepthwise?: boolean;
 }
 
 /** Images of one call of the backend; more are computed in several, whose gradients are added on the device. */
@@ -35,6 +42,8 @@ const NO_LABEL = -1;
  * Every call disposes all that it makes; between calls only θ is on the device.
  */
 export function createTfjsEngine(tf: Tfjs, model: Model, options: TfjsEngineOptions): Engine {
+  const { name, fingerprint, device, prefersDepthwise = false } = options;
+  const network: Network = { tf, model, prefersDepthwise };
   const slices = model.layers.flatMap((layer) =>
     layer.kind === 'pool' ? [] : [layer.weights, layer.biases],
   );
@@ -65,7 +74,7 @@ export function createTfjsEngine(tf: Tfjs, model: Model, options: TfjsEngineOpti
       const size = paddedSize(labels.length);
       const batch = upload(images, labels, size);
       const y = labelsOf(batch, size);
-      const { logits, steps } = forward(tf, model, params, pixelsOf(batch, size));
+      const { logits, steps } = forward(network, params, pixelsOf(batch, size));
       return tf.concat([
         ...backward(tf, logits, y, steps),
         tf.reshape(lossSum(tf, logits, y), [1]),
@@ -80,13 +89,16 @@ export function createTfjsEngine(tf: Tfjs, model: Model, options: TfjsEngineOpti
     images.subarray(start * IMAGE_BYTES, end * IMAGE_BYTES);
 
   return {
-    ...options,
+    name,
+    fingerprint,
+    device,
     isExact: false,
     model,
 
     allocateGradient: () => new Float32Array(model.numParams),
 
     setParams(theta) {
+      checkLength('parameters', theta, model.numParams);
       tf.dispose(params);
       params = tf.tidy(() => {
         // A copy, as some backends upload at first use.
@@ -96,37 +108,35 @@ export function createTfjsEngine(tf: Tfjs, model: Model, options: TfjsEngineOpti
     },
 
     async gradient(images, labels, out): Promise<LossSum> {
-      let total: Core.Tensor1D | undefined;
-      for (const [start, end] of chunks(labels.length)) {
-        const flat = gradientOfChunk(imagesOf(images, start, end), labels.subarray(start, end));
-        if (total === undefined) {
-          total = flat;
-        } else {
-          const sum: Core.Tensor1D = tf.add(total, flat);
-          tf.dispose([total, flat]);
-          total = sum;
-        }
+      const numImages = checkBatch(images, labels);
+      checkLength('gradient values', out, model.numParams);
+      const flats: Core.Tensor1D[] = [];
+      for (const [start, end] of chunks(numImages)) {
+        flats.push(gradientOfChunk(imagesOf(images, start, end), labels.subarray(start, end)));
       }
-      if (total === undefined) throw new RangeError('Cannot compute the gradient of no images');
+      const total = flats.length === 1 ? flats[0] : tf.addN(flats);
+      if (flats.length > 1) tf.dispose(flats);
       const values = await read(total);
       out.set(values.subarray(0, model.numParams));
       return { lossSum: values[model.numParams], numCorrect: values[model.numParams + 1] };
     },
 
     add(sum, term) {
+      checkLength('values to add', term, sum.length);
       for (let i = 0; i < sum.length; i++) sum[i] += term[i];
     },
 
     async evaluate(images, labels): Promise<Evaluation> {
-      const predictions = new Uint8Array(labels.length);
+      const numImages = checkBatch(images, labels);
+      const predictions = new Uint8Array(numImages);
       let loss = 0;
       let numCorrect = 0;
-      for (const [start, end] of chunks(labels.length)) {
+      for (const [start, end] of chunks(numImages)) {
         const result = tf.tidy(() => {
           const size = paddedSize(end - start);
           const batch = upload(imagesOf(images, start, end), labels.subarray(start, end), size);
           const y = labelsOf(batch, size);
-          const { logits } = forward(tf, model, params, pixelsOf(batch, size));
+          const { logits } = forward(network, params, pixelsOf(batch, size));
           const classes = firstOfLargest(tf, logits);
           return tf.concat([
             tf.reshape(classes, [size]),
@@ -143,13 +153,13 @@ export function createTfjsEngine(tf: Tfjs, model: Model, options: TfjsEngineOpti
     },
 
     async predict(images): Promise<Float32Array> {
-      const n = images.length / IMAGE_BYTES;
-      const probabilities = new Float32Array(n * NUM_CLASSES);
-      for (const [start, end] of chunks(n)) {
+      const numImages = checkImages(images);
+      const probabilities = new Float32Array(numImages * NUM_CLASSES);
+      for (const [start, end] of chunks(numImages)) {
         const result = tf.tidy(() => {
           const size = paddedSize(end - start);
           const batch = upload(imagesOf(images, start, end), null, size);
-          return tf.softmax(forward(tf, model, params, pixelsOf(batch, size)).logits);
+          return tf.softmax(forward(network, params, pixelsOf(batch, size)).logits);
         });
         const values = await read(result);
         probabilities.set(values.subarray(0, (end - start) * NUM_CLASSES), start * NUM_CLASSES);
@@ -196,6 +206,12 @@ async function read(result: Core.Tensor): Promise<Float32Array> {
   }
 }
 
+interface Network {
+  readonly tf: Tfjs;
+  readonly model: Model;
+  readonly prefersDepthwise: boolean;
+}
+
 /** A layer that has been computed, and its way back. */
 interface Step {
   readonly y: Core.Tensor;
@@ -208,8 +224,7 @@ interface Step {
 
 /** (N, 10) logits of x (N, 28, 28, 1); `theta` holds weights and biases in turn, each flat as in θ. */
 function forward(
-  tf: Tfjs,
-  model: Model,
+  { tf, model, prefersDepthwise }: Network,
   theta: readonly Core.Tensor1D[],
   x: Core.Tensor4D,
 ): { readonly logits: Core.Tensor2D; readonly steps: readonly Step[] } {
@@ -224,7 +239,7 @@ function forward(
       const [weights, biases] = [theta[next++], theta[next++]];
       step =
         layer.kind === 'conv'
-          ? convolve(tf, layer, value as Core.Tensor4D, weights, biases)
+          ? convolve(tf, layer, value as Core.Tensor4D, weights, biases, prefersDepthwise)
           : dense(tf, layer, value as Core.Tensor2D | Core.Tensor4D, weights, biases);
     }
     steps.push(step);
@@ -259,8 +274,10 @@ function convolve(
   x: Core.Tensor4D,
   weights: Core.Tensor1D,
   biases: Core.Tensor1D,
+  prefersDepthwise: boolean,
 ): Step {
   const { kernelSize: K, padding, stride, inChannels, outChannels } = layer;
+  const isDepthwise = prefersDepthwise && inChannels === 1;
   const border: [number, number] = [padding, padding];
   // Only the first convolution is padded, and nobody asks for the gradient of its input.
   const padded = padding === 0 ? x : tf.pad4d(x, [[0, 0], border, border, [0, 0]]);
@@ -269,36 +286,54 @@ function convolve(
     tf.reshape(weights, [outChannels, inChannels, K, K]),
     [2, 3, 1, 0],
   );
-  const y = activate(
-    tf,
-    layer.activation,
-    tf.add(tf.conv2d(padded, filter, stride, 'valid'), biases),
-  );
+  const z = isDepthwise
+    ? tf.depthwiseConv2d(padded, filter, stride, 'valid')
+    : tf.conv2d(padded, filter, stride, 'valid');
+  const y = activate(tf, layer.activation, tf.add(z, biases));
   const attributes = { strides: stride, pad: 'valid', dataFormat: 'NHWC' };
+  const { engine, Conv2DBackpropFilter, Conv2DBackpropInput } = tf;
   return {
     y,
     backward(dy) {
-      const dz = tf.mul(dy, activationSlope(tf, layer.activation, y));
-      const dFilter: Core.Tensor4D = tf
-        .engine()
-        .runKernel(
-          tf.Conv2DBackpropFilter,
-          { x: padded, dy: dz },
-          { ...attributes, filterShape: filter.shape },
-        );
+      const dz: Core.Tensor4D = tf.mul(dy, activationSlope(tf, layer.activation, y));
+      const dFilter: Core.Tensor4D = isDepthwise
+        ? depthwiseFilterGradient(tf, layer, padded, dz)
+        : engine().runKernel(
+            Conv2DBackpropFilter,
+            { x: padded, dy: dz },
+            { ...attributes, filterShape: filter.shape },
+          );
       return {
         params: [flatten(tf, tf.transpose(dFilter, [3, 2, 0, 1])), tf.sum(dz, [0, 1, 2])],
         input: () =>
-          tf
-            .engine()
-            .runKernel(
-              tf.Conv2DBackpropInput,
-              { dy: dz, filter },
-              { ...attributes, inputShape: x.shape },
-            ),
+          engine().runKernel(
+            Conv2DBackpropInput,
+            { dy: dz, filter },
+            { ...attributes, inputShape: x.shape },
+          ),
       };
     },
   };
+}
+
+/**
+ * (K, K, 1, O) from x (N, H, H, 1) and dz (N, H', H', O). Each image is taken for a channel and its dz for a filter:
+ *
+ *   dFilter[i, j, o] = Σ_n Σ_{p,q} x[n, i + stride · p, j + stride · q] · dz[n, p, q, o]
+ */
+function depthwiseFilterGradient(
+  tf: Tfjs,
+  { kernelSize: K, stride }: ConvLayer,
+  x: Core.Tensor4D,
+  dz: Core.Tensor4D,
+): Core.Tensor4D {
+  const [N, , , O] = dz.shape;
+  const images = tf.transpose(x, [3, 1, 2, 0]);
+  const filters = tf.transpose(dz, [1, 2, 0, 3]);
+  const all = tf.depthwiseConv2d(images, filters, 1, 'valid', 'NHWC', stride);
+  // Rows and columns that no window reached give a few values more.
+  const inside = tf.slice(all, [0, 0, 0, 0], [1, K, K, N * O]);
+  return tf.sum(tf.reshape(inside, [K, K, 1, N, O]), 3);
 }
 
 function pool(tf: Tfjs, layer: PoolLayer, x: Core.Tensor4D): Step {

@@ -207,6 +207,7 @@ async function loadWebgpu(model: Model, device: number | null): Promise<TfjsEngi
     name: 'webgpu',
     fingerprint: `webgpu/${tf.version_core}`,
     device: deviceName(info),
+    prefersDepthwise: true,
   });
   return {
     engine: {
