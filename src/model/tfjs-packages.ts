@@ -9,7 +9,7 @@ import type { KernelBackend } from '@tensorflow/tfjs-core';
 import { createRequire } from 'node:module';
 import { cpus, tmpdir } from 'node:os';
 import { UserError } from '../shared/errors.js';
-import type { Engine } from './engine.js';
+import type { Engine, MaybePromise } from './engine.js';
 import type { Model } from './lenet.js';
 import { visibleNvidiaGpu } from './nvidia.js';
 import { createTfjsEngine, type Tfjs } from './tfjs-engine.js';
@@ -130,6 +130,8 @@ interface GpuAdapter {
   requestDevice(descriptor: object): Promise<GpuDevice>;
 }
 interface GpuDevice {
+  readonly lost: Promise<{ readonly message: string }>;
+  onuncapturederror: ((event: { readonly error: { readonly message: string } }) => void) | null;
   destroy(): void;
 }
 export interface AdapterInfo {
@@ -209,10 +211,15 @@ async function loadWebgpu(model: Model, device: number | null): Promise<TfjsEngi
     device: deviceName(info),
     prefersDepthwise: true,
   });
+  const { checked, close } = watch(gpuDevice);
   return {
     engine: {
       ...engine,
+      gradient: (images, labels, out) => checked(engine.gradient(images, labels, out)),
+      evaluate: (images, labels) => checked(engine.evaluate(images, labels)),
+      predict: (images) => checked(engine.predict(images)),
       async dispose() {
+        close();
         await engine.dispose();
         tf.removeBackend('webgpu');
         gpuDevice.destroy();
@@ -224,6 +231,35 @@ async function loadWebgpu(model: Model, device: number | null): Promise<TfjsEngi
     version: `${tf.version_core}, Dawn ${packageVersion('webgpu')}`,
     isHardwareGpu: !isSoftwareAdapter(info),
     memoryBytes: null,
+  };
+}
+
+/**
+ * WebGPU tells nobody by itself that a program did not compile or a buffer did not fit: the result is zeros. Here the
+ * call that it happened in rejects.
+ */
+function watch(device: GpuDevice): {
+  readonly checked: <T>(result: MaybePromise<T>) => Promise<T>;
+  readonly close: () => void;
+} {
+  let failure: Error | null = null;
+  const fail = (what: string, { message }: { readonly message: string }): void => {
+    failure ??= new Error(`${what}: ${message.split('\n', 1)[0]}`);
+  };
+  device.onuncapturederror = ({ error }) => fail('WebGPU failed', error);
+  let isOpen = true;
+  void device.lost.then((info) => {
+    if (isOpen) fail('The GPU is lost', info);
+  });
+  return {
+    async checked(result) {
+      const value = await result;
+      if (failure !== null) throw failure;
+      return value;
+    },
+    close() {
+      isOpen = false;
+    },
   };
 }
 

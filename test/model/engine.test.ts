@@ -99,7 +99,7 @@ beforeAll(async () => {
 });
 
 describe.each(engines)('$name engine', (entry) => {
-  const { tolerance } = entry;
+  const { tolerance, isSlow = false } = entry;
 
   test.each(golden)('gradient() agrees with PyTorch: $name', async (expected) => {
     const model = buildModel(expected.hyperparameters);
@@ -184,7 +184,7 @@ describe.each(engines)('$name engine', (entry) => {
   );
 
   describe.each(ODD_HYPERPARAMETERS)('with %o', (change) => {
-    test.each([1, 5, 16])(
+    test.each(isSlow ? [5] : [1, 5, 16])(
       'gradient() and evaluate() agree with the reference for %i images',
       async (n) => {
         const model = buildModel({ ...LENET5, ...change });
@@ -260,7 +260,7 @@ describe.each(engines)('$name engine', (entry) => {
 
   test('gradient(), evaluate() and predict() tell the same', async () => {
     await withEngine(entry, lenet5, hashedParams(lenet5, SCALE), async (engine) => {
-      for (const n of [1, 3, 4, 5, 16, 17, 100]) {
+      for (const n of isSlow ? [1, 17] : [1, 3, 4, 5, 16, 17, 100]) {
         const { images, labels } = await mnistBatch(n, 300);
         const evaluation = await engine.evaluate(images, labels);
         const probabilities = await engine.predict(images);

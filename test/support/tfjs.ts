@@ -7,7 +7,7 @@ import type { Engine } from '../../src/model/engine.js';
 import { buildModel, LENET5, type Model } from '../../src/model/lenet.js';
 import { createTfjsEngine, type Tfjs } from '../../src/model/tfjs-engine.js';
 import { loadTfjsEngine, type TfjsEngineName } from '../../src/model/tfjs-packages.js';
-import { useWebgpu } from './swiftshader.js';
+import { isThorough, useWebgpu } from './webgpu.js';
 
 const require = createRequire(import.meta.url);
 
@@ -54,11 +54,18 @@ function isInstalled(name: string): boolean {
   }
 }
 
-/** Pure JavaScript everywhere, TensorFlow where it is installed, WebGPU where there is a driver. */
-export const tfjsBackends: readonly TfjsBackend[] = [
-  cpu,
-  ...(isInstalled('@tensorflow/tfjs-node-gpu') || isInstalled('@tensorflow/tfjs-node')
+const tensorflow =
+  isInstalled('@tensorflow/tfjs-node-gpu') || isInstalled('@tensorflow/tfjs-node')
     ? [opened('tensorflow')]
-    : []),
-  ...(useWebgpu() ? [opened('webgpu')] : []),
+    : [];
+const webgpu = useWebgpu() ? [opened('webgpu')] : [];
+
+/** Pure JavaScript everywhere, TensorFlow where it is installed, WebGPU where it is asked for. */
+export const tfjsBackends: readonly TfjsBackend[] = [cpu, ...tensorflow, ...webgpu];
+
+/** Those that run the whole engine suite. Pure JavaScript and SwiftShader take minutes. */
+export const suiteBackends: readonly TfjsBackend[] = [
+  ...(isThorough ? [cpu] : []),
+  ...tensorflow,
+  ...webgpu,
 ];
