@@ -60,6 +60,13 @@ export class ChartGroup {
     for (const chart of this.charts) chart.showRange();
   }
 
+  /** From the first point of any chart to the last. */
+  get extent(): readonly [number, number] {
+    const filled = this.charts.map(({ xs }) => xs).filter((xs) => xs.length > 0);
+    const first = Math.min(...filled.map((xs) => xs[0]));
+    return [first, Math.max(...filled.map((xs) => xs[xs.length - 1]))];
+  }
+
   formatX(value: number): string {
     if (this.axis === 'time') return formatDuration(60 * value);
     if (this.axis === 'epoch') return `epoch ${value.toFixed(2)}`;
@@ -147,11 +154,14 @@ export class Chart {
     this.showRange();
   }
 
+  get xs(): readonly number[] {
+    return this.data[0];
+  }
+
   showRange(): void {
     const { plot, group } = this;
-    const xs = this.data[0];
-    if (!plot || xs.length === 0) return;
-    const [min, max] = group.range ?? [xs[0], xs[xs.length - 1]];
+    if (!plot || this.xs.length === 0) return;
+    const [min, max] = group.range ?? group.extent;
     plot.setScale('x', { min, max: max > min ? max : min + 1 });
   }
 
@@ -174,16 +184,16 @@ export class Chart {
   private key(event: KeyboardEvent): void {
     const { plot, group } = this;
     if (!plot) return;
-    const xs = this.data[0];
-    const min = plot.scales.x.min ?? xs[0];
-    const max = plot.scales.x.max ?? xs[xs.length - 1];
+    const { xs } = this;
+    const [first, last] = group.extent;
+    const min = plot.scales.x.min ?? first;
+    const max = plot.scales.x.max ?? last;
     const idx = plot.cursor.idx ?? plot.valToIdx((min + max) / 2);
     const zoomBy = (factor: number) => {
       const half = ((max - min) * factor) / 2;
       const middle = xs[idx];
-      const range = [Math.max(xs[0], middle - half), Math.min(xs[xs.length - 1], middle + half)];
-      if (factor > 1 && range[0] <= xs[0] && range[1] >= xs[xs.length - 1]) group.zoom(null);
-      else group.zoom([range[0], range[1]]);
+      const [from, to] = [Math.max(first, middle - half), Math.min(last, middle + half)];
+      group.zoom(from <= first && to >= last ? null : [from, to]);
     };
     const moveBy = (sign: number) => {
       const step = Math.max(1, Math.round((plot.valToIdx(max) - plot.valToIdx(min)) / 60));
@@ -397,17 +407,19 @@ const ROUND_STEPS = Array.from({ length: 8 }, (_, exponent) => 10 ** exponent).f
   5 * unit,
 ]);
 
-/**
- * A curve with its noise averaged out: an exponential mean over `window` points, unbiased at the beginning.
- */
+/** A curve with its noise averaged out: the mean of about `window` points around each, fewer at the ends. */
 export function smooth(values: Values, window: number): Values {
-  const keep = 1 - 1 / Math.max(1, window);
-  let mean = 0;
-  let weight = 0;
-  return values.map((value) => {
+  const reach = Math.floor(window / 2);
+  const sums = new Float64Array(values.length + 1);
+  const counts = new Uint32Array(values.length + 1);
+  values.forEach((value, at) => {
+    const isNumber = typeof value === 'number';
+    sums[at + 1] = sums[at] + (isNumber ? value : 0);
+    counts[at + 1] = counts[at] + (isNumber ? 1 : 0);
+  });
+  return values.map((value, at) => {
     if (typeof value !== 'number') return value;
-    mean = keep * mean + (1 - keep) * value;
-    weight = keep * weight + (1 - keep);
-    return mean / weight;
+    const [from, to] = [Math.max(0, at - reach), Math.min(values.length, at + reach + 1)];
+    return (sums[to] - sums[from]) / (counts[to] - counts[from]);
   });
 }

@@ -119,7 +119,7 @@ class Comparison {
         const xs = Array.from(lastStep.subarray(0, length), (step, at) =>
           this.place(run, step + 1, seconds[at]),
         );
-        return [xs, smooth(figure(run), Math.min(60, Math.max(1, length / 60)))];
+        return [xs, smooth(figure(run), Math.min(80, length / 40))];
       });
     const column = ({ series }: ComparedRun, name: 'loss' | 'accuracy'): Values =>
       Array.from(series.column(name), (value) => (Number.isFinite(value) ? value : null));

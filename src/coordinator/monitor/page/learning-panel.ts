@@ -108,7 +108,7 @@ export class LearningPanel {
     const xs = Array.from(series.lastStep.subarray(0, series.length), (step, at) =>
       this.place(step + 1, series.column('seconds')[at]),
     );
-    const window = Math.min(50, Math.max(1, xs.length / 60));
+    const window = Math.min(60, xs.length / 40);
     const asError = (values: Values) =>
       values.map((value) => (typeof value === 'number' && this.isLog ? 1 - value : value));
 
