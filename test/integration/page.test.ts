@@ -1,5 +1,5 @@
 /** The live page in a real browser, during a real training with a coordinator and two workers. */
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
@@ -249,5 +249,32 @@ describe.skipIf(!hasBrowser())('the page of a run', () => {
     await page.locator('#state[data-kind="bad"]').waitFor();
     coordinator = serve(new URL(url).port, '--resume');
     await page.locator('#state[data-kind="good"]').waitFor();
+    await page.locator('#events li', { hasText: 'Resumed after' }).waitFor();
+    // What the first process did is still there.
+    expect(await page.locator('#evaluations tr:last-child th').textContent()).toBe('1');
+  });
+
+  it('compares finished runs on a board', async () => {
+    const other = await browser.newPage({ viewport: { width: 360, height: 800 } });
+    other.on('pageerror', (error) => complaints.push(error.message));
+    await coordinator.end('SIGTERM');
+    // The same run under two names: the board says that the bits are the same.
+    await symlink(join(dir, 'run'), join(dir, 'again'));
+    const board = startProgram('board', join(dir, 'run'), join(dir, 'again'), '--port', '0');
+    try {
+      const [, address] = await board.says(/(http:\S+)/);
+      await other.goto(address);
+      await other.locator('#results .tag', { hasText: 'same bits as run' }).waitFor();
+      await other.locator('#chart-train-loss canvas').waitFor();
+      expect(await other.locator('#differences-none').isVisible()).toBe(true);
+      expect(await other.evaluate('document.documentElement.scrollWidth')).toBe(360);
+      expect(await other.evaluate(FAINT_TEXTS)).toEqual([]);
+      await other.locator('#results a').first().click();
+      await other.locator('#state', { hasText: 'Stopped' }).waitFor();
+      await drawSeven(other);
+      await expect.poll(() => textOf(other, '#pad-answer'), { timeout: WAIT_MS }).toBe('7');
+    } finally {
+      await board.end('SIGTERM');
+    }
   });
 });

@@ -57,6 +57,11 @@ export class ChartGroup {
   zoom(range: readonly [number, number] | null): void {
     this.range = range;
     this.zoomed(range !== null);
+    this.show();
+  }
+
+  /** Shows the range in every chart; to be called when all have their data. */
+  show(): void {
     for (const chart of this.charts) chart.showRange();
   }
 
@@ -128,7 +133,7 @@ export class Chart {
     new ResizeObserver(() => this.resize()).observe(this.plotHost);
   }
 
-  /** Shows other values; as many series as there are curves, after x. */
+  /** Takes other values; as many series as there are curves, after x. The group shows them. */
   setData(data: readonly [number[], ...Values[]], isLog = false): void {
     this.data = data;
     for (const { at, button } of this.legend) {
@@ -139,9 +144,7 @@ export class Chart {
       this.build();
     } else {
       this.plot.setData(this.plotData(), false);
-      this.showRange();
     }
-    this.showLegend();
   }
 
   /** Draws everything anew, in the theme's colours. */
@@ -163,6 +166,7 @@ export class Chart {
     if (!plot || this.xs.length === 0) return;
     const [min, max] = group.range ?? group.extent;
     plot.setScale('x', { min, max: max > min ? max : min + 1 });
+    this.showLegend();
   }
 
   private resize(): void {
@@ -281,7 +285,7 @@ export class Chart {
         case 'line':
           return { ...shared, width: 1.75 };
         case 'faint':
-          return { ...shared, width: 1, stroke: themeColor(curve.color, 0.35) };
+          return { ...shared, width: 1, stroke: themeColor(curve.color, 0.3) };
         case 'edge':
           if (at % 2 === 0)
             bands.push({ series: [at + 2, at + 1], fill: themeColor(curve.color, 0.12) });
@@ -325,7 +329,9 @@ export class Chart {
       scales: {
         x: { time: false, auto: false },
         // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment -- logarithmic, of an enum for types alone
-        y: isLog ? { distr: 3 } : { range: (_plot, min, max) => this.yRange(min, max) },
+        y: isLog
+          ? { distr: 3, range: logRange }
+          : { range: (_plot, min, max) => this.yRange(min, max) },
         own: { range: (_plot, _min, max) => [0, Math.max(1, max) * 1.25] },
       },
       axes: [
@@ -334,7 +340,7 @@ export class Chart {
           grid: { show: false },
           size: 26,
           gap: 4,
-          space: 64,
+          space: 56,
           values: (_plot, splits) =>
             splits.map((v) =>
               group.axis === 'time'
@@ -347,7 +353,8 @@ export class Chart {
         },
         {
           ...axis,
-          grid: { stroke: line, width: 1 },
+          grid: { stroke: line, width: 1, ...(isLog && { filter: roundSplits }) },
+          ...(isLog && { filter: roundSplits }),
           size: (_plot, labels) => axisSize(labels),
           gap: 6,
           space: 34,
@@ -392,6 +399,20 @@ export class Chart {
     plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
     this.group.zoom(range);
   }
+}
+
+function logRange(_plot: uPlot, min: number | null, max: number | null): uPlot.Range.MinMax {
+  return min === null || max === null ? [0.1, 1] : [min / 1.15, max * 1.15];
+}
+
+/** Of the lines of a logarithmic axis those at powers of ten; over a short range those at 2 and 5 too. */
+function roundSplits(_plot: uPlot, splits: readonly number[]): (number | null)[] {
+  const isLong = Math.log10((splits.at(-1) ?? 1) / (splits.at(0) ?? 1)) > 2.2;
+  const digits = isLong ? [1] : [1, 2, 5];
+  return splits.map((split) => {
+    const digit = split / 10 ** Math.floor(Math.log10(split) + 1e-9);
+    return digits.some((wanted) => Math.abs(digit - wanted) < 1e-6) ? split : null;
+  });
 }
 
 /** Room for the labels, in pixels; the same for most charts, so that they line up. */
