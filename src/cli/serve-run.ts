@@ -12,6 +12,7 @@ import { createMetricsFile } from '../coordinator/monitor/metrics-file.js';
 import { createMonitor } from '../coordinator/monitor/monitor.js';
 import { canShowStatus, createTerminalStatus } from '../coordinator/monitor/terminal-status.js';
 import { createPrometheus } from '../coordinator/monitor/prometheus.js';
+import { replayMetrics } from '../coordinator/monitor/stored-run.js';
 import { createTrace } from '../coordinator/monitor/trace.js';
 import { newRunPath, openRunDirectory, type RunDirectory } from '../coordinator/run-directory.js';
 import { createSamples } from '../coordinator/samples.js';
@@ -164,6 +165,11 @@ async function createObservers(
     warn,
     ...(directory.isResumed ? { truncateToStep: firstStep } : {}),
   });
+  if (directory.isResumed) {
+    // The page shows the whole run, not only what this process did.
+    const { metricsPath, name, config } = directory;
+    await replayMetrics(metricsPath, name, config, monitor.observe);
+  }
   const prometheus = createPrometheus();
   const criticalPath = createCriticalPath();
   const trace = options.trace ? createTrace(directory.tracePath(firstStep), { warn }) : null;

@@ -2,6 +2,7 @@
  * What the pages show of a run, kept in bounded memory: takes the run's events, gives updates. No I/O, no timers.
  */
 import { NUM_CLASSES } from '../../model/lenet.js';
+import { formatBytes, formatNoun } from '../../shared/format.js';
 import type { EvaluationDone, RunEvent, RunStarted, StepDone } from '../events.js';
 import { StepSeries } from './step-series.js';
 import type {
@@ -59,6 +60,7 @@ export class RunHistory {
   private frames: FilterFrame[] = [];
   private frameInterval = 1;
   private currentFilters = new Float32Array();
+  private hasFilters = false;
   private confusion: Confusion | null = null;
   private mistakes: Mistakes | null = null;
   private result: Update['result'] = undefined;
@@ -148,7 +150,7 @@ export class RunHistory {
           'checkpoint',
           'info',
           event.time,
-          `Checkpoint after ${event.globalStep.toLocaleString('en')} steps (${(event.bytes / 1e6).toFixed(1)} MB)`,
+          `Checkpoint after ${formatNoun(event.globalStep, 'step')} (${formatBytes(event.bytes)})`,
         );
         break;
       case 'notice':
@@ -237,8 +239,10 @@ export class RunHistory {
     const fitting = Math.floor(MAX_FRAME_WEIGHTS / kernelSize ** 2);
     const numFilters = Math.min(numChannels, fitting, MAX_FILTERS);
     this.filterShape = numFilters > 0 ? { numFilters, kernelSize } : null;
+    this.currentFilters = new Float32Array(numFilters * kernelSize ** 2);
+    this.hasFilters = false;
     this.dirty.run = true;
-    const message = isResumed ? `Resumed after ${globalStep} steps` : 'Run started';
+    const message = isResumed ? `Resumed after ${formatNoun(globalStep, 'step')}` : 'Run started';
     this.addEvent('run', 'info', time, message);
   }
 
@@ -297,7 +301,8 @@ export class RunHistory {
     const { numFilters, kernelSize } = this.filterShape;
     if (params.length < numFilters * kernelSize ** 2) return;
     // The first convolution sees one channel, and its weights open θ: (numFilters, 1, K, K).
-    this.currentFilters = params.slice(0, numFilters * kernelSize ** 2);
+    this.currentFilters.set(params.subarray(0, numFilters * kernelSize ** 2));
+    this.hasFilters = true;
     this.dirty.filters = true;
     const isKnown = this.frames.at(-1)?.globalStep === this.globalStep;
     if (isKnown || this.globalStep % this.frameInterval !== 0) return;
@@ -318,7 +323,7 @@ export class RunHistory {
   }
 
   private filters(frames: readonly FilterFrame[]) {
-    if (!this.filterShape || this.currentFilters.length === 0) return null;
+    if (!this.filterShape || !this.hasFilters) return null;
     const { frameInterval: interval } = this;
     return { ...this.filterShape, interval, current: this.currentFrame(), frames };
   }

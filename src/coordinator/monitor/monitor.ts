@@ -12,7 +12,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { IMAGE_BYTES, NUM_CLASSES } from '../../model/lenet.js';
 import { systemClock, type Clock } from '../../shared/clock.js';
-import type { Observer } from '../events.js';
+import type { EvaluationDone, Observer, StepDone } from '../events.js';
 import { EventStream } from './event-stream.js';
 import { RunHistory, type EvaluationDetail } from './history.js';
 import { answerText, PageAssets } from './page-assets.js';
@@ -91,6 +91,14 @@ export function createMonitor(options: MonitorOptions): Monitor {
     );
   };
 
+  /** Gives `predict` the weights of the event, if it has any and they are due. */
+  const freshen = ({ type, params, globalStep, time }: StepDone | EvaluationDone) => {
+    const isLast = type === 'evaluation' || globalStep + 1 === totalSteps;
+    if (params.length === 0 || (!isLast && time - paramsAt < PARAMS_FRESH_MS)) return;
+    setParams?.(params);
+    paramsAt = time;
+  };
+
   const serveHistory = cached(HISTORY_FRESH_MS, clock, () =>
     Buffer.from(JSON.stringify(history.snapshot(clock.now()))),
   );
@@ -133,12 +141,7 @@ export function createMonitor(options: MonitorOptions): Monitor {
       history.observe(event);
       stream.changed();
       if (event.type === 'started') totalSteps = event.totalSteps;
-      const isLast = event.type === 'step' && event.globalStep + 1 === totalSteps;
-      const isDue = event.type === 'step' && event.time - paramsAt >= PARAMS_FRESH_MS;
-      if (event.type === 'evaluation' || isLast || isDue) {
-        setParams?.(event.params);
-        paramsAt = event.time;
-      }
+      if (event.type === 'evaluation' || event.type === 'step') freshen(event);
       if (event.type === 'evaluation') examine();
     },
     handle(request, response) {

@@ -17,6 +17,8 @@ import { fileStorage } from '../../shared/storage.js';
 import type { RunEvent, RunResult } from '../events.js';
 
 const MAX_RESULT_BYTES = 10 * 1024 * 1024;
+/** About 100,000 steps. */
+const MAX_REPLAYED_BYTES = 64 * 1024 * 1024;
 const EVALUATION_CHUNK = 1000;
 
 const count = z.number().int().min(0);
@@ -130,8 +132,7 @@ export async function openStoredRun(dir: string, { warn }: StoredRunOptions): Pr
       observe(startedEvent(name, config, shape, result));
       const seen = new Set<string>();
       for await (const line of readLines(metrics)) {
-        if (!line) continue;
-        for (const event of eventsOf(line, seen, result)) observe(event);
+        if (line) for (const event of eventsOf(line, seen, result)) observe(event);
       }
       const test = engine && (await testSetOf(config, warn));
       if (checkpoint && engine && test) observe(evaluate(checkpoint, engine, test, shape.endedAt));
@@ -139,6 +140,40 @@ export async function openStoredRun(dir: string, { warn }: StoredRunOptions): Pr
       if (result) observe({ type: 'finished', time: shape.endedAt, result });
     },
   };
+}
+
+/**
+ * Feeds an observer what a resumed run did before, up to now: its metrics, not its pictures. A file that would hold
+ * the run up for more than a few seconds is left out.
+ *
+ * @returns whether the history was told
+ */
+export async function replayMetrics(
+  path: string,
+  name: string,
+  config: RunConfig,
+  observe: (event: RunEvent) => void,
+): Promise<boolean> {
+  const size = await stat(path).then(
+    (found) => found.size,
+    () => 0,
+  );
+  if (size > MAX_REPLAYED_BYTES) return false;
+  const seen = new Set<string>();
+  let endedAt: number | null = null;
+  for await (const line of readLines(path)) {
+    if (!line) continue;
+    if (endedAt === null) {
+      // What is not known yet follows with the event of the run that begins now.
+      const unknown = { numTrain: 0, numTest: 0, numValidation: 0, stepsPerEpoch: 1, numBad: 0 };
+      const startedAt = startOf(line);
+      observe(startedEvent(name, config, { ...unknown, startedAt, endedAt: startedAt }, null));
+    }
+    endedAt = line.timestamp;
+    for (const event of eventsOf(line, seen, null)) observe(event);
+  }
+  for (const workerId of seen) observe(leftEvent(workerId, endedAt ?? 0));
+  return true;
 }
 
 async function readConfig(dir: string): Promise<RunConfig> {
@@ -187,9 +222,7 @@ async function scan(path: string): Promise<RunShape> {
       numBad += 1;
       continue;
     }
-    if (startedAt === 0) {
-      startedAt = line.timestamp - (line.type === 'step' ? line.totalMs : 1000 * line.seconds);
-    }
+    if (startedAt === 0) startedAt = startOf(line);
     endedAt = line.timestamp;
     if (line.type === 'step' && line.epoch === 0) {
       stepsPerEpoch += 1;
@@ -201,6 +234,10 @@ async function scan(path: string): Promise<RunShape> {
   }
   stepsPerEpoch = Math.max(1, stepsPerEpoch);
   return { numTrain, numTest, numValidation, stepsPerEpoch, startedAt, endedAt, numBad };
+}
+
+function startOf(line: Line): number {
+  return line.timestamp - (line.type === 'step' ? line.totalMs : 1000 * line.seconds);
 }
 
 /** The lines of the file; null for one that is none of ours. Nothing where there is no file. */

@@ -57,7 +57,19 @@ export class ChartGroup {
   zoom(range: readonly [number, number] | null): void {
     this.range = range;
     this.zoomed(range !== null);
+    this.show();
+  }
+
+  /** Shows the range in every chart; to be called when all have their data. */
+  show(): void {
     for (const chart of this.charts) chart.showRange();
+  }
+
+  /** From the first point of any chart to the last. */
+  get extent(): readonly [number, number] {
+    const filled = this.charts.map(({ xs }) => xs).filter((xs) => xs.length > 0);
+    const first = Math.min(...filled.map((xs) => xs[0]));
+    return [first, Math.max(...filled.map((xs) => xs[xs.length - 1]))];
   }
 
   formatX(value: number): string {
@@ -121,7 +133,7 @@ export class Chart {
     new ResizeObserver(() => this.resize()).observe(this.plotHost);
   }
 
-  /** Shows other values; as many series as there are curves, after x. */
+  /** Takes other values; as many series as there are curves, after x. The group shows them. */
   setData(data: readonly [number[], ...Values[]], isLog = false): void {
     this.data = data;
     for (const { at, button } of this.legend) {
@@ -132,9 +144,7 @@ export class Chart {
       this.build();
     } else {
       this.plot.setData(this.plotData(), false);
-      this.showRange();
     }
-    this.showLegend();
   }
 
   /** Draws everything anew, in the theme's colours. */
@@ -147,12 +157,16 @@ export class Chart {
     this.showRange();
   }
 
+  get xs(): readonly number[] {
+    return this.data[0];
+  }
+
   showRange(): void {
     const { plot, group } = this;
-    const xs = this.data[0];
-    if (!plot || xs.length === 0) return;
-    const [min, max] = group.range ?? [xs[0], xs[xs.length - 1]];
+    if (!plot || this.xs.length === 0) return;
+    const [min, max] = group.range ?? group.extent;
     plot.setScale('x', { min, max: max > min ? max : min + 1 });
+    this.showLegend();
   }
 
   private resize(): void {
@@ -174,16 +188,16 @@ export class Chart {
   private key(event: KeyboardEvent): void {
     const { plot, group } = this;
     if (!plot) return;
-    const xs = this.data[0];
-    const min = plot.scales.x.min ?? xs[0];
-    const max = plot.scales.x.max ?? xs[xs.length - 1];
+    const { xs } = this;
+    const [first, last] = group.extent;
+    const min = plot.scales.x.min ?? first;
+    const max = plot.scales.x.max ?? last;
     const idx = plot.cursor.idx ?? plot.valToIdx((min + max) / 2);
     const zoomBy = (factor: number) => {
       const half = ((max - min) * factor) / 2;
       const middle = xs[idx];
-      const range = [Math.max(xs[0], middle - half), Math.min(xs[xs.length - 1], middle + half)];
-      if (factor > 1 && range[0] <= xs[0] && range[1] >= xs[xs.length - 1]) group.zoom(null);
-      else group.zoom([range[0], range[1]]);
+      const [from, to] = [Math.max(first, middle - half), Math.min(last, middle + half)];
+      group.zoom(from <= first && to >= last ? null : [from, to]);
     };
     const moveBy = (sign: number) => {
       const step = Math.max(1, Math.round((plot.valToIdx(max) - plot.valToIdx(min)) / 60));
@@ -271,7 +285,7 @@ export class Chart {
         case 'line':
           return { ...shared, width: 1.75 };
         case 'faint':
-          return { ...shared, width: 1, stroke: themeColor(curve.color, 0.35) };
+          return { ...shared, width: 1, stroke: themeColor(curve.color, 0.3) };
         case 'edge':
           if (at % 2 === 0)
             bands.push({ series: [at + 2, at + 1], fill: themeColor(curve.color, 0.12) });
@@ -315,7 +329,9 @@ export class Chart {
       scales: {
         x: { time: false, auto: false },
         // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment -- logarithmic, of an enum for types alone
-        y: isLog ? { distr: 3 } : { range: (_plot, min, max) => this.yRange(min, max) },
+        y: isLog
+          ? { distr: 3, range: logRange }
+          : { range: (_plot, min, max) => this.yRange(min, max) },
         own: { range: (_plot, _min, max) => [0, Math.max(1, max) * 1.25] },
       },
       axes: [
@@ -324,7 +340,7 @@ export class Chart {
           grid: { show: false },
           size: 26,
           gap: 4,
-          space: 64,
+          space: 56,
           values: (_plot, splits) =>
             splits.map((v) =>
               group.axis === 'time'
@@ -337,7 +353,8 @@ export class Chart {
         },
         {
           ...axis,
-          grid: { stroke: line, width: 1 },
+          grid: { stroke: line, width: 1, ...(isLog && { filter: roundSplits }) },
+          ...(isLog && { filter: roundSplits }),
           size: (_plot, labels) => axisSize(labels),
           gap: 6,
           space: 34,
@@ -384,6 +401,20 @@ export class Chart {
   }
 }
 
+function logRange(_plot: uPlot, min: number | null, max: number | null): uPlot.Range.MinMax {
+  return min === null || max === null ? [0.1, 1] : [min / 1.15, max * 1.15];
+}
+
+/** Of the lines of a logarithmic axis those at powers of ten; over a short range those at 2 and 5 too. */
+function roundSplits(_plot: uPlot, splits: readonly number[]): (number | null)[] {
+  const isLong = Math.log10((splits.at(-1) ?? 1) / (splits.at(0) ?? 1)) > 2.2;
+  const digits = isLong ? [1] : [1, 2, 5];
+  return splits.map((split) => {
+    const digit = split / 10 ** Math.floor(Math.log10(split) + 1e-9);
+    return digits.some((wanted) => Math.abs(digit - wanted) < 1e-6) ? split : null;
+  });
+}
+
 /** Room for the labels, in pixels; the same for most charts, so that they line up. */
 function axisSize(labels: readonly string[] | null): number {
   const longest = Math.max(0, ...(labels ?? []).map((label) => label.length));
@@ -397,17 +428,19 @@ const ROUND_STEPS = Array.from({ length: 8 }, (_, exponent) => 10 ** exponent).f
   5 * unit,
 ]);
 
-/**
- * A curve with its noise averaged out: an exponential mean over `window` points, unbiased at the beginning.
- */
+/** A curve with its noise averaged out: the mean of about `window` points around each, fewer at the ends. */
 export function smooth(values: Values, window: number): Values {
-  const keep = 1 - 1 / Math.max(1, window);
-  let mean = 0;
-  let weight = 0;
-  return values.map((value) => {
+  const reach = Math.floor(window / 2);
+  const sums = new Float64Array(values.length + 1);
+  const counts = new Uint32Array(values.length + 1);
+  values.forEach((value, at) => {
+    const isNumber = typeof value === 'number';
+    sums[at + 1] = sums[at] + (isNumber ? value : 0);
+    counts[at + 1] = counts[at] + (isNumber ? 1 : 0);
+  });
+  return values.map((value, at) => {
     if (typeof value !== 'number') return value;
-    mean = keep * mean + (1 - keep) * value;
-    weight = keep * weight + (1 - keep);
-    return mean / weight;
+    const [from, to] = [Math.max(0, at - reach), Math.min(values.length, at + reach + 1)];
+    return (sums[to] - sums[from]) / (counts[to] - counts[from]);
   });
 }

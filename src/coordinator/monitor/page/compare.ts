@@ -5,6 +5,7 @@ import type { EvaluationRow, RunInfo, Update } from '../update.js';
 import { Chart, ChartGroup, smooth, type Axis, type Curve, type Values } from './chart.js';
 import { byId, element, setText } from './element.js';
 import { formatDuration, formatInteger, formatPercent, formatSmall, NOTHING } from './format.js';
+import { imagesPerSecond } from './learning-panel.js';
 import { configRows } from './run-header.js';
 import { decodePoints } from './run-store.js';
 import { setUpTheme } from './theme.js';
@@ -18,9 +19,6 @@ interface ComparedRun {
   /** Of its own page. */
   readonly href: string;
 }
-
-/** Times of a step, that images a second are reckoned by. */
-const TIMES = ['planMs', 'wireMs', 'computeMs', 'reduceMs', 'updateMs', 'waitMs'] as const;
 
 async function load(): Promise<ComparedRun[]> {
   const response = await fetch('api/runs');
@@ -112,33 +110,27 @@ class Comparison {
       }),
       isLog,
     );
-    const ofSteps = (figure: (run: ComparedRun) => Values) =>
+    const ofSteps = (figure: (run: ComparedRun, window: number) => Values) =>
       this.join((run) => {
         const { lastStep, length } = run.series;
         const seconds = run.series.column('seconds');
         const xs = Array.from(lastStep.subarray(0, length), (step, at) =>
           this.place(run, step + 1, seconds[at]),
         );
-        return [xs, smooth(figure(run), Math.min(60, Math.max(1, length / 60)))];
+        return [xs, figure(run, Math.min(80, length / 40))];
       });
     const column = ({ series }: ComparedRun, name: 'loss' | 'accuracy'): Values =>
       Array.from(series.column(name), (value) => (Number.isFinite(value) ? value : null));
     this.trainLoss.setData(
-      ofSteps((run) => column(run, 'loss')),
+      ofSteps((run, window) => smooth(column(run, 'loss'), window)),
       isLog,
     );
     this.trainAccuracy.setData(
-      ofSteps((run) => asError(column(run, 'accuracy'))),
+      ofSteps((run, window) => asError(smooth(column(run, 'accuracy'), window))),
       isLog,
     );
-    this.speed.setData(
-      ofSteps(({ series }) =>
-        Array.from(series.column('numImages'), (numImages, at) => {
-          const ms = TIMES.reduce((sum, name) => sum + series.column(name)[at], 0);
-          return ms > 0 ? (1000 * numImages) / ms : null;
-        }),
-      ),
-    );
+    this.speed.setData(ofSteps(({ series }, window) => imagesPerSecond(series, window)[1]));
+    this.group.show();
     for (const chart of this.group.charts) chart.describe();
   }
 

@@ -78,7 +78,11 @@ export class DrawPad {
     for (const stroke of this.strokes) {
       context.beginPath();
       context.moveTo(...stroke[0]);
-      for (const point of stroke) context.lineTo(...point);
+      // Through the middles between points, with the points as handles: no corners where the hand made none.
+      stroke.forEach(([x, y], at) => {
+        const [nextX, nextY] = stroke[at + 1] ?? [x, y];
+        context.quadraticCurveTo(x, y, (x + nextX) / 2, (y + nextY) / 2);
+      });
       context.stroke();
     }
     paint(this.preview, this.image());

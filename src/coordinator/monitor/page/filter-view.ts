@@ -7,6 +7,9 @@ import { byId, bytesFromBase64, element, setText, themeChannels } from './elemen
 import { formatInteger } from './format.js';
 import type { RunStore } from './run-store.js';
 
+/** Without as many moments of the past only the present is shown. */
+const MIN_FRAMES = 4;
+
 interface Row {
   readonly element: HTMLElement;
   readonly label: HTMLElement;
@@ -37,6 +40,9 @@ export class FilterView {
       this.rows = ['at first', 'half way', 'now'].map((when) => makeRow(when, numFilters));
       byId('filters').replaceChildren(...this.rows.map((row) => row.element));
     }
+    const hasPast = frames.length >= MIN_FRAMES;
+    this.rows[0].element.hidden = this.rows[1].element.hidden = !hasPast;
+    this.slider.hidden = !hasPast;
     this.slider.max = String(frames.length);
     if (this.isFollowing) this.slider.value = this.slider.max;
     const chosen = this.isFollowing ? current : (frames.at(Number(this.slider.value)) ?? current);

@@ -1,6 +1,6 @@
 /** Accuracy and loss, of training and evaluations, over steps, epochs or time; throughput; where the time goes. */
 import uPlot from 'uplot';
-import type { StepColumn, StepFigure } from '../step-series.js';
+import type { StepColumn, StepFigure, StepSeries } from '../step-series.js';
 import type { EvaluationRow } from '../update.js';
 import { Chart, ChartGroup, smooth, type Axis, type Curve, type Values } from './chart.js';
 import { byId } from './element.js';
@@ -27,6 +27,20 @@ const PARTS: readonly { label: string; color: string; figure: StepFigure }[] = [
   { label: 'Wire', color: 'part-wire', figure: 'wireMs' },
   { label: 'Compute', color: 'part-compute', figure: 'computeMs' },
 ];
+
+/**
+ * Images a second: of each point, and over about `window` points. The mean is that of images over that of times, so
+ * that slow steps count as long as they took.
+ */
+export function imagesPerSecond(series: StepSeries, window: number): [each: Values, mean: Values] {
+  const images = Array.from(series.column('numImages'));
+  const times = images.map((_, at) =>
+    PARTS.reduce((sum, { figure }) => sum + series.column(figure)[at], 0),
+  );
+  const ratio = (numImages: Values, ms: Values): Values =>
+    numImages.map((value, at) => (ms[at] ? (1000 * (value ?? 0)) / ms[at] : null));
+  return [ratio(images, times), ratio(smooth(images, window), smooth(times, window))];
+}
 
 export class LearningPanel {
   private readonly store: RunStore;
@@ -108,7 +122,7 @@ export class LearningPanel {
     const xs = Array.from(series.lastStep.subarray(0, series.length), (step, at) =>
       this.place(step + 1, series.column('seconds')[at]),
     );
-    const window = Math.min(50, Math.max(1, xs.length / 60));
+    const window = Math.min(60, xs.length / 40);
     const asError = (values: Values) =>
       values.map((value) => (typeof value === 'number' && this.isLog ? 1 - value : value));
 
@@ -145,11 +159,9 @@ export class LearningPanel {
     }
     this.times.setData([xs, ...stack]);
 
-    const rates = Array.from(series.column('numImages'), (numImages, at) => {
-      const ms = PARTS.reduce((sum, { figure }) => sum + series.column(figure)[at], 0);
-      return ms > 0 ? (1000 * numImages) / ms : null;
-    });
-    this.throughput.setData([xs, rates, smooth(rates, window), column('worldSize')]);
+    const [each, mean] = imagesPerSecond(series, window);
+    this.throughput.setData([xs, each, mean, column('worldSize')]);
+    this.group.show();
   }
 
   private place(globalStep: number, seconds: number): number {

@@ -45,8 +45,8 @@ export class RunHeader {
       !last || !best
         ? 'measured after each epoch'
         : best === last
-          ? `the best so far, after epoch ${last.epoch}`
-          : `best ${formatPercent(best.accuracy)} after epoch ${best.epoch}`,
+          ? `the best so far, ${momentOf(last, run)}`
+          : `best ${formatPercent(best.accuracy)} ${momentOf(best, run)}`,
     );
 
     const { series } = store;
@@ -174,6 +174,13 @@ export class RunHeader {
       element('span', { class: 'result-note' }, why),
     );
   }
+}
+
+function momentOf({ globalStep, epoch }: EvaluationRow, { stepsPerEpoch }: RunInfo): string {
+  const isWhole = globalStep % stepsPerEpoch === 0;
+  return isWhole
+    ? `after epoch ${formatInteger(epoch)}`
+    : `after step ${formatInteger(globalStep)}`;
 }
 
 function summary({ config, numParams, numTrain, numTest }: RunInfo): string {
