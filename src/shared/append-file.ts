@@ -2,7 +2,8 @@
  * A file that grows by whole records, for those who must not wait: `append` only queues, writing happens beside the
  * caller's work. A disk that is full costs records, counted, and one warning; nothing else.
  */
-import { open, type FileHandle } from 'node:fs/promises';
+import { mkdir, open, type FileHandle } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { messageOf } from './errors.js';
 
 export interface AppendFile {
@@ -31,7 +32,7 @@ export interface AppendFileOptions {
 /** Between attempts while writing fails. */
 const RETRY_MS = 1000;
 
-/** The file is opened, and made if it is not there, with the first write. */
+/** The file is opened, and made with its folder if it is not there, with the first write. */
 export function createAppendFile(path: string, options: AppendFileOptions): AppendFile {
   const { warn, delayMs = 200, maxBufferedBytes = 8 * 1024 * 1024 } = options;
   let queue: Uint8Array[] = [];
@@ -81,7 +82,10 @@ export function createAppendFile(path: string, options: AppendFileOptions): Appe
     const numWriting = numQueued;
     queue = [];
     try {
-      handle ??= await open(path, options.truncate ? 'w' : 'a');
+      if (handle === null) {
+        await mkdir(dirname(path), { recursive: true });
+        handle = await open(path, options.truncate ? 'w' : 'a');
+      }
       while (bytes.length > 0) {
         const { bytesWritten } = await handle.write(bytes);
         bytes = bytes.subarray(bytesWritten);

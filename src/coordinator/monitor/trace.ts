@@ -58,10 +58,10 @@ export function createTrace(path: string, options: TraceOptions): Trace {
   const convert = createTraceEvents();
   let separator = '[\n';
   const observe: Observer = (event) => {
-    for (const traced of convert(event)) {
-      file.append(separator + JSON.stringify(traced));
-      separator = ',\n';
-    }
+    const traced = convert(event);
+    if (traced.length === 0) return;
+    file.append(separator + JSON.stringify(traced).slice(1, -1));
+    separator = ',\n';
   };
   return {
     observe,

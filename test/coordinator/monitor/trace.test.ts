@@ -172,7 +172,7 @@ describe('createTrace()', () => {
     await trace.close();
     const lines = (await readFile(path, 'utf8')).trimEnd().split('\n');
     // What viewers accept: events with commas between them, the last comma and the bracket missing or not
-    const cut = lines.slice(0, 9).join('\n');
-    expect(JSON.parse(`${cut.replace(/,$/, '')}]`)).toHaveLength(8);
+    const cut = lines.slice(0, 4).join('\n');
+    expect(JSON.parse(`${cut.replace(/,$/, '')}]`)).toEqual(traceOf(stream.slice(0, 3)));
   });
 });
