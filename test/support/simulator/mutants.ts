@@ -128,7 +128,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
     Gatherer,
     'takeSecond',
     (original) =>
-      function (member, step, range, partial, audit) {
+      function (member, step, range, _partial, audit) {
         original.call(this, member, step, range, audit.partial, audit);
       },
   ),
