@@ -259,7 +259,10 @@ export class Gatherer implements GroupHandler {
     return true;
   }
 
-  /** A partial that overlaps one under audit: that of the second worker decides, anyone else's must wait. */
+  /**
+   * A partial that overlaps one under audit. That of the second worker is compared; one of anybody else shows that the
+   * second is late and its work was given away: then nobody waits for it, and the arbiter takes its place.
+   */
   private takeSecond(
     member: Member,
     step: StepWork,
@@ -269,18 +272,23 @@ export class Gatherer implements GroupHandler {
   ): void {
     const isSecond =
       member === audit.second && range[0] === audit.range[0] && range[1] === audit.range[1];
+    this.audits = this.audits.filter((other) => other !== audit);
     if (!isSecond) {
       this.options.count('duplicatePartials');
+      void this.judgeAudit(step, audit, null);
       return;
     }
     this.options.count('audits');
-    this.audits = this.audits.filter((other) => other !== audit);
     if (isSame(partial, audit.partial)) this.use(audit.first, step, range, audit.partial);
     else void this.judgeAudit(step, audit, partial);
   }
 
-  /** Two exact workers differ: the arbiter tells who is wrong, and its own result counts. */
-  private async judgeAudit(step: StepWork, audit: Audit, second: StepPartial): Promise<void> {
+  /** Two exact workers differ, or there is no second: the arbiter tells who is wrong, and its own result counts. */
+  private async judgeAudit(
+    step: StepWork,
+    audit: Audit,
+    second: StepPartial | null,
+  ): Promise<void> {
     const { range } = audit;
     const own = await this.arbitrate(step, range);
     if (this.current !== step) return;
@@ -289,7 +297,7 @@ export class Gatherer implements GroupHandler {
       [audit.first, audit.partial],
       [audit.second, second],
     ] as const) {
-      if (isSame(partial, own)) continue;
+      if (partial === null || isSame(partial, own)) continue;
       this.options.count('auditsFailed');
       const message = `its gradient of ${show(range)} has not the bits of engine ${this.options.arbiter.fingerprint}`;
       this.group.expel(member, 'badNumbers', message, true);

@@ -180,6 +180,7 @@ export class End implements Channel {
   private readonly connection: Connection;
   /** Under way to the peer. */
   private readonly items: Item[] = [];
+  private lastLeftAt = 0;
   private lastArrivalAt = 0;
   /** Here, not handed to the process yet. */
   private readonly inbox: (() => void)[] = [];
@@ -211,18 +212,18 @@ export class End implements Channel {
     if (this.state !== 'open') return;
     const { link } = this.connection;
     const { time } = this.network;
-    const transferMs = frame.length / link.bytesPerMs;
     // The bytes are the sender's until they have left: whoever changes them too early is found out.
-    const leftAt = time.now + transferMs;
-    const item: Item = { kind: 'frame', bytes: frame, leftAt, arriveAt: this.arrival(transferMs) };
-    time.schedule(transferMs, () => (item.bytes = item.bytes.slice()));
+    const leftAt = Math.max(this.lastLeftAt, time.now) + frame.length / link.bytesPerMs;
+    this.lastLeftAt = leftAt;
+    const item: Item = { kind: 'frame', bytes: frame, leftAt, arriveAt: this.arrival(leftAt) };
+    time.schedule(leftAt - time.now, () => (item.bytes = item.bytes.slice()));
     this.push(item);
   }
 
   close(code: number, reason: string): void {
     if (this.state !== 'open') return;
     this.state = 'closing';
-    this.push({ kind: 'close', code, reason, arriveAt: this.arrival(0) });
+    this.push({ kind: 'close', code, reason, arriveAt: this.arrival(this.lastLeftAt) });
     this.network.time.schedule(CLOSE_TIMEOUT_MS, () => {
       if (this.state !== 'closed') this.terminate();
     });
@@ -242,7 +243,8 @@ export class End implements Channel {
     // What has not left the process goes with it.
     const left = this.items.filter((item) => item.kind !== 'frame' || item.leftAt <= now);
     this.items.splice(0, this.items.length, ...left);
-    this.push({ kind: 'reset', arriveAt: this.arrival(0) });
+    this.lastLeftAt = now;
+    this.push({ kind: 'reset', arriveAt: this.arrival(now) });
   }
 
   breakSoon(): void {
@@ -269,10 +271,10 @@ export class End implements Channel {
     time.schedule(item.arriveAt - time.now, () => this.pump());
   }
 
-  private arrival(transferMs: number): number {
-    const { link } = this.connection;
-    const at = this.network.time.now + this.network.delay(link) + transferMs;
-    this.lastArrivalAt = Math.max(this.lastArrivalAt + transferMs, at);
+  private arrival(leftAt: number): number {
+    const { time } = this.network;
+    const at = Math.max(leftAt, time.now) + this.network.delay(this.connection.link);
+    this.lastArrivalAt = Math.max(this.lastArrivalAt, at);
     return this.lastArrivalAt;
   }
 
@@ -294,7 +296,7 @@ export class End implements Channel {
           const wasOpen = this.state === 'open';
           this.state = 'closed';
           if (wasOpen) {
-            this.push({ ...item, arriveAt: this.arrival(0) });
+            this.push({ ...item, arriveAt: this.arrival(this.lastLeftAt) });
           }
           this.connection.forgetIfOver();
           this.tellNow(item.code, item.reason);

@@ -175,6 +175,7 @@ class Simulation {
   // The coordinator
 
   private startCoordinator(): void {
+    if (this.life && this.life.process.state !== 'dead') return;
     const { time } = this;
     const number = ++this.numLives;
     const process = new VirtualProcess(time, {
@@ -432,7 +433,12 @@ class Simulation {
       case 'stop worker': {
         const worker = this.workers[fault.worker];
         worker.process?.run(() => worker.stop.abort());
-        later(fault.restartMs + GOODBYE_MS, () => this.startWorker(fault.worker));
+        const restart = () => {
+          // It may have been paused when it was told.
+          if (worker.process?.state === 'dead') this.startWorker(fault.worker);
+          else later(100, restart);
+        };
+        later(fault.restartMs, restart);
         break;
       }
       case 'pause worker': {
