@@ -280,7 +280,7 @@ export class Session implements ChannelHandler {
     };
     this.heartbeatTimeoutMs = welcome.heartbeatTimeoutMs;
     const proof = await prove(engine, welcome.proofSeed);
-    if (this.isOver) return;
+    if (this.hasEnded()) return;
     this.wasReady = true;
     this.send({
       type: 'ready',
@@ -423,6 +423,11 @@ export class Session implements ChannelHandler {
       };
     }
     return this.batch;
+  }
+
+  /** A call, as the flag may have changed while something was awaited. */
+  private hasEnded(): boolean {
+    return this.isOver;
   }
 
   private joined(): Run {

@@ -1,3 +1,4 @@
+/* eslint-disable @typescript-eslint/restrict-plus-operands -- a mutant reaches into private parts, which have no types here */
 /**
  * Broken variants of the protocol, to show that the simulator would notice: each replaces a method or two of the
  * coordinator's or the worker's own classes until it is undone.

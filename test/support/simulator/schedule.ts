@@ -66,7 +66,7 @@ export interface Schedule {
 }
 
 /** A run that nobody disturbs. */
-export function undisturbed(training: number, numWorkers = 1): Schedule {
+function undisturbed(training: number, numWorkers = 1): Schedule {
   return {
     seed: 0,
     training,

@@ -57,6 +57,6 @@ export function formatTime(timeMs: number, nowMs: number): string {
   return `${date} ${clock}`;
 }
 
-export function plural(count: number, noun: string): string {
+function plural(count: number, noun: string): string {
   return `${formatInteger(count)} ${noun}${count === 1 ? '' : 's'}`;
 }
