@@ -4,8 +4,8 @@
  */
 import { decode, encode } from 'fast-png';
 
-const NUM_EXACT = 96;
-const NUM_CUT = 160;
+const NUM_EXACT = 56;
+const NUM_CUT = 200;
 
 /** @param {Uint8Array} png 8 bits a channel, RGB or RGBA without transparency */
 export function reduceColours(png) {
