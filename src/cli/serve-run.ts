@@ -10,9 +10,10 @@ import { createConsoleObserver } from '../coordinator/monitor/console-observer.j
 import { createCriticalPath } from '../coordinator/monitor/critical-path.js';
 import { createMetricsFile } from '../coordinator/monitor/metrics-file.js';
 import { createMonitor } from '../coordinator/monitor/monitor.js';
-import { canShowStatus, createTerminalStatus } from '../coordinator/monitor/terminal-status.js';
 import { createPrometheus } from '../coordinator/monitor/prometheus.js';
 import { replayMetrics } from '../coordinator/monitor/stored-run.js';
+import { createTensorBoard } from '../coordinator/monitor/tensorboard.js';
+import { canShowStatus, createTerminalStatus } from '../coordinator/monitor/terminal-status.js';
 import { createTrace } from '../coordinator/monitor/trace.js';
 import { newRunPath, openRunDirectory, type RunDirectory } from '../coordinator/run-directory.js';
 import { createSamples } from '../coordinator/samples.js';
@@ -170,6 +171,7 @@ async function createObservers(
     const { metricsPath, name, config } = directory;
     await replayMetrics(metricsPath, name, config, monitor.observe);
   }
+  const tensorBoard = createTensorBoard(directory.tensorboardPath, { warn });
   const prometheus = createPrometheus();
   const criticalPath = createCriticalPath();
   const trace = options.trace ? createTrace(directory.tracePath(firstStep), { warn }) : null;
@@ -180,6 +182,7 @@ async function createObservers(
   const observers: Observer[] = [
     metrics.observe,
     monitor.observe,
+    tensorBoard.observe,
     prometheus.observe,
     criticalPath.observe,
     createConsoleObserver({
@@ -198,7 +201,7 @@ async function createObservers(
     async close() {
       status?.close();
       monitor.close();
-      await Promise.all([metrics.close(), trace?.close()]);
+      await Promise.all([metrics.close(), tensorBoard.close(), trace?.close()]);
     },
   };
 }

@@ -13,7 +13,7 @@ export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /** What a message is about, for programs that read the file. Errors stand there with their stack. */
-export type LogFields = Readonly<Record<string, unknown>>;
+type LogFields = Readonly<Record<string, unknown>>;
 
 export interface Logger {
   error(message: string, fields?: LogFields): void;
@@ -29,7 +29,7 @@ export interface Logger {
 }
 
 /** Something that stands below the last line of the console, and is drawn anew after each line. */
-export interface LogStatus {
+interface LogStatus {
   /** What removes it from the screen and leaves the cursor where the next line is to begin; empty if not drawn. */
   erase(): string;
   /** What draws it from there. */

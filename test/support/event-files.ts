@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import protobuf from 'protobufjs';
 
-export interface HistogramMessage {
+interface HistogramMessage {
   readonly min: number;
   readonly max: number;
   readonly num: number;

@@ -8,7 +8,7 @@ import { printable } from '../../shared/printable.js';
 import type { RunEvent, RunStarted, StepDone } from '../events.js';
 import { addToHistory, createHistory, sparkline, type History } from './sparkline.js';
 
-export interface WorkerStatus {
+interface WorkerStatus {
   readonly workerId: string;
   readonly name: string;
   readonly engine: string;
