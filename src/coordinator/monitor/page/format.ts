@@ -56,7 +56,3 @@ export function formatTime(timeMs: number, nowMs: number): string {
   const date = time.toLocaleDateString('en-GB', { day: 'numeric', month: 'short' });
   return `${date} ${clock}`;
 }
-
-function plural(count: number, noun: string): string {
-  return `${formatInteger(count)} ${noun}${count === 1 ? '' : 's'}`;
-}
