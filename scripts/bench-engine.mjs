@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util';
 import { benchEngine } from '../dist/model/engine-bench.js';
 import { initParams } from '../dist/model/init.js';
 import { buildModel, LENET5 } from '../dist/model/lenet.js';
-import { createOptimizer, plainKernels } from '../dist/model/optimizer.js';
+import { createOptimizer } from '../dist/model/optimizer.js';
 import { createSimdEngine } from '../dist/model/simd-engine.js';
 import { createVectorOps } from '../dist/model/simd-vector.js';
 
@@ -91,7 +91,7 @@ for (const name of ['sgd', 'momentum', 'adam']) {
     tensors: Object.fromEntries(Object.keys(state.tensors).map((key) => [key, ops.allocate()])),
   };
   const [theta, g] = [own(), own()];
-  const plain = createOptimizer(config, plainKernels);
+  const plain = createOptimizer(config);
   const plainState = plain.init(model.numParams);
   const plainTheta = params.slice();
   console.log(
