@@ -36,8 +36,8 @@ export const runConfigSchema = z.strictObject({
   /** B, images of one update. */
   batchSize: positiveInteger.max(60_000).default(64),
   /** M, images of one micro-batch. */
-  microBatch: positiveInteger.max(4096).default(16),
-  epochs: positiveInteger.max(100_000).default(12),
+  microBatch: positiveInteger.max(4096).default(8),
+  epochs: positiveInteger.max(100_000).default(20),
   seed: z.number().int().min(0).max(0xffff_ffff).default(1),
   optimizer: z.enum(['sgd', 'momentum', 'adam']).default('adam'),
   /** Learning rate at its highest. */
@@ -54,7 +54,7 @@ export const runConfigSchema = z.strictObject({
   beta2: z.number().min(0).lt(1).default(0.999),
   epsilon: z.number().min(1e-30).max(1).default(1e-8),
   /** Decoupled from the gradient, times the learning rate. */
-  weightDecay: rate.default(0),
+  weightDecay: rate.default(0.02),
 });
 export type RunConfig = z.infer<typeof runConfigSchema>;
 

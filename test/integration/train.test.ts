@@ -78,7 +78,14 @@ describe('train', () => {
   test('says once that there are more workers than micro-batches', async () => {
     const { code, stdout } = await lockstep([
       ...['train', '--dataset', await smallMnist(100, 50), '--workers', '3', '--epochs', '2'],
-      ...['--batch-size', '32', '--out', join(await temporaryDirectory(), 'run')],
+      ...[
+        '--batch-size',
+        '32',
+        '--micro-batch',
+        '16',
+        '--out',
+        join(await temporaryDirectory(), 'run'),
+      ],
     ]);
     expect(code).toBe(0);
     expect(

@@ -30,7 +30,7 @@ export function started(changes: Partial<RunStarted> = {}): RunStarted {
     time: START,
     runId: 'run-1',
     name: 'first',
-    config: parseRunConfig({}),
+    config: parseRunConfig({ epochs: 12, microBatch: 16 }),
     numParams: NUM_PARAMS,
     numTrain: 60_000,
     numValidation: 0,
