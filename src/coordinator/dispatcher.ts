@@ -269,6 +269,10 @@ export class Dispatcher {
       const member = this.group.get(workerId);
       if (member) this.meter(current.work, member).addUnanswered(msPerUnitAtLeast);
     }
+    for (const member of this.group.active()) {
+      if (!current.answers.get(member.workerId)?.numUnits)
+        this.meter(current.work, member).addSilence();
+    }
     const answers = [...current.answers.values()].filter(({ numUnits }) => numUnits > 0);
     for (const { member, sentAt, receivedAt, computeMs } of answers) {
       this.meter(current.work, member).addOverhead(receivedAt - sentAt - computeMs);

@@ -5,6 +5,8 @@ import type { Pace } from './planner.js';
 
 /** Measurements that an estimate is made of: enough to pass over an outlier, few enough to notice a change. */
 const WINDOW = 9;
+/** What is left of a measured overhead after a round without a new one. */
+const OVERHEAD_FADES = 0.97;
 
 /**
  * How fast one worker does one kind of work: the median of its last compute times, and the least of what its last
@@ -22,6 +24,14 @@ export class PaceMeter {
   /** Notes what a whole answer took besides computing, ms. */
   addOverhead(overheadMs: number): void {
     push(this.overheads, Math.max(0, overheadMs));
+  }
+
+  /**
+   * Notes a round without an answer: what is known of the overhead loses weight, so that a worker with an unlucky
+   * measurement gets a share again and can be measured anew.
+   */
+  addSilence(): void {
+    this.overheads.forEach((overheadMs, i) => (this.overheads[i] = OVERHEAD_FADES * overheadMs));
   }
 
   /** Notes that a unit is taking this long and is not done: a worker that stops answering must not stay fast. */
