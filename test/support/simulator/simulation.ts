@@ -192,10 +192,9 @@ class Simulation {
     const stop = new AbortController();
     const life: CoordinatorLife = { process, stop, isOver: false };
     this.life = life;
-    readLatestCheckpoint(storage, CHECKPOINTS, skipped).then(
-      (stored) => this.runCoordinator(life, storage, stored?.checkpoint ?? null),
-      (error: unknown) => this.violate(`the checkpoint was not read: ${stackOf(error)}`),
-    );
+    readLatestCheckpoint(storage, CHECKPOINTS, skipped)
+      .then((stored) => this.runCoordinator(life, storage, stored?.checkpoint ?? null))
+      .catch((error: unknown) => this.violate(`${process.name} did not start: ${stackOf(error)}`));
   }
 
   private runCoordinator(
@@ -435,8 +434,12 @@ class Simulation {
         worker.process?.run(() => worker.stop.abort());
         const restart = () => {
           // It may have been paused when it was told.
-          if (worker.process?.state === 'dead') this.startWorker(fault.worker);
-          else later(100, restart);
+          if (worker.process?.state !== 'dead') {
+            time.schedule(100, restart);
+            return;
+          }
+          this.calm(0);
+          this.startWorker(fault.worker);
         };
         later(fault.restartMs, restart);
         break;
@@ -511,8 +514,12 @@ class Simulation {
         life.process.run(() => life.stop.abort());
         const restart = () => {
           if (this.life !== life || this.result) return;
-          if (life.process.state === 'dead') this.startCoordinator();
-          else later(fault.restartMs, restart);
+          if (life.process.state !== 'dead') {
+            time.schedule(100, restart);
+            return;
+          }
+          this.calm(0);
+          this.startCoordinator();
         };
         later(fault.restartMs, restart);
         break;
