@@ -4,7 +4,8 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const outfile = `${root}node_modules/.cache/lockstep/simulate.mjs`;
+// Two folders deep, like the sources, which look for dist/model/simd.wasm from where they are.
+const outfile = `${root}node_modules/.cache/lockstep-simulate.mjs`;
 mkdirSync(new URL('.', `file://${outfile}`), { recursive: true });
 await build({
   entryPoints: [`${root}test/support/simulator/main.ts`],

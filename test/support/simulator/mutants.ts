@@ -1,4 +1,3 @@
-/* eslint-disable @typescript-eslint/restrict-plus-operands -- a mutant reaches into private parts, which have no types here */
 /**
  * Broken variants of the protocol, to show that the simulator would notice: each replaces a method or two of the
  * coordinator's or the worker's own classes until it is undone.
@@ -15,7 +14,7 @@ import { SampleCache } from '../../../src/worker/sample-cache.js';
 
 /* eslint-disable @typescript-eslint/no-explicit-any, @typescript-eslint/no-unsafe-assignment,
    @typescript-eslint/no-unsafe-member-access, @typescript-eslint/no-unsafe-call, @typescript-eslint/no-unsafe-return,
-   @typescript-eslint/no-unsafe-argument --
+   @typescript-eslint/no-unsafe-argument, @typescript-eslint/restrict-plus-operands --
    mutants reach into what is private on purpose */
 
 type Method = (this: any, ...args: any[]) => any;
@@ -227,15 +226,6 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
         if (message.globalStep % 3 === 2) engine.setParams = () => undefined;
         original.call(this, message);
         engine.setParams = setParams;
-      },
-  ),
-  'shared-engine': mutant(
-    'two connections of a worker use its engine at the same time',
-    Session,
-    'queue',
-    () =>
-      function (work) {
-        void work().catch((error: unknown) => this.fail(error));
       },
   ),
   'timer-left': mutant(

@@ -65,6 +65,30 @@ export interface Schedule {
   readonly faults: readonly (Fault & { readonly when: Moment })[];
 }
 
+/** A run that nobody disturbs. */
+export function undisturbed(training: number, numWorkers = 1): Schedule {
+  return {
+    seed: 0,
+    training,
+    minWorkers: 1,
+    maxWorkers: 64,
+    heartbeatTimeoutMs: 3_000,
+    checkpointEveryMs: 2_000,
+    checkpointEverySteps: 0,
+    diskMs: 5,
+    audit: 0,
+    workers: Array.from({ length: numWorkers }, () => ({
+      startAtMs: 0,
+      clockOffsetMs: 0,
+      msPerImage: 1,
+      latencyMs: 0.2,
+      jitterMs: 0.05,
+      bytesPerMs: 100_000,
+    })),
+    faults: [],
+  };
+}
+
 export function scheduleOf(seed: number, numTrainings: number): Schedule {
   const random = createRandom(seed, 'schedule');
   const below = (n: number) => random.below(n);

@@ -119,6 +119,10 @@ class Simulation {
   private nextStep: number | null = 0;
   /** Things happened after which repeated work may be older than promised. */
   private isDiskTroubled = false;
+  /** Workers that the coordinator has: workerId → name. */
+  private readonly present = new Map<string, string>();
+  /** Until when the coordinator was, or will have been, paused. */
+  private pausedUntilMs = 0;
 
   constructor(schedule: Schedule, trace: (line: string) => void) {
     this.schedule = schedule;
@@ -192,10 +196,10 @@ class Simulation {
     const stop = new AbortController();
     const life: CoordinatorLife = { process, stop, isOver: false };
     this.life = life;
-    readLatestCheckpoint(storage, CHECKPOINTS, skipped).then(
-      (stored) => this.runCoordinator(life, storage, stored?.checkpoint ?? null),
-      (error: unknown) => this.violate(`the checkpoint was not read: ${stackOf(error)}`),
-    );
+    this.present.clear();
+    readLatestCheckpoint(storage, CHECKPOINTS, skipped)
+      .then((stored) => this.runCoordinator(life, storage, stored?.checkpoint ?? null))
+      .catch((error: unknown) => this.violate(`${process.name} did not start: ${stackOf(error)}`));
   }
 
   private runCoordinator(
@@ -427,6 +431,7 @@ class Simulation {
       case 'kill worker': {
         const { process } = this.workers[fault.worker];
         if (process) this.endProcess(process, fault.isSilent);
+        this.expectNotice(fault.worker);
         later(fault.restartMs, () => this.startWorker(fault.worker));
         break;
       }
@@ -435,8 +440,12 @@ class Simulation {
         worker.process?.run(() => worker.stop.abort());
         const restart = () => {
           // It may have been paused when it was told.
-          if (worker.process?.state === 'dead') this.startWorker(fault.worker);
-          else later(100, restart);
+          if (worker.process?.state !== 'dead') {
+            time.schedule(100, restart);
+            return;
+          }
+          this.calm(0);
+          this.startWorker(fault.worker);
         };
         later(fault.restartMs, restart);
         break;
@@ -492,6 +501,7 @@ class Simulation {
         const { life } = this;
         if (life?.process.state !== 'running') break;
         life.process.pause();
+        this.pausedUntilMs = Math.max(this.pausedUntilMs, time.now + fault.durationMs);
         later(fault.durationMs, () => life.process.resume());
         break;
       }
@@ -511,8 +521,12 @@ class Simulation {
         life.process.run(() => life.stop.abort());
         const restart = () => {
           if (this.life !== life || this.result) return;
-          if (life.process.state === 'dead') this.startCoordinator();
-          else later(fault.restartMs, restart);
+          if (life.process.state !== 'dead') {
+            time.schedule(100, restart);
+            return;
+          }
+          this.calm(0);
+          this.startCoordinator();
         };
         later(fault.restartMs, restart);
         break;
@@ -559,6 +573,8 @@ class Simulation {
 
   private checkEvent(event: RunEvent): void {
     const { training } = this;
+    if (event.type === 'workerJoined') this.present.set(event.workerId, event.name);
+    if (event.type === 'workerLost') this.present.delete(event.workerId);
     if (event.type === 'step') {
       const { globalStep, params, loss, accuracy } = event;
       if (globalStep >= training.numSteps) {
@@ -600,6 +616,24 @@ class Simulation {
     if (firstStep > this.doneAtMs.length) {
       this.violate(`the coordinator went on with step ${firstStep} of ${this.doneAtMs.length}`);
     }
+  }
+
+  /** A worker is dead, and maybe nobody has said so: the coordinator must find out before the heartbeat timeout. */
+  private expectNotice(index: number): void {
+    const { life, time } = this;
+    const { heartbeatTimeoutMs } = this.schedule;
+    const killedAtMs = time.now;
+    const gone = [...this.present].filter(([, name]) => name === `worker${index}`);
+    const { latencyMs, jitterMs } = this.workers[index].setup;
+    time.schedule(heartbeatTimeoutMs + latencyMs + jitterMs, () => {
+      // Where the coordinator itself was held up, it could not know.
+      if (this.life !== life || life?.isOver !== false || life.process.state === 'dead') return;
+      if (this.pausedUntilMs > killedAtMs) return;
+      for (const [workerId, name] of gone) {
+        if (!this.present.has(workerId)) continue;
+        this.violate(`${name} (${workerId}) was not missed in ${heartbeatTimeoutMs} ms`);
+      }
+    });
   }
 
   private checkLeftovers(process: VirtualProcess, signal: AbortSignal): void {
