@@ -16,7 +16,18 @@ const packr = new Packr({ useRecords: false, variableMapSize: true });
 
 /** The frame of a message; typed arrays must have been made bytes (`bytesOf`). */
 export function encode(message: WorkerMessage | CoordinatorMessage): Uint8Array {
+  packr.useBuffer(Buffer.allocUnsafeSlow(payloadBytes(message) + ROOM_BYTES));
   return packr.pack(message);
+}
+
+/** Room for what is not bytes: msgpackr takes four times as much as it needs when it has to make room itself. */
+const ROOM_BYTES = 8 * 1024;
+
+function payloadBytes(message: WorkerMessage | CoordinatorMessage): number {
+  let numBytes = 0;
+  for (const value of Object.values(message))
+    if (value instanceof Uint8Array) numBytes += value.length;
+  return numBytes;
 }
 
 /** @throws {ProtocolError} `malformed` */

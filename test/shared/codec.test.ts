@@ -1,0 +1,265 @@
+import fc from 'fast-check';
+import { Packr } from 'msgpackr';
+import { describe, expect, it } from 'vitest';
+import {
+  bytesOf,
+  decodeCoordinatorMessage,
+  decodeWorkerMessage,
+  encode,
+  float32From,
+  uint32From,
+} from '../../src/shared/codec.js';
+import { parseRunConfig } from '../../src/shared/config.js';
+import { ProtocolError } from '../../src/shared/errors.js';
+import type { CoordinatorMessage, WorkerMessage } from '../../src/shared/protocol.js';
+
+const packr = new Packr({ useRecords: false, variableMapSize: true });
+const pack = (value: unknown): Uint8Array => packr.pack(value);
+
+const count = fc.integer({ min: 0, max: 0xffff_ffff });
+const ms = fc.double({ min: 0, max: 1e15, noNaN: true });
+const bytes = fc.uint8Array({ maxLength: 64 });
+const name = fc.string({ minLength: 1, maxLength: 200 });
+const workerId = fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/);
+const range = fc
+  .tuple(fc.integer({ min: 0, max: 1000 }), fc.integer({ min: 1, max: 1000 }))
+  .map(([lo, length]): [number, number] => [lo, lo + length]);
+const set = fc.constantFrom('validation' as const, 'test' as const);
+// `__proto__` is no key that an object can have; the schemas' ids do not allow it either.
+const shards = fc.dictionary(workerId, fc.array(range, { maxLength: 4 }), {
+  noNullPrototype: true,
+});
+
+const workerMessages: fc.Arbitrary<WorkerMessage> = fc.oneof(
+  fc.record({
+    type: fc.constant('hello' as const),
+    protocolVersion: count,
+    workerId: fc.option(workerId),
+    token: fc.option(fc.string({ maxLength: 1000 })),
+    engine: name,
+    name,
+    host: name,
+    pid: count,
+    datasetId: fc.option(name),
+    cached: bytes,
+  }),
+  fc.record({
+    type: fc.constant('ready' as const),
+    fingerprint: name,
+    isExact: fc.boolean(),
+    device: name,
+    proof: bytes,
+  }),
+  fc.record({
+    type: fc.constant('partial' as const),
+    globalStep: count,
+    range,
+    gradient: bytes,
+    lossSum: fc.double({ noNaN: true, noDefaultInfinity: true }),
+    numCorrect: count,
+    numImages: count,
+    startedAt: ms,
+    computeMs: ms,
+  }),
+  fc.record({
+    type: fc.constant('evaluation' as const),
+    globalStep: count,
+    set,
+    range,
+    lossSums: bytes,
+    predictions: bytes,
+    startedAt: ms,
+    computeMs: ms,
+  }),
+  fc.record({ type: fc.constant('pong' as const), sentAt: ms, workerTime: ms }),
+  fc.record({ type: fc.constant('leave' as const) }),
+);
+
+const coordinatorMessages: fc.Arbitrary<CoordinatorMessage> = fc.oneof(
+  fc.record({
+    type: fc.constant('welcome' as const),
+    workerId,
+    runId: name,
+    hyperparameters: fc.constant(parseRunConfig({}).hyperparameters),
+    microBatch: fc.integer({ min: 1, max: 4096 }),
+    evaluationBlock: fc.integer({ min: 1, max: 4096 }),
+    numParams: fc.integer({ min: 1, max: 1e9 }),
+    datasetId: name,
+    numSamples: fc.integer({ min: 1, max: 1e9 }),
+    proofSeed: count,
+    heartbeatTimeoutMs: ms,
+  }),
+  fc.record({
+    type: fc.constant('samples' as const),
+    indices: bytes,
+    labels: bytes,
+    pixels: bytes,
+  }),
+  fc.record({
+    type: fc.constant('step' as const),
+    globalStep: count,
+    params: fc.option(bytes),
+    indices: bytes,
+    shards,
+  }),
+  fc.record({
+    type: fc.constant('evaluate' as const),
+    globalStep: count,
+    set,
+    params: fc.option(bytes),
+    first: count,
+    numImages: fc.integer({ min: 1, max: 1e6 }),
+    shards,
+  }),
+  fc.record({ type: fc.constant('ping' as const), sentAt: ms }),
+  fc.record({
+    type: fc.constant('finished' as const),
+    isFinal: fc.boolean(),
+    reason: fc.string({ maxLength: 1000 }),
+  }),
+  fc.record({
+    type: fc.constant('refused' as const),
+    reason: fc.string({ maxLength: 1000 }),
+    retryAfterMs: fc.option(ms),
+  }),
+);
+
+/** Arrays of bytes are Buffers on arrival: compared by value. */
+const plain = (message: object) =>
+  Object.fromEntries(
+    Object.entries(message).map(([key, value]) => [
+      key,
+      value instanceof Uint8Array ? [...value] : (value as unknown),
+    ]),
+  );
+
+/** The close code that the frame leads to; null if it is a message. */
+function closeCodeOf(frame: Uint8Array, decode = decodeWorkerMessage as (f: Uint8Array) => object) {
+  try {
+    decode(frame);
+    return null;
+  } catch (error) {
+    if (!(error instanceof ProtocolError)) throw error;
+    return error.closeCode;
+  }
+}
+
+describe('encode()', () => {
+  it('gives back every message of a worker', () => {
+    fc.assert(
+      fc.property(workerMessages, (message) => {
+        expect(plain(decodeWorkerMessage(encode(message)))).toEqual(plain(message));
+      }),
+    );
+  });
+
+  it('gives back every message of the coordinator', () => {
+    fc.assert(
+      fc.property(coordinatorMessages, (message) => {
+        expect(plain(decodeCoordinatorMessage(encode(message)))).toEqual(plain(message));
+      }),
+    );
+  });
+});
+
+describe('decodeWorkerMessage()', () => {
+  const leave = { type: 'leave' };
+  const pong = { type: 'pong', sentAt: 1, workerTime: 2 };
+  const partial = {
+    type: 'partial',
+    globalStep: 1,
+    range: [0, 1],
+    gradient: new Uint8Array(4),
+    lossSum: 1,
+    numCorrect: 1,
+    numImages: 1,
+    startedAt: 1,
+    computeMs: 1,
+  };
+
+  it.each([
+    ['nothing', new Uint8Array(0)],
+    ['a byte that msgpack does not use', Uint8Array.of(0xc1)],
+    ['a truncated message', pack(pong).subarray(0, 8)],
+    ['bytes after the message', Buffer.concat([pack(leave), Uint8Array.of(0)])],
+    ['a number', pack(7)],
+    ['an array', pack([leave])],
+    ['null', pack(null)],
+    ['no type', pack({})],
+    ['an unknown type', pack({ type: 'party' })],
+    ['a type that only the coordinator sends', pack({ type: 'ping', sentAt: 1 })],
+    ['a missing field', pack({ type: 'pong', sentAt: 1 })],
+    ['a field too many', pack({ ...leave, reason: 'tired' })],
+    ['a string for a number', pack({ ...pong, sentAt: '1' })],
+    ['a negative time', pack({ ...pong, sentAt: -1 })],
+    ['a time of NaN', pack({ ...pong, sentAt: NaN })],
+    ['a fraction of a step', pack({ ...partial, globalStep: 0.5 })],
+    ['a step beyond 32 bits', pack({ ...partial, globalStep: 2 ** 40 })],
+    ['an empty range', pack({ ...partial, range: [1, 1] })],
+    ['a reversed range', pack({ ...partial, range: [2, 1] })],
+    ['a range of three', pack({ ...partial, range: [0, 1, 2] })],
+    ['numbers in place of bytes', pack({ ...partial, gradient: [1, 2, 3, 4] })],
+    ['a name that is too long', pack({ ...partial, type: 'hello', name: 'x'.repeat(201) })],
+  ])('closes with 4400 on %s', (_what, frame) => {
+    expect(closeCodeOf(frame)).toBe(4400);
+  });
+
+  it('closes with 4400 on any other bytes, and never throws anything else', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 200 }), (frame) => {
+        expect([null, 4400]).toContain(closeCodeOf(frame));
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
+  it('closes with 4400 or takes a message whose bits were changed on the way', () => {
+    const flips = fc.tuple(workerMessages, fc.nat(), fc.integer({ min: 0, max: 7 }));
+    fc.assert(
+      fc.property(flips, ([message, at, bit]) => {
+        const frame = Uint8Array.from(encode(message));
+        frame[at % frame.length] ^= 1 << bit;
+        expect([null, 4400]).toContain(closeCodeOf(frame));
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
+  it('says in one short sentence what was wrong, and where', () => {
+    expect(() => decodeWorkerMessage(pack({ ...partial, range: [1, 1] }))).toThrow(
+      'Not a message of the protocol: an empty or reversed range in range',
+    );
+  });
+
+  it('sets no prototype from a frame', () => {
+    const frame = pack(new Map([['__proto__', { polluted: true }]]));
+    expect(closeCodeOf(frame)).toBe(4400);
+    expect(({} as { polluted?: boolean }).polluted).toBeUndefined();
+  });
+});
+
+describe('float32From()', () => {
+  it('copies values that are not aligned', () => {
+    const packed = new Uint8Array(9);
+    packed.set(bytesOf(Float32Array.of(1.5, -2)), 1);
+    expect(float32From(packed.subarray(1), 2, 'values')).toEqual(Float32Array.of(1.5, -2));
+  });
+
+  it('names both lengths when they differ', () => {
+    expect(() => float32From(new Uint8Array(7), 2, 'gradient')).toThrow(
+      'Wrong length of gradient: 7 bytes, expected 8',
+    );
+  });
+});
+
+describe('uint32From()', () => {
+  it('takes any whole number of values where no length is given', () => {
+    expect(uint32From(bytesOf(Uint32Array.of(1, 2 ** 31)), 'indices')).toEqual(
+      Uint32Array.of(1, 2 ** 31),
+    );
+  });
+
+  it('refuses a value and a half', () => {
+    expect(() => uint32From(new Uint8Array(6), 'indices')).toThrow(ProtocolError);
+  });
+});
