@@ -140,6 +140,7 @@ function createTraining(recipe: Recipe): Training {
   const config = parseRunConfig({
     hyperparameters: HYPERPARAMETERS,
     dataset: 'simulated',
+    weightDecay: 0,
     ...recipe.config,
   });
   const train = madeUpImages(recipe.numInFile, 0);
