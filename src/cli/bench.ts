@@ -88,11 +88,12 @@ const BENCHES: Record<Kind, (options: BenchOptions, stop: AbortSignal) => Promis
         name,
         `${parts[key].toFixed(3)} ms`,
         formatPercent(parts[key] / parts.totalMs, 0),
+        `${data.slowestTenth[key].toFixed(3)} ms`,
       ]),
     );
     const lines = [
       `One step: ${formatNoun(workers, 'local worker')}, batch ${batchSize}, ` +
-        `${formatCount(data.imagesPerSecond)} images/s; medians of ${formatNoun(data.numSteps, 'step')}`,
+        `${formatCount(data.imagesPerSecond)} images/s; medians of ${formatNoun(data.numSteps, 'step')}, and from where the slowest tenth begins`,
       ...columns.map((column, index) => `${column}  ${STEP_PARTS[index][2]}`),
     ];
     return { data, lines };
@@ -168,6 +169,8 @@ interface TrainingBench {
   readonly imagesPerSecond: number;
   /** Median of each. */
   readonly parts: StepTimes;
+  /** What the slowest tenth of the steps needed at least, part by part. */
+  readonly slowestTenth: StepTimes;
 }
 
 type StepLine = StepTimes & { readonly type: string; readonly numImages: number };
@@ -202,7 +205,22 @@ async function benchTraining(
       throw new UserError(`No step was done in ${seconds} s: give it more --seconds`);
     }
     const parts = Object.fromEntries(
-      STEP_PARTS.map(([, key]) => [key, median(counted.map((step) => step[key]))]),
+      STEP_PARTS.map(([, key]) => [
+        key,
+        quantile(
+          counted.map((step) => step[key]),
+          0.5,
+        ),
+      ]),
+    ) as unknown as StepTimes;
+    const slowestTenth = Object.fromEntries(
+      STEP_PARTS.map(([, key]) => [
+        key,
+        quantile(
+          counted.map((step) => step[key]),
+          0.9,
+        ),
+      ]),
     ) as unknown as StepTimes;
     const totalMs = counted.reduce((sum, step) => sum + step.totalMs, 0);
     return {
@@ -211,6 +229,7 @@ async function benchTraining(
       numSteps: counted.length,
       imagesPerSecond: (1000 * batchSize * counted.length) / totalMs,
       parts,
+      slowestTenth,
     };
   } finally {
     await rm(folder, { recursive: true, force: true });
@@ -244,6 +263,7 @@ async function trainFor(
   if (code !== 0) throw new UserError(`The run to be measured failed: ${errors.trim()}`);
 }
 
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1];
+/** The value that a share of the others is below. */
+function quantile(values: readonly number[], share: number): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(share * (values.length - 1))];
 }

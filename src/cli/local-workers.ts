@@ -38,6 +38,11 @@ export function startLocalWorkers(options: LocalWorkersOptions): LocalWorkers {
   let isClosing = false;
   let numAlive = engines.length;
 
+  const giveUp = () => {
+    numAlive--;
+    if (numAlive === 0) gaveUp('Cannot keep any worker running; see the lines above');
+  };
+
   const start = (engine: string, index: number, numFailed: number) => {
     const name = `worker-${index + 1}`;
     const startedAt = Date.now();
@@ -63,7 +68,12 @@ export function startLocalWorkers(options: LocalWorkersOptions): LocalWorkers {
     );
     children.add(child);
     createInterface({ input: child.stderr! }).on('line', (line) => log.warn(`${name}: ${line}`));
-    child.once('error', (error) => log.error(`Cannot start ${name}: ${error.message}`));
+    child.once('error', (error) => {
+      // No `exit` follows where there never was a process.
+      if (child.pid !== undefined || !children.delete(child)) return;
+      log.error(`Cannot start ${name}: ${error.message}`);
+      giveUp();
+    });
     child.once('exit', (code, signal) => {
       children.delete(child);
       if (isClosing || code === 0) return;
@@ -71,8 +81,7 @@ export function startLocalWorkers(options: LocalWorkersOptions): LocalWorkers {
       const how = signal === null ? `with code ${String(code)}` : `by ${signal}`;
       if (failed >= MAX_FAILED_STARTS) {
         log.error(`${name} ended ${how} ${failed} times in a row and is not started again`);
-        numAlive--;
-        if (numAlive === 0) gaveUp('Cannot keep any worker running; see the lines above');
+        giveUp();
         return;
       }
       log.info(`${name} ended ${how}; starting it again`);

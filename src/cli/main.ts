@@ -3,14 +3,19 @@
 import { Command, CommanderError } from 'commander';
 import { readFileSync } from 'node:fs';
 import { UserError, messageOf } from '../shared/errors.js';
-import { coordinatorCommand, trainCommand } from './train.js';
-import { benchCommand } from './bench.js';
-import { boardCommand } from './board.js';
-import { doctorCommand } from './doctor.js';
-import { evaluateCommand } from './evaluate.js';
-import { predictCommand } from './predict.js';
-import { summaryCommand } from './summary.js';
-import { workerCommand } from './worker.js';
+
+/** Each command is loaded when it is asked for, or all of them for the help: a worker needs no web server. */
+const COMMANDS: Readonly<Record<string, () => Promise<unknown>>> = {
+  train: async () => (await import('./train.js')).trainCommand(),
+  coordinator: async () => (await import('./train.js')).coordinatorCommand(),
+  worker: async () => (await import('./worker.js')).workerCommand(),
+  evaluate: async () => (await import('./evaluate.js')).evaluateCommand(),
+  predict: async () => (await import('./predict.js')).predictCommand(),
+  summary: async () => (await import('./summary.js')).summaryCommand(),
+  bench: async () => (await import('./bench.js')).benchCommand(),
+  doctor: async () => (await import('./doctor.js')).doctorCommand(),
+  board: async () => (await import('./board.js')).boardCommand(),
+};
 
 const { version } = JSON.parse(
   readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
@@ -19,16 +24,10 @@ const { version } = JSON.parse(
 const program = new Command('lockstep')
   .description('Distributed data-parallel training: the same bits on any number of workers')
   .version(version)
-  .showHelpAfterError('(lockstep --help lists the commands, lockstep COMMAND --help its options)')
-  .addCommand(trainCommand())
-  .addCommand(coordinatorCommand())
-  .addCommand(workerCommand() as unknown as Command)
-  .addCommand(evaluateCommand() as unknown as Command)
-  .addCommand(predictCommand() as unknown as Command)
-  .addCommand(summaryCommand())
-  .addCommand(benchCommand() as unknown as Command)
-  .addCommand(doctorCommand() as unknown as Command)
-  .addCommand(boardCommand() as unknown as Command);
+  .showHelpAfterError('(lockstep --help lists the commands, lockstep COMMAND --help its options)');
+const asked = process.argv[2] ?? '';
+const names = Object.hasOwn(COMMANDS, asked) ? [asked] : Object.keys(COMMANDS);
+for (const name of names) program.addCommand((await COMMANDS[name]()) as Command);
 program.commands.forEach((command) => command.copyInheritedSettings(program));
 program.exitOverride();
 program.commands.forEach((command) => command.exitOverride());

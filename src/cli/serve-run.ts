@@ -16,9 +16,10 @@ import { createTensorBoard } from '../coordinator/monitor/tensorboard.js';
 import { canShowStatus, createTerminalStatus } from '../coordinator/monitor/terminal-status.js';
 import { createTrace } from '../coordinator/monitor/trace.js';
 import { newRunPath, openRunDirectory, type RunDirectory } from '../coordinator/run-directory.js';
+import { progressOf } from '../coordinator/progress.js';
 import { createSamples } from '../coordinator/samples.js';
 import { listen } from '../coordinator/server.js';
-import { readLatestCheckpoint, writeCheckpoint } from '../model/checkpoint.js';
+import { readLatestCheckpoint, writeCheckpoint, type Checkpoint } from '../model/checkpoint.js';
 import type { Engine } from '../model/engine.js';
 import { loadDataset } from '../model/idx.js';
 import { buildModel } from '../model/lenet.js';
@@ -84,15 +85,14 @@ async function serve(
   const model = buildModel(config.hyperparameters);
   const dataset = await loadDataset(config.dataset);
   const samples = createSamples(dataset.train, dataset.test, config.validationSize);
-  const stored = directory.isResumed
-    ? await readLatestCheckpoint(fileStorage, checkpointsPath, warn)
+  const arbiter = createSimdEngine(model);
+  const resumeFrom = directory.isResumed
+    ? await findResumable(directory, arbiter.fingerprint, warn)
     : null;
-  const resumeFrom = stored?.checkpoint ?? null;
   const firstStep = resumeFrom?.globalStep ?? 0;
   warnOfIdleWorkers(config, samples.numTrain, engines.length, log);
 
   const watch = await createObservers(directory, options, log, firstStep);
-  const arbiter = createSimdEngine(model);
   const coordinator = new Coordinator({
     ...options,
     runId: `${name}-${randomBytes(3).toString('hex')}`,
@@ -146,6 +146,35 @@ async function serve(
     await watch.close();
     await server.close();
   }
+}
+
+/**
+ * The newest checkpoint that the run can go on from; null for a run that has none yet.
+ *
+ * @throws {UserError} if there are some and none can be used: to begin anew would throw the run away
+ */
+async function findResumable(
+  { config, checkpointsPath }: RunDirectory,
+  fingerprint: string,
+  warn: (message: string) => void,
+): Promise<Checkpoint | null> {
+  let numSkipped = 0;
+  const stored = await readLatestCheckpoint(
+    fileStorage,
+    checkpointsPath,
+    (message) => {
+      numSkipped++;
+      warn(message);
+    },
+    (checkpoint) => progressOf(checkpoint, config, fingerprint),
+  );
+  if (stored === null && numSkipped > 0) {
+    throw new UserError(
+      `Cannot resume: none of the checkpoints in ${checkpointsPath} can be used; ` +
+        'remove them to begin the run anew',
+    );
+  }
+  return stored?.checkpoint ?? null;
 }
 
 /** What watches the run: files, console, page. */

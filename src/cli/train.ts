@@ -1,6 +1,7 @@
 /** `lockstep train` and `lockstep coordinator`: the same run, with local workers or without. */
 import { availableParallelism } from 'node:os';
 import { Command, Option } from 'commander';
+import { ENGINE_REQUESTS } from '../model/engine.js';
 import { addRunOptions } from './run-options.js';
 import { serveRun } from './serve-run.js';
 import { addServeOptions, integerFrom, serveOptionsOf } from './serve-options.js';
@@ -18,7 +19,9 @@ export function trainCommand(): Command {
       .env('LOCKSTEP_WORKERS'),
   );
   command.addOption(
-    new Option('--engine <name>', 'of all local workers').choices(ENGINES).default(EXACT_ENGINE),
+    new Option('--engine <name>', 'of all local workers')
+      .choices(ENGINE_REQUESTS)
+      .default(EXACT_ENGINE),
   );
   command.addOption(
     new Option('--engines <list>', 'of each local worker, such as webgpu,simd; sets their number'),
@@ -32,14 +35,14 @@ export function trainCommand(): Command {
     const engines =
       (values.engines as string | undefined)?.split(',') ??
       new Array<string>(numWorkers).fill(values.engine as string);
-    const wrong = engines.find((engine) => !(ENGINES as readonly string[]).includes(engine));
+    const wrong = engines.find(
+      (engine) => !(ENGINE_REQUESTS as readonly string[]).includes(engine),
+    );
     if (wrong !== undefined)
-      command.error(`error: no engine '${wrong}'; there are ${ENGINES.join(', ')}`);
+      command.error(`error: no engine '${wrong}'; there are ${ENGINE_REQUESTS.join(', ')}`);
     await serveRun(values, serveOptionsOf(values), engines);
   });
 }
-
-const ENGINES = ['auto', 'simd', 'tensorflow', 'webgpu', 'reference'] as const;
 
 export function coordinatorCommand(): Command {
   const command = new Command('coordinator').description(

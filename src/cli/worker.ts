@@ -1,6 +1,7 @@
 /** `lockstep worker`: joins a run. */
 import { hostname } from 'node:os';
 import { Command, Option } from '@commander-js/extra-typings';
+import { ENGINE_REQUESTS } from '../model/engine.js';
 import { createEngine, selectEngine } from '../model/engines.js';
 import { proveEngine } from '../model/proof.js';
 import { systemClock } from '../shared/clock.js';
@@ -13,8 +14,6 @@ import { number } from './run-options.js';
 import { integerFrom } from './serve-options.js';
 import { stopSignal } from './signals.js';
 
-const ENGINES = ['auto', 'simd', 'tensorflow', 'webgpu', 'reference'] as const;
-
 export function workerCommand() {
   return new Command('worker')
     .description(
@@ -23,7 +22,7 @@ export function workerCommand() {
     .argument('<url>', 'of the coordinator, ws://HOST:7700')
     .addOption(
       new Option('--engine <name>', 'what computes the gradients')
-        .choices(ENGINES)
+        .choices(ENGINE_REQUESTS)
         .default('auto')
         .env('LOCKSTEP_ENGINE'),
     )

@@ -20,6 +20,7 @@ import type { RoundTimes } from './dispatcher.js';
 import type { EvaluationDone, RunResult, StepTimes } from './events.js';
 import { Gatherer, type GathererOptions } from './gatherer.js';
 import { Ledger } from './ledger.js';
+import { NO_PROGRESS, progressOf, type Progress } from './progress.js';
 import { Sampler } from './sampler.js';
 import { EvaluationWork, StepWork } from './work.js';
 
@@ -27,18 +28,6 @@ import { EvaluationWork, StepWork } from './work.js';
 const EVALUATION_BLOCK = 250;
 /** After the word to stop, the step under way has this long to finish, ms. */
 const FINISH_STEP_MS = 1_000;
-
-/** What a checkpoint of a run holds besides the state of the training. */
-export interface Progress {
-  /** At which step the last evaluation was made, and what decides about the best and the target. */
-  readonly evaluatedStep: number;
-  readonly decidingAccuracy: number;
-  readonly testAccuracy: number | null;
-  readonly testLoss: number | null;
-  readonly bestAccuracy: number;
-  readonly faults: Record<string, number>;
-  readonly workers: RunResult['workers'];
-}
 
 export interface CoordinatorOptions extends Omit<GathererOptions, 'welcome' | 'count'> {
   readonly runId: string;
@@ -77,15 +66,7 @@ export class Coordinator {
   private readonly optimizerState: OptimizerState;
   /** Updates made so far. */
   private globalStep = 0;
-  private progress: Progress = {
-    evaluatedStep: 0,
-    decidingAccuracy: 0,
-    testAccuracy: null,
-    testLoss: null,
-    bestAccuracy: 0,
-    faults: {},
-    workers: [],
-  };
+  private progress: Progress = NO_PROGRESS;
   /** Images that each worker had done when the run was resumed. */
   private readonly imagesBefore = new Map<string, number>();
   /** Of this process: training images, and the time their steps took, ms. */
@@ -118,7 +99,7 @@ export class Coordinator {
       }
       Object.assign(scalars, resumeFrom.optimizerState.scalars);
       this.globalStep = resumeFrom.globalStep;
-      this.progress = { ...this.progress, ...(resumeFrom.metrics as Partial<Progress>) };
+      this.progress = progressOf(resumeFrom, config, options.arbiter.fingerprint);
     }
     for (const { workerId, numImages } of this.progress.workers) {
       this.imagesBefore.set(workerId, numImages);
@@ -166,7 +147,8 @@ export class Coordinator {
     const startedAt = clock.now();
     let deadline: Timer | null = null;
     const stop = () => (deadline = clock.schedule(FINISH_STEP_MS, () => this.gatherer.stop()));
-    signal.addEventListener('abort', stop, { once: true });
+    if (signal.aborted) stop();
+    else signal.addEventListener('abort', stop, { once: true });
     this.reportStarted();
     let reason = 'stopped';
     try {
@@ -362,13 +344,13 @@ export class Coordinator {
       hyperparameters: config.hyperparameters,
       config,
       engineFingerprint: arbiter.fingerprint,
-      metrics: { ...this.progress, faults: { ...this.progress.faults } },
+      metrics: this.progress,
     };
   }
 
   private count(fault: string): void {
     const { faults } = this.progress;
-    faults[fault] = (faults[fault] ?? 0) + 1;
+    this.progress = { ...this.progress, faults: { ...faults, [fault]: (faults[fault] ?? 0) + 1 } };
   }
 
   private describeWorkers(): Pick<RunResult, 'workers' | 'reproducible' | 'engineFingerprint'> {

@@ -106,10 +106,6 @@ export class Gatherer implements GroupHandler {
     this.stopped.abort();
   }
 
-  get isStopped(): boolean {
-    return this.stopped.signal.aborted;
-  }
-
   joined(): void {
     this.wakeWaiter();
     this.dispatcher.joined();
@@ -171,7 +167,7 @@ export class Gatherer implements GroupHandler {
 
     const partial = { gradient, lossSum, numCorrect, numImages };
     if (!this.isFinite(partial)) {
-      void this.judgeBadNumbers(member, step, range);
+      this.judge(this.judgeBadNumbers(member, step, range));
       return;
     }
     const audit = this.audits.find(
@@ -204,7 +200,7 @@ export class Gatherer implements GroupHandler {
       );
     }
     this.noteAnswer(member, message);
-    work.take(range, lossSums, predictions);
+    if (work.take(range, lossSums, predictions) === 0) this.options.count('duplicateEvaluations');
     this.dispatcher.progressed();
   }
 
@@ -226,6 +222,14 @@ export class Gatherer implements GroupHandler {
 
   // Doubts
 
+  /** Lets a judgement take its time; one that cannot be made, or finds that the run has diverged, ends the run. */
+  private judge(judgement: Promise<void>): void {
+    judgement.catch((error: unknown) => {
+      this.failure ??= error instanceof Error ? error : new Error(String(error));
+      this.stop();
+    });
+  }
+
   /**
    * A worker sent NaN or Inf. The arbiter computes the same: if it agrees, the training has diverged and stops before
    * the update; if not, the worker is sent away and its work done by others.
@@ -234,12 +238,10 @@ export class Gatherer implements GroupHandler {
     const own = await this.arbitrate(step, range);
     if (this.current !== step) return;
     if (!this.isFinite(own)) {
-      this.failure = new UserError(
+      throw new UserError(
         `The training diverged at step ${step.globalStep}: its gradient is not finite; ` +
-          'start again, or resume from the last checkpoint, with a smaller --lr',
+          'start again with a smaller --lr, or resume from the last checkpoint',
       );
-      this.stop();
-      return;
     }
     this.options.count('badNumbers');
     this.group.expel(member, 'badNumbers', `it sent NaN or Inf for ${show(range)}`);
@@ -275,12 +277,12 @@ export class Gatherer implements GroupHandler {
     this.audits = this.audits.filter((other) => other !== audit);
     if (!isSecond) {
       this.options.count('duplicatePartials');
-      void this.judgeAudit(step, audit, null);
+      this.judge(this.judgeAudit(step, audit, null));
       return;
     }
     this.options.count('audits');
     if (isSame(partial, audit.partial)) this.use(audit.first, step, range, audit.partial);
-    else void this.judgeAudit(step, audit, partial);
+    else this.judge(this.judgeAudit(step, audit, partial));
   }
 
   /** Two exact workers differ, or there is no second: the arbiter tells who is wrong, and its own result counts. */

@@ -141,8 +141,9 @@ export class EvaluationWork implements Work {
     return Math.min(hi * this.block, this.labels.length) - lo * this.block;
   }
 
-  /** Stores what came for a range of blocks; what was there already stays. */
-  take([lo, hi]: Range, lossSums: Float32Array, predictions: Uint8Array): void {
+  /** Stores what came for a range of blocks; what was there already stays. @returns how many blocks were new */
+  take([lo, hi]: Range, lossSums: Float32Array, predictions: Uint8Array): number {
+    let numNew = 0;
     for (let unit = lo; unit < hi; unit++) {
       if (this.isDone(unit)) continue;
       const begin = (unit - lo) * this.block;
@@ -150,7 +151,9 @@ export class EvaluationWork implements Work {
       this.lossSums[unit] = lossSums[unit - lo]!;
       this.predictions.set(predictions.subarray(begin, begin + numImages), unit * this.block);
       this.done[unit] = 1;
+      numNew++;
     }
+    return numNew;
   }
 
   /** Sum of the losses, block after block in float64. */

@@ -208,19 +208,23 @@ export async function readCheckpoint(storage: Storage, path: string): Promise<Ch
 /**
  * The newest sound checkpoint of the folder, the best one if no other is; null if there is none.
  *
- * @param skipped is told of each damaged one, in a sentence
+ * @param skipped is told of each that is passed over, in a sentence
+ * @param check throws a `UserError` for one that is sound, but not to be used
  */
 export async function readLatestCheckpoint(
   storage: Storage,
   dir: string,
   skipped: (message: string) => void,
+  check: (checkpoint: Checkpoint) => void = () => undefined,
 ): Promise<StoredCheckpoint | null> {
   const names = await storage.list(dir);
   const best = names.filter((name) => name === BEST_NAME);
   for (const name of [...stepNames(names), ...best]) {
     const path = join(dir, name);
     try {
-      return { checkpoint: await readCheckpoint(storage, path), path };
+      const checkpoint = await readCheckpoint(storage, path);
+      check(checkpoint);
+      return { checkpoint, path };
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
       skipped(error.message);

@@ -10,6 +10,8 @@ import type { Model } from './lenet.js';
 
 export const ENGINE_NAMES = ['simd', 'tensorflow', 'webgpu', 'reference'] as const;
 export type EngineName = (typeof ENGINE_NAMES)[number];
+/** What a user may ask for: an engine, or the best that the machine has. */
+export const ENGINE_REQUESTS = ['auto', ...ENGINE_NAMES] as const;
 
 /** A value, or the promise of one where an engine works beside the event loop. */
 export type MaybePromise<T> = T | Promise<T>;

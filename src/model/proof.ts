@@ -73,13 +73,13 @@ export type Verdict =
  * approximate; all else is refused.
  *
  * @param exact the proof of the coordinator's own exact engine
- * @param reference (P,) the reference engine's gradient
+ * @param reference computes the reference engine's gradient (P,), which takes a tenth of a second
  */
 export function judgeProof(
   model: Model,
   proof: Proof,
   exact: Proof,
-  reference: Float32Array,
+  reference: () => Float32Array,
 ): Verdict {
   const { fingerprint, gradient } = proof;
   if (gradient.length !== model.numParams) {
@@ -89,7 +89,7 @@ export function judgeProof(
   if (fingerprint === exact.fingerprint && hasEqualBits(gradient, exact.gradient)) {
     return { isAccepted: true, isExact: true };
   }
-  const worst = largestDistance(model, gradient, reference);
+  const worst = largestDistance(model, gradient, reference());
   if (worst.distance <= TOLERANCE) return { isAccepted: true, isExact: false };
   return {
     isAccepted: false,
@@ -114,7 +114,7 @@ export function createProofJudge(
       exact.model,
       proof,
       { fingerprint: exact.fingerprint, gradient: proveNow(exact, proofSeed) },
-      proveNow(reference, proofSeed),
+      () => proveNow(reference, proofSeed),
     );
 }
 

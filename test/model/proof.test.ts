@@ -59,14 +59,28 @@ const exact = { fingerprint: 'simd/1', gradient: right };
 
 test('judgeProof() takes equal bits under another fingerprint for approximate', () => {
   const proof = { fingerprint: 'simd/2', gradient: right.slice() };
-  expect(judgeProof(model, proof, exact, right)).toEqual({ isAccepted: true, isExact: false });
+  expect(judgeProof(model, proof, exact, () => right)).toEqual({
+    isAccepted: true,
+    isExact: false,
+  });
 });
 
 test('judgeProof() takes one other bit within the tolerance for approximate', () => {
   const gradient = right.slice();
   gradient[1000] *= 1 + 2 ** -23;
   const proof = { fingerprint: 'simd/1', gradient };
-  expect(judgeProof(model, proof, exact, right)).toEqual({ isAccepted: true, isExact: false });
+  expect(judgeProof(model, proof, exact, () => right)).toEqual({
+    isAccepted: true,
+    isExact: false,
+  });
+});
+
+test('judgeProof() does without the reference where the bits are equal', () => {
+  const reference = () => {
+    throw new Error('not needed');
+  };
+  const verdict = judgeProof(model, { ...exact, gradient: right.slice() }, exact, reference);
+  expect(verdict).toEqual({ isAccepted: true, isExact: true });
 });
 
 test.each([
@@ -88,7 +102,7 @@ test.each([
 ])('judgeProof() refuses where $what', ({ change, tensor }) => {
   const gradient = right.slice();
   change(gradient);
-  const verdict = judgeProof(model, { fingerprint: 'webgpu/1', gradient }, exact, right);
+  const verdict = judgeProof(model, { fingerprint: 'webgpu/1', gradient }, exact, () => right);
   expect(verdict).toMatchObject({
     isAccepted: false,
     message: expect.stringContaining(`of webgpu/1 is wrong: ${tensor} is`) as string,
@@ -97,14 +111,14 @@ test.each([
 
 test('judgeProof() refuses zeros, and the mean in place of the sum', () => {
   for (const gradient of [new Float32Array(model.numParams), right.map((value) => value / 5)]) {
-    const verdict = judgeProof(model, { fingerprint: 'webgpu/1', gradient }, exact, right);
+    const verdict = judgeProof(model, { fingerprint: 'webgpu/1', gradient }, exact, () => right);
     expect(verdict.isAccepted).toBe(false);
   }
 });
 
 test('judgeProof() refuses another length', () => {
   const proof = { fingerprint: 'simd/1', gradient: new Float32Array(3) };
-  expect(judgeProof(model, proof, exact, right)).toEqual({
+  expect(judgeProof(model, proof, exact, () => right)).toEqual({
     isAccepted: false,
     message: 'The proof of simd/1 has 3 values, expected 61706',
   });

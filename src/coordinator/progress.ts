@@ -1,0 +1,80 @@
+/** What a checkpoint of a run holds besides the state of the training, and whether a run can go on from it. */
+import * as z from 'zod';
+import type { Checkpoint } from '../model/checkpoint.js';
+import type { RunConfig } from '../shared/config.js';
+import { UserError } from '../shared/errors.js';
+
+const fraction = z.number().min(0).max(1);
+const count = z.number().int().min(0);
+
+const progressSchema = z.strictObject({
+  /** At which step the last evaluation was made, and what decides about the best and the target. */
+  evaluatedStep: count,
+  decidingAccuracy: fraction,
+  testAccuracy: fraction.nullable(),
+  testLoss: z.number().nullable(),
+  bestAccuracy: fraction,
+  /** Met and mended, by kind. */
+  faults: z.record(z.string(), count),
+  /** Every worker that took part; `numImages` are training images. */
+  workers: z
+    .array(
+      z.strictObject({
+        workerId: z.string(),
+        name: z.string(),
+        engine: z.string(),
+        device: z.string(),
+        isExact: z.boolean(),
+        numImages: count,
+      }),
+    )
+    .readonly(),
+});
+export type Progress = z.infer<typeof progressSchema>;
+
+export const NO_PROGRESS: Progress = {
+  evaluatedStep: 0,
+  decidingAccuracy: 0,
+  testAccuracy: null,
+  testLoss: null,
+  bestAccuracy: 0,
+  faults: {},
+  workers: [],
+};
+
+/**
+ * The progress in a checkpoint that this run can go on from.
+ *
+ * @param config the run's
+ * @param fingerprint of the run's exact engine
+ * @throws {UserError} in one sentence, if the checkpoint is another run's, another engine's, or not understood
+ */
+export function progressOf(
+  checkpoint: Checkpoint,
+  config: RunConfig,
+  fingerprint: string,
+): Progress {
+  const { globalStep, engineFingerprint, metrics } = checkpoint;
+  const refuse = (why: string) =>
+    new UserError(`Cannot go on from the checkpoint of step ${globalStep}: ${why}`);
+  if (!isSame(checkpoint.config, config)) throw refuse('its run has another configuration');
+  if (engineFingerprint !== fingerprint) {
+    throw refuse(
+      `its weights have the bits of engine ${engineFingerprint}, this is ${fingerprint}`,
+    );
+  }
+  const parsed = progressSchema.safeParse(metrics);
+  if (!parsed.success) throw refuse('what it says of the run so far is not understood');
+  return parsed.data;
+}
+
+/** Equal JSON values, whatever the order of their keys. */
+function isSame(a: unknown, b: unknown): boolean {
+  const sorted = (value: unknown) =>
+    JSON.stringify(value, (_, part: unknown) =>
+      typeof part === 'object' && part !== null && !Array.isArray(part)
+        ? Object.fromEntries(Object.entries(part).sort(([x], [y]) => (x < y ? -1 : 1)))
+        : part,
+    );
+  return sorted(a) === sorted(b);
+}
