@@ -10,9 +10,12 @@ import { planShares, type Pace } from './planner.js';
 
 /** Expected time of a unit from a worker that has never answered, ms. */
 const UNKNOWN_MS_PER_UNIT = 50;
-/** A worker is late when it takes this many times what was expected, and a little more against noise. */
-const LATE_FACTOR = 1.5;
-const LATE_SLACK_MS = 4;
+/**
+ * A worker is late when it takes this many times what was expected, and a few time slices of a busy machine more: work
+ * that is done twice is in the way of the others.
+ */
+const LATE_FACTOR = 2;
+const LATE_SLACK_MS = 15;
 
 interface Holding {
   /** Units given to the worker and not answered yet, with how often: a hedge may ask for what an audit asked for. */
