@@ -1,6 +1,6 @@
 /** Builds dist/: the TypeScript, then what only the build makes. Plain JavaScript, as `npm ci` runs it first of all. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, rmSync } from 'node:fs';
+import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { buildPage } from './build-page.mjs';
 
@@ -13,6 +13,8 @@ const run = (script, ...args) =>
 
 rmSync(`${root}dist`, { recursive: true, force: true });
 run('typescript/bin/tsc', '-p', 'tsconfig.json');
+// npm makes a package's programs executable where it installs it; in a checkout, `npx lockstep` runs this very file.
+chmodSync(`${root}dist/cli/main.js`, 0o755);
 
 // The kernels of the `simd` engine. The host owns the memory; nothing is collected, nothing asserted.
 mkdirSync(`${root}dist/model`, { recursive: true });

@@ -34,6 +34,7 @@ import { UserError } from '../shared/errors.js';
 import { createLog, type Logger } from '../shared/log.js';
 import { createRandom } from '../shared/random.js';
 import { fileStorage } from '../shared/storage.js';
+import { letHeapGrow } from './heap.js';
 import { startLocalWorkers } from './local-workers.js';
 import { flatten, givenValues, runConfigOf, type FlagValues } from './run-options.js';
 import { DEFAULT_PORT, type ServeOptions } from './serve-options.js';
@@ -51,6 +52,7 @@ export async function serveRun(
   options: ServeOptions,
   engines: readonly string[],
 ): Promise<void> {
+  letHeapGrow();
   const stop = stopSignal();
   const { out, resume } = options;
   if (resume === true && out === null) {

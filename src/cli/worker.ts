@@ -10,6 +10,7 @@ import { LOG_LEVELS, createLog } from '../shared/log.js';
 import { createRandom } from '../shared/random.js';
 import { dial } from '../worker/connection.js';
 import { Worker } from '../worker/worker.js';
+import { letHeapGrow, youngCollector } from './heap.js';
 import { number } from './run-options.js';
 import { integerFrom } from './serve-options.js';
 import { stopSignal } from './signals.js';
@@ -38,6 +39,7 @@ export function workerCommand() {
     .addOption(new Option('--log-level <level>').choices(LOG_LEVELS).default('info'))
     .action(async (url, options) => {
       checkUrl(url);
+      letHeapGrow();
       const log = createLog({
         level: options.logLevel,
         quiet: options.quiet === true,
@@ -58,6 +60,7 @@ export function workerCommand() {
         token: options.token ?? null,
         clock: systemClock,
         random: createRandom(process.pid, 'worker', Date.now()),
+        collectGarbage: youngCollector(),
         retryForMs: 1000 * options.retryFor,
         log: (level, message) => log[level](message),
       });

@@ -13,17 +13,30 @@ const CHUNK_SAMPLES = 4096;
 export class SampleCache {
   readonly datasetId: string;
   readonly numSamples: number;
-  /** Bit i is set if sample i is here. */
-  readonly cached: Uint8Array;
   private readonly labels: Uint8Array;
-  /** Memory for CHUNK_SAMPLES images each, from the first sample of the chunk that came on. */
-  private readonly chunks: (Uint8Array | undefined)[] = [];
+  /**
+   * Where the image of each sample lies, counted from 1; 0 if it is not here. Images lie in the order in which they came:
+   * those of a message side by side, as a page of memory costs the most when it is touched first.
+   */
+  private readonly places: Uint32Array;
+  private numStored = 0;
+  /** Memory for CHUNK_SAMPLES images each. */
+  private readonly chunks: Uint8Array[] = [];
 
   constructor(datasetId: string, numSamples: number) {
     this.datasetId = datasetId;
     this.numSamples = numSamples;
-    this.cached = new Uint8Array(Math.ceil(numSamples / 8));
     this.labels = new Uint8Array(numSamples);
+    this.places = new Uint32Array(numSamples);
+  }
+
+  /** Bit i is set if sample i is here. */
+  get cached(): Uint8Array {
+    const bits = new Uint8Array(Math.ceil(this.numSamples / 8));
+    this.places.forEach((place, index) => {
+      if (place > 0) bits[index >> 3] |= 1 << (index & 7);
+    });
+    return bits;
   }
 
   /** @throws {ProtocolError} if the message is not about samples of this data set */
@@ -41,8 +54,8 @@ export class SampleCache {
       }
       const pixels = message.pixels.subarray(i * IMAGE_BYTES, (i + 1) * IMAGE_BYTES);
       this.labels[index] = message.labels[i]!;
-      this.imageAt(index).set(pixels);
-      this.cached[index >> 3] |= 1 << (index & 7);
+      if (this.places[index] === 0) this.places[index] = this.newPlace();
+      this.imageAt(this.places[index]).set(pixels);
     });
   }
 
@@ -53,10 +66,11 @@ export class SampleCache {
    */
   gather(indices: Uint32Array, into: { images: Uint8Array; labels: Uint8Array }): Batch {
     indices.forEach((index, i) => {
-      if (!((this.cached[index >> 3] ?? 0) & (1 << (index & 7)))) {
+      const place = this.places[index] ?? 0;
+      if (place === 0) {
         throw new ProtocolError('unexpected', `Work on sample ${index}, which was not sent`);
       }
-      into.images.set(this.imageAt(index), i * IMAGE_BYTES);
+      into.images.set(this.imageAt(place), i * IMAGE_BYTES);
       into.labels[i] = this.labels[index]!;
     });
     return {
@@ -65,11 +79,17 @@ export class SampleCache {
     };
   }
 
-  private imageAt(index: number): Uint8Array {
-    const chunk = Math.floor(index / CHUNK_SAMPLES);
-    const begin = chunk * CHUNK_SAMPLES;
-    const numSamples = Math.min(CHUNK_SAMPLES, this.numSamples - begin);
-    const pixels = (this.chunks[chunk] ??= new Uint8Array(numSamples * IMAGE_BYTES));
-    return pixels.subarray((index - begin) * IMAGE_BYTES, (index - begin + 1) * IMAGE_BYTES);
+  private newPlace(): number {
+    if (this.numStored === this.chunks.length * CHUNK_SAMPLES) {
+      const numSamples = Math.min(CHUNK_SAMPLES, this.numSamples - this.numStored);
+      this.chunks.push(new Uint8Array(numSamples * IMAGE_BYTES));
+    }
+    return ++this.numStored;
+  }
+
+  private imageAt(place: number): Uint8Array {
+    const chunk = this.chunks[Math.floor((place - 1) / CHUNK_SAMPLES)];
+    const begin = ((place - 1) % CHUNK_SAMPLES) * IMAGE_BYTES;
+    return chunk.subarray(begin, begin + IMAGE_BYTES);
   }
 }

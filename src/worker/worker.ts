@@ -11,9 +11,9 @@ import type { Channel, ChannelHandler } from '../shared/channel.js';
 import { sleep, type Clock, type Timer } from '../shared/clock.js';
 import {
   bytesOf,
+  copyFloat32,
   decodeCoordinatorMessage,
   encode,
-  float32From,
   uint32From,
 } from '../shared/codec.js';
 import { CLOSE_CODES, ProtocolError, messageOf } from '../shared/errors.js';
@@ -31,6 +31,10 @@ import { SampleCache } from './sample-cache.js';
 
 const FIRST_BACKOFF_MS = 200;
 const LONGEST_BACKOFF_MS = 5_000;
+/** Frames that a worker reads and sends before it collects their memory, bytes. */
+const GARBAGE_BYTES = 4 * 1024 * 1024;
+/** How long a worker that leaves waits for the coordinator to close, ms. */
+const GOODBYE_MS = 500;
 
 export interface WorkerOptions {
   /** Opens a connection to the coordinator; rejects if there is none to be had now. */
@@ -46,6 +50,8 @@ export interface WorkerOptions {
   readonly clock: Clock;
   /** For the jitter of reconnects. */
   readonly random: Random;
+  /** Frees the memory of frames that have been read or sent; called while there is nothing to compute. */
+  readonly collectGarbage: () => void;
   /** Gives up after being without a coordinator for this long, ms; `Infinity` for never. */
   readonly retryForMs: number;
   readonly log: (level: 'info' | 'warn' | 'debug', message: string) => void;
@@ -63,6 +69,8 @@ interface Run {
   readonly workerId: string;
   readonly welcome: Message<'welcome'>;
   readonly engine: Engine;
+  /** (P,) θ as it came last. */
+  readonly params: Float32Array;
   readonly treeSum: TreeSum;
   readonly samples: SampleCache;
 }
@@ -156,9 +164,13 @@ export class Session implements ChannelHandler {
   private task: Task | null = null;
   private isComputing = false;
   private isOver = false;
+  private isLeaving = false;
   private lastHeardAt: number;
   private heartbeatTimeoutMs = 10_000;
   private watchdog: Timer | null = null;
+  /** Memory that frames have taken since it was last collected; what arrives is copied together out of pieces. */
+  private garbageBytes = 0;
+  private patience: Timer | null = null;
   private end: (ending: Ending) => void = () => undefined;
   private batch = { images: new Uint8Array(0), labels: new Uint8Array(0) };
 
@@ -175,9 +187,13 @@ export class Session implements ChannelHandler {
     const { run } = this.memory;
     const ended = new Promise<Ending>((resolve) => (this.end = resolve));
     const leave = () => {
+      this.isLeaving = true;
+      this.task = null;
       this.send({ type: 'leave' });
       this.channel.close(CLOSE_CODES.left, 'leave');
-      this.end({ outcome: 'left' });
+      // A process that ends before the other side has closed may take its goodbye with it: what is sent to it then
+      // resets the connection.
+      this.patience = this.options.clock.schedule(GOODBYE_MS, () => this.end({ outcome: 'left' }));
     };
     signal.addEventListener('abort', leave, { once: true });
     this.send({
@@ -197,12 +213,14 @@ export class Session implements ChannelHandler {
     this.isOver = true;
     this.task = null;
     this.watchdog?.cancel();
+    this.patience?.cancel();
     signal.removeEventListener('abort', leave);
     return ending;
   }
 
   received(frame: Uint8Array): void {
-    if (this.isOver) return;
+    if (this.isOver || this.isLeaving) return;
+    this.garbageBytes += 2 * frame.length;
     this.lastHeardAt = this.options.clock.now();
     try {
       this.dispatch(decodeCoordinatorMessage(frame));
@@ -212,6 +230,10 @@ export class Session implements ChannelHandler {
   }
 
   closed(code: number, reason: string): void {
+    if (this.isLeaving) {
+      this.end({ outcome: 'left' });
+      return;
+    }
     const said = reason === '' ? `code ${code}` : reason;
     this.end({ outcome: 'lost', reason: `connection closed: ${said}`, retryAfterMs: 0 });
   }
@@ -275,6 +297,7 @@ export class Session implements ChannelHandler {
       workerId: welcome.workerId,
       welcome,
       engine,
+      params: isSameModel ? before.params : new Float32Array(model.numParams),
       treeSum: isSameModel ? before.treeSum : new TreeSum(engine),
       samples: isSameData ? before.samples : new SampleCache(welcome.datasetId, welcome.numSamples),
     };
@@ -297,7 +320,7 @@ export class Session implements ChannelHandler {
 
   /** Takes new work, in place of any under an older θ, or more of the same. */
   private accept(message: Message<'step'> | Message<'evaluate'>): void {
-    const { workerId, engine, welcome } = this.joined();
+    const { workerId, engine, welcome, params } = this.joined();
     const ranges: Range[] = message.shards[workerId] ?? [];
     const { globalStep } = message;
     if (message.params === null) {
@@ -307,7 +330,8 @@ export class Session implements ChannelHandler {
       if (task?.kind !== kind || task.globalStep !== globalStep) return;
       task.ranges.push(...ranges);
     } else {
-      engine.setParams(float32From(message.params, welcome.numParams, 'params'));
+      copyFloat32(message.params, params, 'params');
+      engine.setParams(params);
       if (message.type === 'step') {
         const indices = uint32From(message.indices, 'indices');
         const numUnits = Math.ceil(indices.length / welcome.microBatch);
@@ -334,7 +358,10 @@ export class Session implements ChannelHandler {
       for (;;) {
         const { task } = this;
         const range = task?.ranges.shift();
-        if (!task || !range) return;
+        if (!task || !range) {
+          this.collectGarbage();
+          return;
+        }
         if (range[1] > task.numUnits) {
           throw new ProtocolError('malformed', `Work on [${range.join(', ')}) of ${task.numUnits}`);
         }
@@ -344,6 +371,12 @@ export class Session implements ChannelHandler {
     } finally {
       this.isComputing = false;
     }
+  }
+
+  private collectGarbage(): void {
+    if (this.garbageBytes < GARBAGE_BYTES) return;
+    this.garbageBytes = 0;
+    this.options.collectGarbage();
   }
 
   private async computeGradients(task: Task & { kind: 'step' }, range: Range): Promise<void> {
@@ -437,7 +470,9 @@ export class Session implements ChannelHandler {
   }
 
   private send(message: WorkerMessage): void {
-    this.channel.send(encode(message));
+    const frame = encode(message);
+    this.garbageBytes += frame.length;
+    this.channel.send(frame);
   }
 
   /** Ends the connection for what the coordinator, or the engine, did wrong. */

@@ -37,6 +37,7 @@ const worker = new Worker({
   token: null,
   clock: systemClock,
   random: createRandom(1, 'liar'),
+  collectGarbage: () => undefined,
   retryForMs: Infinity,
   log: (_, message) => console.log(message),
 });

@@ -331,6 +331,7 @@ class Simulation {
       token: 'secret',
       clock: process.clock,
       random: createRandom(schedule.seed, 'worker', index, life),
+      collectGarbage: () => undefined,
       retryForMs: Infinity,
       log: (_level, message) => this.write(`${name} says: ${message}`),
     });
