@@ -6,14 +6,13 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
 import type { RunResult } from '../../src/coordinator/events.js';
 import { imagesFile, labelsFile } from './idx-files.js';
 import { mnist } from './mnist.js';
+import { MAIN } from './program.js';
 import { temporaryDirectory } from './temporary-directory.js';
 
-export const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 /** Nothing here takes more than some seconds; on a busy machine it may take ten times that. */
 const DEADLINE_MS = 60_000;
 

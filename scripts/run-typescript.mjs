@@ -1,14 +1,19 @@
-/** Runs test/support/simulator/main.ts, which Node cannot as it is: bundles it first, which takes a moment. */
+/**
+ * Runs a TypeScript program of test/support, which Node cannot as it is: bundles it first, which takes a moment.
+ *
+ *   node scripts/run-typescript.mjs test/support/simulator/main.ts [arguments of the program]
+ */
 import { mkdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
+const [entry] = process.argv.splice(2, 1);
 // Two folders deep, like the sources, which look for dist/model/simd.wasm from where they are.
-const outfile = `${root}node_modules/.cache/lockstep-simulate.mjs`;
+const outfile = `${root}node_modules/.cache/lockstep-${entry.replaceAll('/', '-')}.mjs`;
 mkdirSync(new URL('.', `file://${outfile}`), { recursive: true });
 await build({
-  entryPoints: [`${root}test/support/simulator/main.ts`],
+  entryPoints: [`${root}${entry}`],
   bundle: true,
   platform: 'node',
   format: 'esm',

@@ -1,0 +1,144 @@
+/**
+ * A run of real processes that are killed, stopped, slowed and restarted, compared with one that was left alone.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import type { RunResult } from '../../../src/coordinator/events.js';
+import { MAIN } from '../program.js';
+import { chaosSchedule, type Fault } from './schedule.js';
+import { Supervised } from './supervised.js';
+
+export interface ChaosOptions {
+  readonly seed: number;
+  /** For how long things are done to the run, ms. */
+  readonly durationMs: number;
+  readonly numWorkers: number;
+  /** Flags of the run, such as `--epochs 3`. */
+  readonly flags: readonly string[];
+  /** An empty folder of its own. */
+  readonly folder: string;
+  readonly log: (line: string) => void;
+}
+
+export interface ChaosReport {
+  readonly faults: readonly Fault[];
+  /** Of the undisturbed run, and of the other. */
+  readonly weights: readonly [string, string];
+  /** What went wrong, one sentence each; empty if every promise was kept. */
+  readonly violations: readonly string[];
+  /** Resident memory over the run, MB: samples a second, null where a process did not run. */
+  readonly memory: readonly { readonly name: string; readonly residentMb: (number | null)[] }[];
+  readonly numCoordinatorStarts: number;
+  readonly seconds: number;
+}
+
+export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
+  const { seed, durationMs, numWorkers, flags, folder, log } = options;
+  const undisturbed = join(folder, 'undisturbed');
+  const disturbed = join(folder, 'disturbed');
+  log('The undisturbed run');
+  const { status, stderr } = spawnSync(
+    process.execPath,
+    [MAIN, 'train', '--workers', String(numWorkers), '--quiet', '--out', undisturbed, ...flags],
+    { encoding: 'utf8' },
+  );
+  if (status !== 0) throw new Error(`The undisturbed run failed: ${stderr}`);
+
+  const port = await freePort();
+  const isFinished = () => resultOf(disturbed)?.outcome === 'finished';
+  const startedAt = performance.now();
+  const coordinator = new Supervised(
+    'coordinator',
+    ['coordinator', '--port', String(port), '--out', disturbed, '--resume', '--quiet'].concat(
+      ['--verify-ledger'],
+      flags,
+    ),
+    isFinished,
+  );
+  const workers = Array.from(
+    { length: numWorkers },
+    (_, i) =>
+      new Supervised(
+        `worker ${i}`,
+        [
+          'worker',
+          `ws://127.0.0.1:${port}`,
+          '--name',
+          `worker-${i}`,
+          '--engine',
+          'simd',
+          '--quiet',
+        ],
+        isFinished,
+      ),
+  );
+  const processes = [coordinator, ...workers];
+
+  const faults: Fault[] = [];
+  const timers = chaosSchedule(seed, durationMs, numWorkers).map((fault) =>
+    setTimeout(() => {
+      faults.push(fault);
+      log(`${(fault.at / 1000).toFixed(1).padStart(6)} s  ${describeFault(fault)}`);
+      inflict(fault, fault.kind.includes('worker') ? workers[fault.victim] : coordinator);
+    }, fault.at),
+  );
+  const memory = ['coordinator', ...workers.map((_, i) => `worker-${i}`)].map((name) => ({
+    name,
+    residentMb: [] as (number | null)[],
+  }));
+  const sampling = setInterval(() => {
+    memory.forEach(({ residentMb }, i) => residentMb.push(processes[i].residentMb()));
+  }, 1000);
+  // A run that does not come to its end breaks a promise too.
+  const patience = setTimeout(() => void coordinator.close(), 4 * durationMs + 120_000);
+  try {
+    await coordinator.ended;
+  } finally {
+    [...timers, patience].forEach(clearTimeout);
+    clearInterval(sampling);
+    await Promise.all(processes.map((supervised) => supervised.close()));
+  }
+
+  const expected = resultOf(undisturbed)!;
+  const actual = resultOf(disturbed);
+  const violations = processes.flatMap(({ failures }) => failures);
+  if (actual?.outcome !== 'finished') violations.push('The run did not come to its end');
+  else if (actual.weightsSha256 !== expected.weightsSha256)
+    violations.push('The weights differ from those of the undisturbed run');
+  return {
+    faults,
+    weights: [expected.weightsSha256, actual?.weightsSha256 ?? 'none'],
+    violations,
+    memory,
+    numCoordinatorStarts: coordinator.numStarts,
+    seconds: (performance.now() - startedAt) / 1000,
+  };
+}
+
+export function describeFault({ kind, victim, durationMs }: Fault): string {
+  const who = kind.includes('worker') ? kind.replace('worker', `worker ${victim}`) : kind;
+  return `${who}, for ${(durationMs / 1000).toFixed(1)} s`;
+}
+
+function inflict({ kind, durationMs }: Fault, victim: Supervised): void {
+  if (kind.startsWith('kill')) victim.end('SIGKILL', durationMs);
+  else if (kind.endsWith('leaves')) victim.end('SIGTERM', durationMs);
+  else if (kind.startsWith('stop')) victim.stop(durationMs);
+  else victim.slow(durationMs);
+}
+
+function resultOf(run: string): RunResult | null {
+  const path = join(run, 'result.json');
+  return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as RunResult) : null;
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve) => {
+    const server = createServer().listen(0, '127.0.0.1', () => {
+      const { port } = server.address() as AddressInfo;
+      server.close(() => resolve(port));
+    });
+  });
+}

@@ -1,0 +1,56 @@
+/**
+ * `npm run chaos`: real processes, killed, stopped, slowed and restarted; the weights must not show it.
+ *
+ *   npm run chaos -- --seed 7                        a minute of faults, MNIST, 4 workers
+ *   npm run chaos -- --seconds 600 --epochs 80       ten minutes of them, with the memory at the end
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { runChaos } from './chaos.js';
+
+const { values } = parseArgs({
+  options: {
+    seed: { type: 'string', default: '1' },
+    seconds: { type: 'string', default: '60' },
+    workers: { type: 'string', default: '4' },
+    epochs: { type: 'string' },
+  },
+});
+const seconds = Number(values.seconds);
+const epochs = Number(values.epochs ?? Math.ceil(seconds / 8));
+const folder = mkdtempSync(join(tmpdir(), 'lockstep-chaos-'));
+try {
+  const report = await runChaos({
+    seed: Number(values.seed),
+    durationMs: 1000 * seconds,
+    numWorkers: Number(values.workers),
+    flags: ['--epochs', String(epochs)],
+    folder,
+    log: (line) => console.log(line),
+  });
+  console.log(
+    `\n${report.faults.length} faults in ${report.seconds.toFixed(0)} s; the coordinator was started ` +
+      `${report.numCoordinatorStarts} times`,
+  );
+  console.log(
+    `Weights undisturbed  ${report.weights[0]}\n        disturbed    ${report.weights[1]}`,
+  );
+  console.log('\nResident memory, MB, the most in each tenth of the run');
+  for (const { name, residentMb } of report.memory) {
+    const tenths = Array.from({ length: 10 }, (_, i) => {
+      const part = residentMb.slice(
+        Math.floor((i * residentMb.length) / 10),
+        Math.floor(((i + 1) * residentMb.length) / 10),
+      );
+      return Math.round(Math.max(0, ...part.map((mb) => mb ?? 0)));
+    });
+    console.log(`${name.padEnd(12)} ${tenths.map((mb) => String(mb).padStart(4)).join(' ')}`);
+  }
+  report.violations.forEach((violation) => console.log(`Violation: ${violation}`));
+  console.log(report.violations.length === 0 ? '\nEvery promise was kept' : '\nNot kept');
+  process.exitCode = report.violations.length === 0 ? 0 : 1;
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
