@@ -24,7 +24,7 @@ const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 const KINDS = ['engine', 'step', 'scaling'] as const;
 type Kind = (typeof KINDS)[number];
 /** Steps that warm up: samples travel, V8 compiles. Half of a run at most. */
-const WARM_UP_STEPS = 200;
+const WARM_UP_STEPS = 600;
 /** Gradient and evaluation for six sizes, layers, parameters. */
 const ENGINE_FIGURES = 14;
 
@@ -204,32 +204,14 @@ async function benchTraining(
     if (counted.length === 0) {
       throw new UserError(`No step was done in ${seconds} s: give it more --seconds`);
     }
-    const parts = Object.fromEntries(
-      STEP_PARTS.map(([, key]) => [
-        key,
-        quantile(
-          counted.map((step) => step[key]),
-          0.5,
-        ),
-      ]),
-    ) as unknown as StepTimes;
-    const slowestTenth = Object.fromEntries(
-      STEP_PARTS.map(([, key]) => [
-        key,
-        quantile(
-          counted.map((step) => step[key]),
-          0.9,
-        ),
-      ]),
-    ) as unknown as StepTimes;
     const totalMs = counted.reduce((sum, step) => sum + step.totalMs, 0);
     return {
       workers: numWorkers,
       batchSize,
       numSteps: counted.length,
       imagesPerSecond: (1000 * batchSize * counted.length) / totalMs,
-      parts,
-      slowestTenth,
+      parts: timesAt(counted, 0.5),
+      slowestTenth: timesAt(counted, 0.9),
     };
   } finally {
     await rm(folder, { recursive: true, force: true });
@@ -263,7 +245,13 @@ async function trainFor(
   if (code !== 0) throw new UserError(`The run to be measured failed: ${errors.trim()}`);
 }
 
-/** The value that a share of the others is below. */
-function quantile(values: readonly number[], share: number): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(share * (values.length - 1))];
+/** Each part's time that a share of the steps is below. */
+function timesAt(steps: readonly StepTimes[], share: number): StepTimes {
+  const timeAt = (key: keyof StepTimes) => {
+    const sorted = steps.map((step) => step[key]).sort((a, b) => a - b);
+    return sorted[Math.floor(share * (sorted.length - 1))];
+  };
+  return Object.fromEntries(
+    STEP_PARTS.map(([, key]) => [key, timeAt(key)]),
+  ) as unknown as StepTimes;
 }

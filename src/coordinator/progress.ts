@@ -7,6 +7,16 @@ import { UserError } from '../shared/errors.js';
 const fraction = z.number().min(0).max(1);
 const count = z.number().int().min(0);
 
+/** A worker that took part in a run; `numImages` are training images. */
+export const participantSchema = z.object({
+  workerId: z.string(),
+  name: z.string(),
+  engine: z.string(),
+  device: z.string(),
+  isExact: z.boolean(),
+  numImages: count,
+});
+
 const progressSchema = z.strictObject({
   /** At which step the last evaluation was made, and what decides about the best and the target. */
   evaluatedStep: count,
@@ -16,19 +26,7 @@ const progressSchema = z.strictObject({
   bestAccuracy: fraction,
   /** Met and mended, by kind. */
   faults: z.record(z.string(), count),
-  /** Every worker that took part; `numImages` are training images. */
-  workers: z
-    .array(
-      z.strictObject({
-        workerId: z.string(),
-        name: z.string(),
-        engine: z.string(),
-        device: z.string(),
-        isExact: z.boolean(),
-        numImages: count,
-      }),
-    )
-    .readonly(),
+  workers: z.array(participantSchema).readonly(),
 });
 export type Progress = z.infer<typeof progressSchema>;
 

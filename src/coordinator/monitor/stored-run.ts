@@ -15,6 +15,7 @@ import { parseRunConfig, type RunConfig } from '../../shared/config.js';
 import { UserError, messageOf } from '../../shared/errors.js';
 import { fileStorage } from '../../shared/storage.js';
 import type { RunEvent, RunResult } from '../events.js';
+import { participantSchema } from '../progress.js';
 
 const MAX_RESULT_BYTES = 10 * 1024 * 1024;
 /** About 100,000 steps. */
@@ -82,16 +83,7 @@ const resultSchema = z.object({
   epochs: z.number(),
   imagesPerSecond: z.number(),
   seconds: z.number(),
-  workers: z.array(
-    z.object({
-      workerId: z.string(),
-      name: z.string(),
-      engine: z.string(),
-      device: z.string(),
-      isExact: z.boolean(),
-      numImages: count,
-    }),
-  ),
+  workers: z.array(participantSchema),
   reproducible: z.boolean(),
   engineFingerprint: z.string().nullable(),
   faults: z.record(z.string(), z.number()),

@@ -1,10 +1,11 @@
 /**
  * A run of real processes that are killed, stopped, slowed and restarted, compared with one that was left alone.
  */
-import { spawnSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import type { RunResult } from '../../../src/coordinator/events.js';
 import { MAIN } from '../program.js';
 import { chaosSchedule, type Fault } from './schedule.js';
@@ -20,9 +21,12 @@ export interface ChaosOptions {
   /** An empty folder of its own. */
   readonly folder: string;
   readonly log: (line: string) => void;
+  /** Ends everything, with a violation. */
+  readonly signal?: AbortSignal;
 }
 
 export interface ChaosReport {
+  /** What was done; not what found its victim down already. */
   readonly faults: readonly Fault[];
   /** Of the undisturbed run, and of the other. */
   readonly weights: readonly [string, string];
@@ -35,16 +39,16 @@ export interface ChaosReport {
 }
 
 export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
-  const { seed, durationMs, numWorkers, flags, folder, log } = options;
+  const { seed, durationMs, numWorkers, flags, folder, log, signal } = options;
   const undisturbed = join(folder, 'undisturbed');
   const disturbed = join(folder, 'disturbed');
+  const patienceMs = 4 * durationMs + 120_000;
   log('The undisturbed run');
-  const { status, stderr } = spawnSync(
+  await promisify(execFile)(
     process.execPath,
     [MAIN, 'train', '--workers', String(numWorkers), '--quiet', '--out', undisturbed, ...flags],
-    { encoding: 'utf8' },
+    { timeout: patienceMs, signal },
   );
-  if (status !== 0) throw new Error(`The undisturbed run failed: ${stderr}`);
 
   const port = await freePort();
   const isFinished = () => resultOf(disturbed)?.outcome === 'finished';
@@ -79,9 +83,11 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const faults: Fault[] = [];
   const timers = chaosSchedule(seed, durationMs, numWorkers).map((fault) =>
     setTimeout(() => {
+      const victim = fault.worker === null ? coordinator : workers[fault.worker];
+      if (!victim.isRunning) return;
       faults.push(fault);
-      log(`${(fault.at / 1000).toFixed(1).padStart(6)} s  ${describeFault(fault)}`);
-      inflict(fault, fault.kind.includes('worker') ? workers[fault.victim] : coordinator);
+      log(describeFault(fault));
+      inflict(fault, victim);
     }, fault.at),
   );
   const memory = ['coordinator', ...workers.map((_, i) => `worker-${i}`)].map((name) => ({
@@ -92,14 +98,14 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     memory.forEach(({ residentMb }, i) => residentMb.push(processes[i].residentMb()));
   }, 1000);
   // A run that does not come to its end breaks a promise too.
-  const patience = setTimeout(() => void coordinator.close(), 4 * durationMs + 120_000);
-  try {
-    await coordinator.ended;
-  } finally {
-    [...timers, patience].forEach(clearTimeout);
-    clearInterval(sampling);
-    await Promise.all(processes.map((supervised) => supervised.close()));
-  }
+  const giveUp = () => void coordinator.close();
+  const patience = setTimeout(giveUp, patienceMs);
+  signal?.addEventListener('abort', giveUp);
+  await coordinator.ended;
+  [...timers, patience].forEach(clearTimeout);
+  clearInterval(sampling);
+  signal?.removeEventListener('abort', giveUp);
+  await Promise.all(processes.map((supervised) => supervised.close()));
 
   const expected = resultOf(undisturbed)!;
   const actual = resultOf(disturbed);
@@ -117,16 +123,28 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   };
 }
 
-export function describeFault({ kind, victim, durationMs }: Fault): string {
-  const who = kind.includes('worker') ? kind.replace('worker', `worker ${victim}`) : kind;
-  return `${who}, for ${(durationMs / 1000).toFixed(1)} s`;
+const LABELS = { kill: 'kill -9', leave: 'SIGTERM', stop: 'stop', slow: 'slow' };
+
+function describeFault({ at, action, worker, durationMs }: Fault): string {
+  const victim = worker === null ? 'the coordinator' : `worker ${worker}`;
+  return `${(at / 1000).toFixed(1).padStart(6)} s  ${LABELS[action]} ${victim}, for ${(durationMs / 1000).toFixed(1)} s`;
 }
 
-function inflict({ kind, durationMs }: Fault, victim: Supervised): void {
-  if (kind.startsWith('kill')) victim.end('SIGKILL', durationMs);
-  else if (kind.endsWith('leaves')) victim.end('SIGTERM', durationMs);
-  else if (kind.startsWith('stop')) victim.stop(durationMs);
-  else victim.slow(durationMs);
+function inflict({ action, durationMs }: Fault, victim: Supervised): void {
+  switch (action) {
+    case 'kill':
+      victim.end('SIGKILL', durationMs);
+      break;
+    case 'leave':
+      victim.end('SIGTERM', durationMs);
+      break;
+    case 'stop':
+      victim.stop(durationMs);
+      break;
+    case 'slow':
+      victim.slow(durationMs);
+      break;
+  }
 }
 
 function resultOf(run: string): RunResult | null {

@@ -20,6 +20,8 @@ const { values } = parseArgs({
 });
 const seconds = Number(values.seconds);
 const epochs = Number(values.epochs ?? Math.ceil(seconds / 8));
+const stop = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
 const folder = mkdtempSync(join(tmpdir(), 'lockstep-chaos-'));
 try {
   const report = await runChaos({
@@ -29,6 +31,7 @@ try {
     flags: ['--epochs', String(epochs)],
     folder,
     log: (line) => console.log(line),
+    signal: stop.signal,
   });
   console.log(
     `\n${report.faults.length} faults in ${report.seconds.toFixed(0)} s; the coordinator was started ` +
@@ -51,6 +54,9 @@ try {
   report.violations.forEach((violation) => console.log(`Violation: ${violation}`));
   console.log(report.violations.length === 0 ? '\nEvery promise was kept' : '\nNot kept');
   process.exitCode = report.violations.length === 0 ? 0 : 1;
+} catch (error) {
+  console.log(stop.signal.aborted ? 'Stopped' : String(error));
+  process.exitCode = 1;
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }

@@ -1,34 +1,34 @@
 /** What is done to the processes of a run, and when: decided by a seed, before anything starts. */
 import { createRandom } from '../../../src/shared/random.js';
 
-export type FaultKind =
-  | 'kill worker'
-  | 'stop worker'
-  | 'slow worker'
-  | 'worker leaves'
-  | 'kill coordinator'
-  | 'stop coordinator'
-  | 'coordinator leaves';
+export type FaultAction = 'kill' | 'stop' | 'slow' | 'leave';
 
 export interface Fault {
   /** ms since the start of the run. */
   readonly at: number;
-  readonly kind: FaultKind;
-  /** Which worker, from 0; 0 for the coordinator. */
-  readonly victim: number;
+  readonly action: FaultAction;
+  /** Which worker, from 0; null for the coordinator. */
+  readonly worker: number | null;
   /** Until it is started again, continued, or as fast as before, ms. */
   readonly durationMs: number;
 }
 
-/** How often each happens, relative to the others, and how long it lasts at most, ms. */
-const KINDS: readonly (readonly [FaultKind, number, number])[] = [
-  ['kill worker', 4, 2_000],
-  ['stop worker', 3, 5_000],
-  ['slow worker', 3, 5_000],
-  ['worker leaves', 2, 2_000],
-  ['kill coordinator', 2, 1_000],
-  ['stop coordinator', 1, 2_000],
-  ['coordinator leaves', 1, 1_000],
+interface Kind {
+  readonly action: FaultAction;
+  readonly ofWorker: boolean;
+  /** How often it happens, relative to the others. */
+  readonly weight: number;
+  readonly longestMs: number;
+}
+
+const KINDS: readonly Kind[] = [
+  { action: 'kill', ofWorker: true, weight: 4, longestMs: 2_000 },
+  { action: 'stop', ofWorker: true, weight: 3, longestMs: 5_000 },
+  { action: 'slow', ofWorker: true, weight: 3, longestMs: 5_000 },
+  { action: 'leave', ofWorker: true, weight: 2, longestMs: 2_000 },
+  { action: 'kill', ofWorker: false, weight: 2, longestMs: 1_000 },
+  { action: 'stop', ofWorker: false, weight: 1, longestMs: 2_000 },
+  { action: 'leave', ofWorker: false, weight: 1, longestMs: 1_000 },
 ];
 const MEAN_GAP_MS = 1_500;
 
@@ -38,19 +38,18 @@ const MEAN_GAP_MS = 1_500;
  */
 export function chaosSchedule(seed: number, durationMs: number, numWorkers: number): Fault[] {
   const random = createRandom(seed, 'chaos');
-  const totalWeight = KINDS.reduce((total, [, weight]) => total + weight, 0);
+  const totalWeight = KINDS.reduce((total, { weight }) => total + weight, 0);
   const faults: Fault[] = [];
   let at = 1_000;
   for (;;) {
     at += -MEAN_GAP_MS * Math.log(1 - random.float());
     if (at >= durationMs) return faults;
     let pick = random.below(totalWeight);
-    const [kind, , longestMs] = KINDS.find(([, weight]) => (pick -= weight) < 0)!;
-    const isOfWorker = kind.includes('worker');
-    const victim = isOfWorker ? random.below(numWorkers) : 0;
-    const durationOf = Math.round(random.float() * longestMs);
-    const endsProcess = !kind.startsWith('stop') && !kind.startsWith('slow');
-    if (at > durationMs / 2 && victim === 0 && endsProcess) continue;
-    faults.push({ at: Math.round(at), kind, victim, durationMs: durationOf });
+    const { action, ofWorker, longestMs } = KINDS.find(({ weight }) => (pick -= weight) < 0)!;
+    const worker = ofWorker ? random.below(numWorkers) : null;
+    const fault = { at: Math.round(at), action, worker, durationMs: random.below(longestMs) };
+    const endsProcess = action === 'kill' || action === 'leave';
+    const isKept = worker === null || worker === 0;
+    if (!(endsProcess && isKept && at > durationMs / 2)) faults.push(fault);
   }
 }

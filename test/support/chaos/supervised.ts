@@ -31,6 +31,11 @@ export class Supervised {
     this.start();
   }
 
+  /** Whether there is a process to do something to. */
+  get isRunning(): boolean {
+    return this.child !== null;
+  }
+
   /** Sends a signal that ends it; it is started again after a while. */
   end(signal: 'SIGKILL' | 'SIGTERM', restartAfterMs: number): void {
     this.goOn();

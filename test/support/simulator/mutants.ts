@@ -9,7 +9,7 @@ import { Gatherer } from '../../../src/coordinator/gatherer.js';
 import { WorkerGroup } from '../../../src/coordinator/group.js';
 import { Reducer } from '../../../src/coordinator/reducer.js';
 import { Round } from '../../../src/coordinator/round.js';
-import { Session } from '../../../src/worker/worker.js';
+import { Session } from '../../../src/worker/session.js';
 import { SampleCache } from '../../../src/worker/sample-cache.js';
 
 /* eslint-disable @typescript-eslint/no-explicit-any, @typescript-eslint/no-unsafe-assignment,

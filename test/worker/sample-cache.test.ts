@@ -1,0 +1,51 @@
+import { describe, expect, it } from 'vitest';
+import { IMAGE_BYTES } from '../../src/model/lenet.js';
+import { bytesOf } from '../../src/shared/codec.js';
+import { ProtocolError } from '../../src/shared/errors.js';
+import { SampleCache } from '../../src/worker/sample-cache.js';
+
+const NUM_SAMPLES = 5000;
+
+/** Samples of the indices: all pixels of sample i are i mod 251, its label i mod 10. */
+function samplesOf(indices: readonly number[]) {
+  const pixels = new Uint8Array(indices.length * IMAGE_BYTES);
+  indices.forEach((index, i) => pixels.fill(index % 251, i * IMAGE_BYTES, (i + 1) * IMAGE_BYTES));
+  const labels = Uint8Array.from(indices, (index) => index % 10);
+  return { type: 'samples', indices: bytesOf(Uint32Array.from(indices)), pixels, labels } as const;
+}
+
+function gathered(cache: SampleCache, indices: readonly number[]) {
+  const into = {
+    images: new Uint8Array(indices.length * IMAGE_BYTES),
+    labels: new Uint8Array(indices.length),
+  };
+  return cache.gather(Uint32Array.from(indices), into);
+}
+
+describe('a sample cache', () => {
+  it('gives back what came, whatever the order, also when it came twice', () => {
+    const cache = new SampleCache('mnist', NUM_SAMPLES);
+    const all = Array.from({ length: NUM_SAMPLES }, (_, i) => (i * 1237) % NUM_SAMPLES);
+    cache.store(samplesOf(all.slice(0, 100)));
+    cache.store(samplesOf(all.slice(50, 4500)));
+    cache.store(samplesOf(all.slice(4400)));
+    const { images, labels } = gathered(cache, [0, 4999, 1237, 0]);
+    const { pixels, labels: expected } = samplesOf([0, 4999, 1237, 0]);
+    expect(images).toEqual(pixels);
+    expect(labels).toEqual(expected);
+  });
+
+  it('tells which samples it has', () => {
+    const cache = new SampleCache('mnist', 20);
+    cache.store(samplesOf([9, 0, 19]));
+    expect([...cache.cached]).toEqual([0b0000_0001, 0b0000_0010, 0b0000_1000]);
+  });
+
+  it('refuses a sample that was never sent, and one that is not of the data set', () => {
+    const cache = new SampleCache('mnist', 20);
+    cache.store(samplesOf([3]));
+    expect(() => gathered(cache, [3, 4])).toThrow(ProtocolError);
+    expect(() => gathered(cache, [20])).toThrow(ProtocolError);
+    expect(() => cache.store(samplesOf([20]))).toThrow(ProtocolError);
+  });
+});
