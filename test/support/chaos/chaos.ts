@@ -1,11 +1,10 @@
 /**
  * A run of real processes that are killed, stopped, slowed and restarted, compared with one that was left alone.
  */
-import { execFile } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import type { RunResult } from '../../../src/coordinator/events.js';
 import { MAIN } from '../program.js';
 import { chaosSchedule, type Fault } from './schedule.js';
@@ -44,10 +43,9 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const disturbed = join(folder, 'disturbed');
   const patienceMs = 4 * durationMs + 120_000;
   log('The undisturbed run');
-  await promisify(execFile)(
-    process.execPath,
-    [MAIN, 'train', '--workers', String(numWorkers), '--quiet', '--out', undisturbed, ...flags],
-    { timeout: patienceMs, signal },
+  await runAlone(
+    ['train', '--workers', String(numWorkers), '--quiet', '--out', undisturbed, ...flags],
+    AbortSignal.any([AbortSignal.timeout(patienceMs), ...(signal ? [signal] : [])]),
   );
 
   const port = await freePort();
@@ -121,6 +119,19 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     numCoordinatorStarts: coordinator.numStarts,
     seconds: (performance.now() - startedAt) / 1000,
   };
+}
+
+/** @throws {Error} when the process is gone and was not done: it failed, or was ended by the signal */
+async function runAlone(args: readonly string[], signal: AbortSignal): Promise<void> {
+  const child = spawn(process.execPath, [MAIN, ...args], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  const end = () => void child.kill('SIGTERM');
+  signal.addEventListener('abort', end);
+  const code = await new Promise((resolve) => child.once('close', resolve));
+  signal.removeEventListener('abort', end);
+  signal.throwIfAborted();
+  if (code !== 0) throw new Error(`The undisturbed run ended with code ${String(code)}`);
 }
 
 const LABELS = { kill: 'kill -9', leave: 'SIGTERM', stop: 'stop', slow: 'slow' };
