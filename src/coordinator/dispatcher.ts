@@ -265,9 +265,9 @@ export class Dispatcher {
 
   private close(current: Current): RoundTimes {
     const now = this.clock.now();
-    for (const { workerId, msPerUnitAtLeast } of current.round.unanswered(now)) {
+    for (const { workerId, numUnits, waitedMs } of current.round.unanswered(now)) {
       const member = this.group.get(workerId);
-      if (member) this.meter(current.work, member).addUnanswered(msPerUnitAtLeast);
+      if (member) this.meter(current.work, member).addUnanswered(numUnits, waitedMs);
     }
     for (const member of this.group.active()) {
       if (!current.answers.get(member.workerId)?.numUnits)

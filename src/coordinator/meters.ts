@@ -7,23 +7,34 @@ import type { Pace } from './planner.js';
 const WINDOW = 9;
 /** What is left of a measured overhead after a round without a new one. */
 const OVERHEAD_FADES = 0.97;
+/** Of the last rounds, so many without an answer that should have come make a worker unreliable. */
+const STALLS_TO_DISTRUST = 3;
 
 /**
  * How fast one worker does one kind of work: the median of its last compute times, and the least of what its last
  * answers took besides. One hiccup of a machine or a network changes neither; a lasting change does within a few steps.
+ *
+ * A worker that is fast when it answers, but often does not (its machine is busy with something else, by turns), is slow
+ * all the same: what was waited for in vain, beyond what its speed explains, counts as overhead, until it has answered
+ * in time for most of a window.
  */
 export class PaceMeter {
   private readonly computes: number[] = [];
   private readonly overheads: number[] = [];
+  /** For each of the last rounds in which it was asked, what was waited for in vain, ms. */
+  private readonly stalls: number[] = [];
+  private lastMsPerUnit: number | null = null;
 
   /** Notes that `numUnits` units took `computeMs` of computing. */
   addCompute(numUnits: number, computeMs: number): void {
-    push(this.computes, computeMs / numUnits);
+    this.lastMsPerUnit = computeMs / numUnits;
+    push(this.computes, this.lastMsPerUnit);
   }
 
   /** Notes what a whole answer took besides computing, ms. */
   addOverhead(overheadMs: number): void {
     push(this.overheads, Math.max(0, overheadMs));
+    push(this.stalls, 0);
   }
 
   /**
@@ -34,15 +45,27 @@ export class PaceMeter {
     this.overheads.forEach((overheadMs, i) => (this.overheads[i] = OVERHEAD_FADES * overheadMs));
   }
 
-  /** Notes that a unit is taking this long and is not done: a worker that stops answering must not stay fast. */
-  addUnanswered(msPerUnitAtLeast: number): void {
+  /** Notes that units take this long and are not done: a worker that stops answering must not stay fast. */
+  addUnanswered(numUnits: number, waitedMs: number): void {
+    const explainedMs = numUnits * (this.lastMsPerUnit ?? Infinity);
+    // The round was over first: it would have taken longer.
+    push(this.stalls, Math.max(this.stallMs(), waitedMs - explainedMs));
+    const msPerUnitAtLeast = waitedMs / numUnits;
     const known = this.msPerUnit();
     if (known === null || msPerUnitAtLeast > known) push(this.computes, msPerUnitAtLeast);
   }
 
   paceOf(workerId: string): Pace {
     const overheadMs = this.overheads.length > 0 ? Math.min(...this.overheads) : 0;
-    return { workerId, msPerUnit: this.msPerUnit(), overheadMs };
+    return {
+      workerId,
+      msPerUnit: this.msPerUnit(),
+      overheadMs: Math.max(overheadMs, this.stallMs()),
+    };
+  }
+
+  private stallMs(): number {
+    return this.stalls.toSorted((a, b) => b - a).at(STALLS_TO_DISTRUST - 1) ?? 0;
   }
 
   private msPerUnit(): number | null {

@@ -113,11 +113,14 @@ export class Round {
     return !this.holdings.has(workerId);
   }
 
-  /** Workers that still hold something, and the least that a unit takes them by what has been seen so far, ms. */
-  unanswered(now: number): { readonly workerId: string; readonly msPerUnitAtLeast: number }[] {
-    return [...this.holdings].map(([workerId, holding]) => ({
+  /** Workers that still hold something, how many units they were given, and for how long they have had them, ms. */
+  unanswered(
+    now: number,
+  ): { readonly workerId: string; readonly numUnits: number; readonly waitedMs: number }[] {
+    return [...this.holdings].map(([workerId, { since, numGiven }]) => ({
       workerId,
-      msPerUnitAtLeast: (now - holding.since) / holding.numGiven,
+      numUnits: numGiven,
+      waitedMs: now - since,
     }));
   }
 

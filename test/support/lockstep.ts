@@ -33,16 +33,22 @@ export interface Program {
   kill(signal: NodeJS.Signals): void;
 }
 
-/** Starts any program of Node's; it is killed with the test. */
+/**
+ * Starts any program of Node's; it is killed with the test.
+ *
+ * @param prefix a command line that runs the command line after it
+ */
 export function startProgram(
   script: string,
   args: readonly string[],
   environment: Readonly<Record<string, string>> = {},
+  prefix: readonly string[] = [],
 ): Program {
   const env = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !name.startsWith('LOCKSTEP_')),
   );
-  const child = spawn(process.execPath, [script, ...args], {
+  const [program, ...rest] = [...prefix, process.execPath, script, ...args];
+  const child = spawn(program, rest, {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...env, ...environment },
   });
@@ -52,8 +58,9 @@ export function startProgram(
 export function start(
   args: readonly string[],
   environment: Readonly<Record<string, string>> = {},
+  prefix: readonly string[] = [],
 ): Program {
-  return startProgram(MAIN, args, environment);
+  return startProgram(MAIN, args, environment, prefix);
 }
 
 /** Runs `lockstep` to its end. */

@@ -2,7 +2,7 @@
  * A run of real processes that are killed, stopped, slowed and restarted, compared with one that was left alone.
  */
 import { spawn } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import type { RunResult } from '../../../src/coordinator/events.js';
@@ -34,8 +34,18 @@ export interface ChaosReport {
   /** Resident memory over the run, MB: samples a second, null where a process did not run. */
   readonly memory: readonly { readonly name: string; readonly residentMb: (number | null)[] }[];
   readonly numCoordinatorStarts: number;
+  /** For each kill of the coordinator: steps that its successor had to do again, and the time that they had taken. */
+  readonly repeated: readonly Repeated[];
   readonly seconds: number;
 }
+
+export interface Repeated {
+  readonly numSteps: number;
+  readonly ms: number;
+}
+
+/** Work may be as old as the time between checkpoints, plus what a write takes on a machine that is busy. */
+const MOST_REPEATED_MS = 3_000;
 
 export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const { seed, durationMs, numWorkers, flags, folder, log, signal } = options;
@@ -88,6 +98,10 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
       inflict(fault, victim);
     }, fault.at),
   );
+  const repeated: Repeated[] = [];
+  coordinator.onExit = (signal) => {
+    if (signal === 'SIGKILL' && !isFinished()) repeated.push(...repeatedWork(disturbed));
+  };
   const memory = ['coordinator', ...workers.map((_, i) => `worker-${i}`)].map((name) => ({
     name,
     residentMb: [] as (number | null)[],
@@ -111,12 +125,16 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   if (actual?.outcome !== 'finished') violations.push('The run did not come to its end');
   else if (actual.weightsSha256 !== expected.weightsSha256)
     violations.push('The weights differ from those of the undisturbed run');
+  for (const { numSteps, ms } of repeated) {
+    if (ms > MOST_REPEATED_MS) violations.push(`${numSteps} steps of ${ms} ms were done again`);
+  }
   return {
     faults,
     weights: [expected.weightsSha256, actual?.weightsSha256 ?? 'none'],
     violations,
     memory,
     numCoordinatorStarts: coordinator.numStarts,
+    repeated,
     seconds: (performance.now() - startedAt) / 1000,
   };
 }
@@ -132,6 +150,30 @@ async function runAlone(args: readonly string[], signal: AbortSignal): Promise<v
   signal.removeEventListener('abort', end);
   signal.throwIfAborted();
   if (code !== 0) throw new Error(`The undisturbed run ended with code ${String(code)}`);
+}
+
+/** Longer pauses between two steps are none of work: the coordinator was stopped, or waited for workers. */
+const LONGEST_STEP_MS = 250;
+
+/** What has been done since the last checkpoint, by the metrics; nothing if there is no checkpoint yet. */
+function repeatedWork(run: string): Repeated[] {
+  const metrics = join(run, 'metrics.jsonl');
+  const checkpoints = join(run, 'checkpoints');
+  if (!existsSync(metrics) || !existsSync(checkpoints)) return [];
+  const savedSteps = readdirSync(checkpoints).flatMap((file) => {
+    const match = /^step-(\d+)\.safetensors$/.exec(file);
+    return match ? [Number(match[1])] : [];
+  });
+  const since = Math.max(...savedSteps);
+  // The last line may be cut off.
+  const times = readFileSync(metrics, 'utf8')
+    .split('\n')
+    .slice(0, -1)
+    .map((line) => JSON.parse(line) as { type: string; globalStep: number; timestamp: string })
+    .filter(({ type, globalStep }) => type === 'step' && globalStep >= since)
+    .map(({ timestamp }) => Date.parse(timestamp));
+  const gaps = times.slice(1).map((time, i) => Math.min(time - times[i], LONGEST_STEP_MS));
+  return [{ numSteps: times.length, ms: gaps.reduce((sum, gap) => sum + gap, 0) }];
 }
 
 const LABELS = { kill: 'kill -9', leave: 'SIGTERM', stop: 'stop', slow: 'slow' };

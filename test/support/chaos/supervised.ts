@@ -11,9 +11,13 @@ export class Supervised {
   /** Ends that nobody asked for: exit codes that are not 0. */
   readonly failures: string[] = [];
   numStarts = 0;
+  /** How often the process was asked to end; the second time it does so at once, with code 143. */
+  private numTerminations = 0;
   private readonly name: string;
   private readonly args: readonly string[];
   private readonly isDone: () => boolean;
+  /** Called when the process has ended, by whatever signal or none, before it is started again. */
+  onExit: (signal: NodeJS.Signals | null) => void = () => undefined;
   private child: ChildProcess | null = null;
   private restartAfterMs = 200;
   private restart: NodeJS.Timeout | null = null;
@@ -40,6 +44,7 @@ export class Supervised {
   end(signal: 'SIGKILL' | 'SIGTERM', restartAfterMs: number): void {
     this.goOn();
     this.restartAfterMs = restartAfterMs;
+    if (signal === 'SIGTERM') this.numTerminations++;
     this.child?.kill(signal);
   }
 
@@ -95,6 +100,7 @@ export class Supervised {
 
   private start(): void {
     this.numStarts++;
+    this.numTerminations = 0;
     const child = spawn(process.execPath, [MAIN, ...this.args], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
@@ -104,7 +110,9 @@ export class Supervised {
     child.once('exit', (code, signal) => {
       this.child = null;
       if (this.slowing) clearTimeout(this.slowing);
-      if (signal === null && code !== 0)
+      this.onExit(signal);
+      const isAsked = code === 143 && this.numTerminations > 1;
+      if (signal === null && code !== 0 && !isAsked)
         this.failures.push(`${this.name} ended with code ${String(code)}: ${errors}`);
       if (this.isClosed || (code === 0 && this.isDone()) || this.failures.length > 3) {
         this.resolveEnded();

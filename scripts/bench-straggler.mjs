@@ -1,0 +1,118 @@
+/**
+ * What a straggler costs: the p99 of the step time of one run with four workers, in windows with one of them slowed ten
+ * times and without in turn, and the median of the ratios of neighbouring windows.
+ *
+ *   npm run build && node scripts/bench-straggler.mjs [--workers 4] [--rounds 6] [--seconds 8]
+ *
+ * A slowed worker is stopped for 45 of every 50 ms (SIGSTOP, SIGCONT), so that it is silent most of the time, which is
+ * worse than being slow.
+ */
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+
+const { values } = parseArgs({
+  options: {
+    workers: { type: 'string', default: '4' },
+    rounds: { type: 'string', default: '6' },
+    seconds: { type: 'string', default: '8' },
+  },
+});
+const [numWorkers, numRounds, seconds] = [values.workers, values.rounds, values.seconds].map(
+  Number,
+);
+const RUN_MS = 5;
+const STOP_MS = 45;
+/** Steps before the first window: the programs are being compiled. */
+const NUM_WARM_UP = 600;
+const main = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), 'lockstep-bench-'));
+const run = join(folder, 'run');
+
+function start(...args) {
+  return spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+}
+
+// No end and no checkpoint while it is measured; an evaluation is no part of a step.
+const coordinator = start(
+  ...['coordinator', '--port', '0', '--out', run, '--min-workers', values.workers],
+  ...['--epochs', '1000', '--checkpoint-every', '3600s'],
+);
+const url = await new Promise((resolve, reject) => {
+  let output = '';
+  coordinator.stdout.on('data', (chunk) => {
+    output += chunk;
+    const match = /ws:\/\/\S+:\d+/.exec(output);
+    if (match) resolve(match[0]);
+  });
+  coordinator.once('exit', () => reject(new Error(`The coordinator ended early:\n${output}`)));
+});
+const workers = Array.from({ length: numWorkers }, (_, i) =>
+  start('worker', url, '--engine', 'simd', '--name', `worker-${i}`, '--quiet'),
+);
+
+/** Lines of steps so far. */
+function steps() {
+  const file = join(run, 'metrics.jsonl');
+  if (!existsSync(file)) return [];
+  return readFileSync(file, 'utf8')
+    .split('\n')
+    .slice(0, -1)
+    .map((line) => JSON.parse(line))
+    .filter(({ type }) => type === 'step');
+}
+
+/** Slows a process until the signal. */
+async function slow(child, signal) {
+  while (!signal.aborted) {
+    child.kill('SIGSTOP');
+    await delay(STOP_MS);
+    child.kill('SIGCONT');
+    await delay(RUN_MS);
+  }
+}
+
+const quantile = (numbers, share) =>
+  numbers.toSorted((a, b) => a - b)[Math.floor(share * (numbers.length - 1))];
+
+/** Step times over a window, ms. */
+async function measure(isSlowed) {
+  const from = steps().length;
+  const stop = new AbortController();
+  const slowing = isSlowed ? slow(workers[numWorkers - 1], stop.signal) : null;
+  await delay(1000 * seconds);
+  stop.abort();
+  await slowing;
+  const times = steps()
+    .slice(from)
+    .map(({ totalMs }) => totalMs);
+  return { p50: quantile(times, 0.5), p99: quantile(times, 0.99), numSteps: times.length };
+}
+
+try {
+  while (steps().length < NUM_WARM_UP) await delay(200);
+  const ratios = [];
+  for (let round = 0; round < numRounds; round += 1) {
+    const found = {};
+    // Each order as often as the other.
+    for (const isSlowed of round % 2 === 0 ? [false, true] : [true, false]) {
+      found[isSlowed ? 'slowed' : 'even'] = await measure(isSlowed);
+    }
+    const { even, slowed } = found;
+    ratios.push(slowed.p99 / even.p99);
+    const describe = ({ p50, p99, numSteps }) =>
+      `p50 ${p50.toFixed(1)} ms, p99 ${p99.toFixed(1)} ms of ${numSteps} steps`;
+    console.log(`round ${round + 1}: ${describe(even)}; one slowed: ${describe(slowed)}`);
+  }
+  console.log(
+    `With one of ${numWorkers} workers slowed ten times, the p99 step time is ${quantile(ratios, 0.5).toFixed(2)}× ` +
+      `that without (median of ${numRounds} ratios, ${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)})`,
+  );
+} finally {
+  for (const child of [coordinator, ...workers]) child.kill('SIGKILL');
+  rmSync(folder, { recursive: true, force: true });
+}
