@@ -1,0 +1,73 @@
+/** `--trace` of real processes, one of which is late with what it sends. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect, test } from 'vitest';
+import { smallMnist, start } from '../support/lockstep.js';
+import { temporaryDirectory } from '../support/temporary-directory.js';
+
+const DELAYED_SENDING = fileURLToPath(new URL('../support/delayed-sending.mjs', import.meta.url));
+
+interface TraceEvent {
+  readonly name: string;
+  readonly ph: string;
+  readonly pid: number;
+  readonly tid: number;
+  readonly ts: number;
+  readonly dur: number;
+  readonly id: number;
+  readonly args: { readonly name: string };
+}
+
+/** Median durations, ms, by process and name: `anna wire`. */
+function medianDurations(trace: readonly TraceEvent[]): Record<string, number> {
+  const names = new Map<number, string>();
+  const begun = new Map<number, number>();
+  const all: Record<string, number[]> = {};
+  const add = ({ pid, name }: TraceEvent, microseconds: number) =>
+    (all[`${names.get(pid)!.split(' ')[0]} ${name}`] ??= []).push(microseconds / 1000);
+  for (const event of trace) {
+    if (event.name === 'process_name') names.set(event.pid, event.args.name);
+    if (event.ph === 'X') add(event, event.dur);
+    if (event.ph === 'b') begun.set(event.id, event.ts);
+    if (event.ph === 'e') add(event, event.ts - begun.get(event.id)!);
+  }
+  return Object.fromEntries(
+    Object.entries(all).map(([key, durations]) => [
+      key,
+      durations.toSorted((a, b) => a - b)[durations.length >> 1],
+    ]),
+  );
+}
+
+test('a delay of 50 ms in one worker’s sending shows there and nowhere else', async () => {
+  const out = join(await temporaryDirectory(), 'run');
+  const coordinator = start([
+    ...['coordinator', '--port', '0', '--min-workers', '2', '--trace', '--out', out],
+    ...['--dataset', await smallMnist(8192, 100), '--epochs', '10'],
+    // A step so long that 50 ms are no reason to give the work to the other worker.
+    ...['--batch-size', '4096', '--micro-batch', '256'],
+  ]);
+  const [url] = await coordinator.said(/ws:\/\/\S+:\d+/);
+  const workers = ['anna', 'bert'].map((name) =>
+    start(
+      ['worker', url, '--name', name, '--engine', 'simd'],
+      name === 'bert' ? { NODE_OPTIONS: `--import=${DELAYED_SENDING}` } : {},
+    ),
+  );
+  expect((await coordinator.ended).code).toBe(0);
+  for (const worker of workers) expect((await worker.ended).code).toBe(0);
+
+  const trace = JSON.parse(await readFile(join(out, 'trace.json'), 'utf8')) as TraceEvent[];
+  const durations = medianDurations(trace);
+  expect(durations['bert wire']).toBeGreaterThan(49);
+  expect(durations['bert wire']).toBeLessThan(49 + durations['anna wire'] + 25);
+  for (const key of ['anna wire', 'coordinator plan', 'coordinator broadcast'].concat([
+    'coordinator reduce',
+    'coordinator update',
+  ])) {
+    expect(durations[key], key).toBeLessThan(25);
+  }
+  // Shares are even enough to compare, the less so the more one of them has to wait for its sending.
+  expect(durations['bert compute']).toBeLessThan(durations['anna compute'] + 25);
+});
