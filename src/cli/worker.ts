@@ -74,6 +74,8 @@ export function workerCommand() {
           break;
         case 'refused':
           throw new UserError(`Refused by the coordinator: ${ending.reason}`);
+        case 'unable':
+          throw new UserError(ending.reason);
         case 'gaveUp':
           throw new UserError(
             `No coordinator at ${url} for ${options.retryFor} s (${ending.reason}); is it running, and the address right?`,

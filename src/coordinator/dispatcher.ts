@@ -35,6 +35,10 @@ export interface Answered {
   computeMs: number;
   readonly sentAt: number;
   receivedAt: number;
+  /** Since when it has had something to answer; null while it has not. */
+  busySince: number | null;
+  /** How long it had something to answer, before that. */
+  busyMs: number;
 }
 
 export interface RoundTimes {
@@ -160,6 +164,10 @@ export class Dispatcher {
     answer.numUnits += numUnits;
     answer.computeMs += computeMs;
     answer.receivedAt = this.clock.now();
+    if (answer.busySince !== null && current.round.isIdle(member.workerId)) {
+      answer.busyMs += answer.receivedAt - answer.busySince;
+      answer.busySince = null;
+    }
     current.last = answer;
     this.meter(current.work, member).addCompute(numUnits, computeMs);
     return true;
@@ -231,10 +239,9 @@ export class Dispatcher {
         member.connection?.channel.send(frames.get(withParams)!);
         current.hasParams.add(member.workerId);
         const now = this.clock.now();
-        if (!current.answers.has(member.workerId)) {
-          const answer = { member, numUnits: 0, computeMs: 0, sentAt: now, receivedAt: now };
-          current.answers.set(member.workerId, answer);
-        }
+        const answer = current.answers.get(member.workerId);
+        if (answer) answer.busySince ??= now;
+        else current.answers.set(member.workerId, firstSent(member, now));
       }
       current.sentAt = this.clock.now();
       current.broadcastMs += current.sentAt - planned;
@@ -274,8 +281,9 @@ export class Dispatcher {
         this.meter(current.work, member).addSilence();
     }
     const answers = [...current.answers.values()].filter(({ numUnits }) => numUnits > 0);
-    for (const { member, sentAt, receivedAt, computeMs } of answers) {
-      this.meter(current.work, member).addOverhead(receivedAt - sentAt - computeMs);
+    for (const { member, busySince, busyMs, receivedAt, computeMs } of answers) {
+      const lastBusyMs = busySince === null ? 0 : Math.max(0, receivedAt - busySince);
+      this.meter(current.work, member).addOverhead(busyMs + lastBusyMs - computeMs);
     }
     const waitedMs = Math.max(0, (current.last?.receivedAt ?? now) - current.sentAt);
     const computeMs = Math.min(waitedMs, current.last?.computeMs ?? 0);
@@ -295,4 +303,16 @@ export class Dispatcher {
   private meter(work: Work, member: Member): PaceMeter {
     return work.kind === 'step' ? member.stepPace : member.evaluationPace;
   }
+}
+
+function firstSent(member: Member, now: number): Answered {
+  return {
+    member,
+    numUnits: 0,
+    computeMs: 0,
+    sentAt: now,
+    receivedAt: now,
+    busySince: now,
+    busyMs: 0,
+  };
 }

@@ -13,7 +13,7 @@ import {
   encode,
   uint32From,
 } from '../shared/codec.js';
-import { CLOSE_CODES, ProtocolError, messageOf } from '../shared/errors.js';
+import { CLOSE_CODES, ProtocolError, UserError, messageOf } from '../shared/errors.js';
 import {
   PROTOCOL_VERSION,
   type CoordinatorMessage,
@@ -49,7 +49,9 @@ export interface SessionOptions {
 export type Outcome =
   | { readonly outcome: 'finished'; readonly reason: string }
   | { readonly outcome: 'left' }
-  | { readonly outcome: 'refused'; readonly reason: string };
+  | { readonly outcome: 'refused'; readonly reason: string }
+  /** This machine has not the engine that it was to use. */
+  | { readonly outcome: 'unable'; readonly reason: string };
 
 /** What is known of the run since a welcome. */
 interface Run {
@@ -413,9 +415,13 @@ export class Session implements ChannelHandler {
   private fail(error: unknown): void {
     if (this.isOver) return;
     const reason = messageOf(error);
-    this.options.log('warn', `Connection given up: ${reason}`);
     const code = error instanceof ProtocolError ? error.closeCode : 1011;
     this.channel.close(code, reason.slice(0, 100));
+    if (error instanceof UserError) {
+      this.end({ outcome: 'unable', reason });
+      return;
+    }
+    this.options.log('warn', `Connection given up: ${reason}`);
     this.end({ outcome: 'lost', reason, retryAfterMs: 1_000 });
   }
 

@@ -56,4 +56,15 @@ describe('Dispatcher', () => {
     const [step] = eventsOf('step');
     expect(step.workers.map(({ numImages }) => numImages)).toEqual([6, 6]);
   });
+
+  it('does not count the time in which a worker had nothing to do against it', async () => {
+    const { join, time } = await startRun({ minWorkers: 2 });
+    const anna = await join();
+    const bert = await join();
+    await bert.answer(bert.rangesOf(0));
+    // Anna never answers; long after he was done, Bert is asked for her half too.
+    await time.advance(316);
+    await bert.answer(anna.rangesOf(0));
+    expect(bert.rangesOf(1)).toEqual(WHOLE);
+  });
 });
