@@ -10,7 +10,7 @@ import { LOG_LEVELS, createLog } from '../shared/log.js';
 import { createRandom } from '../shared/random.js';
 import { dial } from '../worker/connection.js';
 import { Worker } from '../worker/worker.js';
-import { letHeapGrow, youngCollector } from './heap.js';
+import { keepYoungSmall, letHeapGrow, youngCollector } from './heap.js';
 import { number } from './run-options.js';
 import { integerFrom } from './serve-options.js';
 import { stopSignal } from './signals.js';
@@ -40,6 +40,7 @@ export function workerCommand() {
     .action(async (url, options) => {
       checkUrl(url);
       letHeapGrow();
+      keepYoungSmall();
       const log = createLog({
         level: options.logLevel,
         quiet: options.quiet === true,

@@ -35,6 +35,20 @@ describe('a sample cache', () => {
     expect(labels).toEqual(expected);
   });
 
+  it('keeps every pixel of images with margins, without them, and of an empty one', () => {
+    const edges = [0, 27, 28, 391, 756, 783];
+    const images = [[], ...edges.map((pixel) => [pixel]), edges, [200, 395, 410], [0, 783]];
+    const pixels = new Uint8Array(images.length * IMAGE_BYTES);
+    images.forEach((lit, i) => lit.forEach((pixel) => (pixels[i * IMAGE_BYTES + pixel] = 1 + i)));
+    const cache = new SampleCache('mnist', images.length);
+    const indices = images.map((_, i) => i);
+    cache.store({ ...samplesOf(indices), pixels });
+    expect(gathered(cache, indices).images).toEqual(pixels);
+    // Into memory that has held something else.
+    const into = { images: pixels.slice().reverse(), labels: new Uint8Array(images.length) };
+    expect(cache.gather(Uint32Array.from(indices), into).images).toEqual(pixels);
+  });
+
   it('tells which samples it has', () => {
     const cache = new SampleCache('mnist', 20);
     cache.store(samplesOf([9, 0, 19]));
