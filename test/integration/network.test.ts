@@ -51,14 +51,12 @@ test.skipIf(reason !== null)(
     const network = await createNetwork({ delayMs: 0, loss: 0 });
     const out = join(await temporaryDirectory(), 'run');
     const coordinator = start(
-      [...coordinatorArgs(out, flags), '--min-workers', '2', '--log-every', '10'],
+      [...coordinatorArgs(out, flags), '--log-every', '10'],
       {},
       network.near,
     );
-    const workers = [
-      start(workerArgs('127.0.0.1', 'near'), {}, network.near),
-      start(workerArgs(NEAR_ADDRESS, 'far'), {}, network.far),
-    ];
+    // Alone, so that the run cannot be over before the silence is noticed.
+    const worker = start(workerArgs(NEAR_ADDRESS, 'far'), {}, network.far);
     await coordinator.said(/step +20\//);
     network.setCut(true);
     const cutAt = performance.now();
@@ -69,7 +67,7 @@ test.skipIf(reason !== null)(
     const { code, stdout } = await coordinator.ended;
     expect(code).toBe(0);
     expect(stdout.match(/lost while/g)).toHaveLength(1);
-    for (const worker of workers) expect((await worker.ended).code).toBe(0);
+    expect((await worker.ended).code).toBe(0);
     expect((await resultOf(out)).weightsSha256).toBe(expected);
   },
 );
