@@ -112,4 +112,23 @@ describe('train', () => {
     expect(files.filter((file) => /partial|lock/.test(file))).toEqual([]);
     expect(await resultOf(out)).toMatchObject({ outcome: 'stopped' });
   });
+
+  test('serves the page after the run with --keep-serving, until Ctrl-C', async () => {
+    const program = start([
+      ...['train', '--dataset', await smallMnist(100, 50), '--workers', '1', '--epochs', '1'],
+      ...['--out', join(await temporaryDirectory(), 'run'), '--port', '0', '--keep-serving'],
+    ]);
+    const [, url] = await program.said(/Live page: (http:\S+)/);
+    await program.said(/The page stays until Ctrl-C/);
+    const page = await fetch(url);
+    expect(page.status).toBe(200);
+    expect(await page.text()).toContain('<html');
+    const history = await fetch(`${url}api/history`);
+    expect(await history.json()).toMatchObject({ state: 'finished', globalStep: 2 });
+    program.kill('SIGINT');
+    const { code, lastedMs } = await program.ended;
+    expect(code).toBe(0);
+    expect(lastedMs).toBeLessThan(2000);
+    await expect(fetch(url)).rejects.toThrow();
+  });
 });
