@@ -12,14 +12,17 @@ async function trainings() {
   const dataset = await smallMnist();
   const out = join(await temporaryDirectory(), 'run');
   const undisturbed = join(await temporaryDirectory(), 'run');
-  const flags = ['--dataset', dataset, '--epochs', String(EPOCHS), '--checkpoint-every', '5'];
+  const flags = ['--dataset', dataset, '--epochs', String(EPOCHS)];
   const whole = await lockstep(['train', '--workers', '1', '--out', undisturbed, ...flags]);
   expect(whole.code).toBe(0);
   return { out, flags, expected: (await resultOf(undisturbed)).weightsSha256 };
 }
 
 async function killInMidEpoch(out: string, flags: readonly string[]): Promise<void> {
-  const program = start(['train', '--workers', '2', '--out', out, '--log-every', '1', ...flags]);
+  const program = start([
+    ...['train', '--workers', '2', '--out', out, '--log-every', '1', '--checkpoint-every', '5'],
+    ...flags,
+  ]);
   // 16 steps an epoch: step 40 is in the middle of the third.
   await program.said(/step +40\//);
   program.kill('SIGKILL');
