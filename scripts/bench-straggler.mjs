@@ -33,27 +33,36 @@ const main = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'lockstep-bench-'));
 const run = join(folder, 'run');
 
+/** The whole benchmark must be over by then. */
+const deadline = Date.now() + 1000 * (60 + 2 * numRounds * (seconds + 5));
+const children = [];
+
 function start(...args) {
-  return spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+  children.push(child);
+  return child;
 }
 
-// No end and no checkpoint while it is measured; an evaluation is no part of a step.
-const coordinator = start(
-  ...['coordinator', '--port', '0', '--out', run, '--min-workers', values.workers],
-  ...['--epochs', '1000', '--checkpoint-every', '3600s'],
-);
-const url = await new Promise((resolve, reject) => {
-  let output = '';
-  coordinator.stdout.on('data', (chunk) => {
-    output += chunk;
-    const match = /ws:\/\/\S+:\d+/.exec(output);
-    if (match) resolve(match[0]);
+/** Starts a run and its workers. @returns the workers */
+async function startRun() {
+  // No end and no checkpoint while it is measured; an evaluation is no part of a step.
+  const coordinator = start(
+    ...['coordinator', '--port', '0', '--out', run, '--min-workers', values.workers],
+    ...['--epochs', '1000', '--checkpoint-every', '3600s'],
+  );
+  const url = await new Promise((resolve, reject) => {
+    let output = '';
+    coordinator.stdout.on('data', (chunk) => {
+      output += chunk;
+      const match = /ws:\/\/\S+:\d+/.exec(output);
+      if (match) resolve(match[0]);
+    });
+    coordinator.once('exit', () => reject(new Error(`The coordinator ended early:\n${output}`)));
   });
-  coordinator.once('exit', () => reject(new Error(`The coordinator ended early:\n${output}`)));
-});
-const workers = Array.from({ length: numWorkers }, (_, i) =>
-  start('worker', url, '--engine', 'simd', '--name', `worker-${i}`, '--quiet'),
-);
+  return Array.from({ length: numWorkers }, (_, i) =>
+    start('worker', url, '--engine', 'simd', '--name', `worker-${i}`, '--quiet'),
+  );
+}
 
 /** Lines of steps so far. */
 function steps() {
@@ -76,15 +85,22 @@ async function slow(child, signal) {
   }
 }
 
+/** Waits, unless something has gone wrong. */
+async function wait(ms) {
+  await delay(ms);
+  if (Date.now() > deadline) throw new Error('The benchmark takes too long');
+  if (children.some(({ exitCode }) => exitCode !== null)) throw new Error('A process ended early');
+}
+
 const quantile = (numbers, share) =>
   numbers.toSorted((a, b) => a - b)[Math.floor(share * (numbers.length - 1))];
 
 /** Step times over a window, ms. */
-async function measure(isSlowed) {
+async function measure(workers, isSlowed) {
   const from = steps().length;
   const stop = new AbortController();
   const slowing = isSlowed ? slow(workers[numWorkers - 1], stop.signal) : null;
-  await delay(1000 * seconds);
+  await wait(1000 * seconds);
   stop.abort();
   await slowing;
   const times = steps()
@@ -94,13 +110,14 @@ async function measure(isSlowed) {
 }
 
 try {
-  while (steps().length < NUM_WARM_UP) await delay(200);
+  const workers = await startRun();
+  while (steps().length < NUM_WARM_UP) await wait(200);
   const ratios = [];
   for (let round = 0; round < numRounds; round += 1) {
     const found = {};
     // Each order as often as the other.
     for (const isSlowed of round % 2 === 0 ? [false, true] : [true, false]) {
-      found[isSlowed ? 'slowed' : 'even'] = await measure(isSlowed);
+      found[isSlowed ? 'slowed' : 'even'] = await measure(workers, isSlowed);
     }
     const { even, slowed } = found;
     ratios.push(slowed.p99 / even.p99);
@@ -108,11 +125,13 @@ try {
       `p50 ${p50.toFixed(1)} ms, p99 ${p99.toFixed(1)} ms of ${numSteps} steps`;
     console.log(`round ${round + 1}: ${describe(even)}; one slowed: ${describe(slowed)}`);
   }
+  const sorted = ratios.toSorted((a, b) => a - b);
+  const median = (sorted[(ratios.length - 1) >> 1] + sorted[ratios.length >> 1]) / 2;
   console.log(
-    `With one of ${numWorkers} workers slowed ten times, the p99 step time is ${quantile(ratios, 0.5).toFixed(2)}× ` +
+    `With one of ${numWorkers} workers slowed ten times, the p99 step time is ${median.toFixed(2)}× ` +
       `that without (median of ${numRounds} ratios, ${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)})`,
   );
 } finally {
-  for (const child of [coordinator, ...workers]) child.kill('SIGKILL');
+  for (const child of children) child.kill('SIGKILL');
   rmSync(folder, { recursive: true, force: true });
 }

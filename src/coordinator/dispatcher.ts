@@ -68,7 +68,11 @@ export class Dispatcher {
   private group!: WorkerGroup;
   private current: Current | null = null;
   private hedgeTimer: Timer | null = null;
-  private readonly roundsIdle = new Map<string, number>();
+  /** Rounds since it last had a share, of each kind of work. */
+  private readonly roundsIdle = {
+    step: new Map<string, number>(),
+    evaluation: new Map<string, number>(),
+  };
 
   constructor(clock: Clock, samples: Samples) {
     this.clock = clock;
@@ -134,6 +138,8 @@ export class Dispatcher {
     const numOpen = current?.round.release(member.workerId) ?? 0;
     // When it comes back it remembers nothing of this round.
     current?.hasParams.delete(member.workerId);
+    const answer = current?.answers.get(member.workerId);
+    if (answer) pause(answer, this.clock.now());
     if (!current || numOpen === 0) return { hadWork, action: 'nothing of its work was open' };
     const what = `${numOpen} open ${current.work.kind === 'step' ? 'micro-batch' : 'block'}${
       numOpen === 1 ? '' : current.work.kind === 'step' ? 'es' : 's'
@@ -164,10 +170,7 @@ export class Dispatcher {
     answer.numUnits += numUnits;
     answer.computeMs += computeMs;
     answer.receivedAt = this.clock.now();
-    if (answer.busySince !== null && current.round.isIdle(member.workerId)) {
-      answer.busyMs += answer.receivedAt - answer.busySince;
-      answer.busySince = null;
-    }
+    if (current.round.isIdle(member.workerId)) pause(answer, answer.receivedAt);
     current.last = answer;
     this.meter(current.work, member).addCompute(numUnits, computeMs);
     return true;
@@ -206,10 +209,11 @@ export class Dispatcher {
 
   /** Gives a worker that had no share for a while something to be measured by. */
   private shadowIdle(current: Current): void {
+    const roundsIdle = this.roundsIdle[current.work.kind];
     for (const member of this.group.active()) {
       const isIdle = current.round.isIdle(member.workerId);
-      const rounds = isIdle ? (this.roundsIdle.get(member.workerId) ?? 0) + 1 : 0;
-      this.roundsIdle.set(member.workerId, rounds % ROUNDS_BETWEEN_SHADOWS);
+      const rounds = isIdle ? (roundsIdle.get(member.workerId) ?? 0) + 1 : 0;
+      roundsIdle.set(member.workerId, rounds % ROUNDS_BETWEEN_SHADOWS);
       if (rounds !== ROUNDS_BETWEEN_SHADOWS) continue;
       const before = this.clock.now();
       const pace = this.meter(current.work, member).paceOf(member.workerId);
@@ -272,7 +276,9 @@ export class Dispatcher {
 
   private close(current: Current): RoundTimes {
     const now = this.clock.now();
-    for (const { workerId, numUnits, waitedMs } of current.round.unanswered(now)) {
+    const unanswered = current.round.unanswered(now);
+    const late = new Set(unanswered.map(({ workerId }) => workerId));
+    for (const { workerId, numUnits, waitedMs } of unanswered) {
       const member = this.group.get(workerId);
       if (member) this.meter(current.work, member).addUnanswered(numUnits, waitedMs);
     }
@@ -283,7 +289,9 @@ export class Dispatcher {
     const answers = [...current.answers.values()].filter(({ numUnits }) => numUnits > 0);
     for (const { member, busySince, busyMs, receivedAt, computeMs } of answers) {
       const lastBusyMs = busySince === null ? 0 : Math.max(0, receivedAt - busySince);
-      this.meter(current.work, member).addOverhead(busyMs + lastBusyMs - computeMs);
+      const meter = this.meter(current.work, member);
+      meter.addOverhead(busyMs + lastBusyMs - computeMs);
+      if (!late.has(member.workerId)) meter.addInTime();
     }
     const waitedMs = Math.max(0, (current.last?.receivedAt ?? now) - current.sentAt);
     const computeMs = Math.min(waitedMs, current.last?.computeMs ?? 0);
@@ -303,6 +311,12 @@ export class Dispatcher {
   private meter(work: Work, member: Member): PaceMeter {
     return work.kind === 'step' ? member.stepPace : member.evaluationPace;
   }
+}
+
+/** Notes that it has nothing to answer any more. */
+function pause(answer: Answered, now: number): void {
+  if (answer.busySince !== null) answer.busyMs += now - answer.busySince;
+  answer.busySince = null;
 }
 
 function firstSent(member: Member, now: number): Answered {

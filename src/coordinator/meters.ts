@@ -9,6 +9,8 @@ const WINDOW = 9;
 const OVERHEAD_FADES = 0.97;
 /** Of the last rounds, so many without an answer that should have come make a worker unreliable. */
 const STALLS_TO_DISTRUST = 3;
+/** What is left of a stall after a round without an answer: some thousand rounds, and it is forgotten. */
+const STALL_FADES = 0.999;
 
 /**
  * How fast one worker does one kind of work: the median of its last compute times, and the least of what its last
@@ -24,6 +26,7 @@ export class PaceMeter {
   /** For each of the last rounds in which it was asked, what was waited for in vain, ms. */
   private readonly stalls: number[] = [];
   private lastMsPerUnit: number | null = null;
+  private lastOverheadMs = 0;
 
   /** Notes that `numUnits` units took `computeMs` of computing. */
   addCompute(numUnits: number, computeMs: number): void {
@@ -33,23 +36,31 @@ export class PaceMeter {
 
   /** Notes what a whole answer took besides computing, ms. */
   addOverhead(overheadMs: number): void {
-    push(this.overheads, Math.max(0, overheadMs));
+    this.lastOverheadMs = Math.max(0, overheadMs);
+    push(this.overheads, this.lastOverheadMs);
+  }
+
+  /** Notes a round in which it had answered for all that it was asked. */
+  addInTime(): void {
     push(this.stalls, 0);
   }
 
   /**
-   * Notes a round without an answer: what is known of the overhead loses weight, so that a worker with an unlucky
-   * measurement gets a share again and can be measured anew.
+   * Notes a round without an answer: what is known of the overhead and of stalls loses weight, so that a worker with an
+   * unlucky measurement gets a share again and can be measured anew.
    */
   addSilence(): void {
     this.overheads.forEach((overheadMs, i) => (this.overheads[i] = OVERHEAD_FADES * overheadMs));
+    this.stalls.forEach((stallMs, i) => (this.stalls[i] = STALL_FADES * stallMs));
   }
 
   /** Notes that units take this long and are not done: a worker that stops answering must not stay fast. */
   addUnanswered(numUnits: number, waitedMs: number): void {
     const explainedMs = numUnits * (this.lastMsPerUnit ?? Infinity);
-    // The round was over first: it would have taken longer.
-    push(this.stalls, Math.max(this.stallMs(), waitedMs - explainedMs));
+    // The round was over first: it would have taken longer. Where it was over so soon that nobody could have answered,
+    // that says nothing.
+    if (waitedMs > explainedMs + this.lastOverheadMs)
+      push(this.stalls, Math.max(this.stallMs(), waitedMs - explainedMs));
     const msPerUnitAtLeast = waitedMs / numUnits;
     const known = this.msPerUnit();
     if (known === null || msPerUnitAtLeast > known) push(this.computes, msPerUnitAtLeast);

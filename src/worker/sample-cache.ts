@@ -11,6 +11,8 @@ import type { Message } from '../shared/protocol.js';
 const CHUNK_BYTES = 1 << 20;
 /** Before the pixels of an image stand its top, left, height and width. */
 const HEADER_BYTES = 4;
+/** Places are 32-bit numbers. */
+const MAX_BYTES = 2 ** 32 - 1;
 
 /**
  * Images are kept without their empty margins, which are half of what MNIST is: less memory, and fewer pages of it that
@@ -92,6 +94,8 @@ export class SampleCache {
       this.chunks.push(new Uint8Array(CHUNK_BYTES));
     }
     const place = this.end;
+    if (place >= MAX_BYTES)
+      throw new RangeError(`Cannot keep more than ${MAX_BYTES} bytes of images`);
     const chunk = this.chunks.at(-1)!;
     let at = place % CHUNK_BYTES;
     for (const value of [top, left, height, width]) chunk[at++] = value;

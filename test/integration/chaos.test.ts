@@ -21,6 +21,8 @@ test('the weights do not show what was done to the processes', async () => {
     numWorkers: 3,
     flags: ['--dataset', await smallMnist(6000, 300), '--epochs', '12'],
     folder: await temporaryDirectory(),
+    // The machine may be busy with something else.
+    mostRepeatedMs: 10_000,
     log: () => undefined,
   });
   expect(violations).toEqual([]);

@@ -33,6 +33,7 @@ try {
     numWorkers: Number(values.workers),
     flags: ['--epochs', String(epochs)],
     folder,
+    mostRepeatedMs: 3_000,
     log: (line) => console.log(line),
     signal: stop.signal,
   });
