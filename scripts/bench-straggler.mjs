@@ -89,7 +89,9 @@ async function slow(child, signal) {
 async function wait(ms) {
   await delay(ms);
   if (Date.now() > deadline) throw new Error('The benchmark takes too long');
-  if (children.some(({ exitCode }) => exitCode !== null)) throw new Error('A process ended early');
+  if (children.some(({ exitCode, signalCode }) => exitCode !== null || signalCode !== null)) {
+    throw new Error('A process ended early');
+  }
 }
 
 const quantile = (numbers, share) =>

@@ -48,18 +48,7 @@ export function startLocalWorkers(options: LocalWorkersOptions): LocalWorkers {
     const startedAt = Date.now();
     const child = spawn(
       NODE[0],
-      [
-        ...NODE.slice(1),
-        ...WORKER_NODE_OPTIONS,
-        MAIN,
-        'worker',
-        url,
-        '--name',
-        name,
-        '--engine',
-        engine,
-        '--quiet',
-      ],
+      [...NODE.slice(1), MAIN, 'worker', url, '--name', name, '--engine', engine, '--quiet'],
       {
         // The channel lets the worker see when this process is gone, however it went.
         stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
@@ -102,9 +91,6 @@ export function startLocalWorkers(options: LocalWorkersOptions): LocalWorkers {
     },
   };
 }
-
-/** Less room for young objects: a worker's garbage is short-lived frames, and its memory is to stay small. */
-const WORKER_NODE_OPTIONS = ['--max-semi-space-size=2'];
 
 /**
  * Node with less urgency than the coordinator, for all of its threads: on a machine with few processors, a worker that a

@@ -23,3 +23,22 @@ it('frees the memory of dead frames when it is told to', () => {
   expect(before).toBeGreaterThan(20 * 250_000 - 1);
   expect(after).toBeLessThan(before / 4);
 });
+
+it('keeps the room for young objects small', () => {
+  const script = (first: string) => `
+    import { getHeapSpaceStatistics } from 'node:v8';
+    import { keepYoungSmall } from ${JSON.stringify(HEAP)};
+    ${first}
+    let kept = [];
+    for (let i = 0; i < 2_000_000; i++) {
+      kept.push({ i });
+      if (kept.length === 200_000) kept = [];
+    }
+    const { space_size } = getHeapSpaceStatistics().find((space) => space.space_name === 'new_space');
+    console.log(space_size);
+  `;
+  const bytesOf = (source: string) =>
+    Number(execFileSync(process.execPath, ['--input-type=module', '-e', source]).toString());
+  const asItComes = bytesOf(script(''));
+  expect(bytesOf(script('keepYoungSmall();'))).toBeLessThan(asItComes / 4);
+});

@@ -2,7 +2,12 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { lockstep, resultOf, smallMnist, start } from '../support/lockstep.js';
-import { NEAR_ADDRESS, createNetwork, whyNoNetwork } from '../support/network/namespaces.js';
+import {
+  NEAR_ADDRESS,
+  createNetwork,
+  whyNoNetwork,
+  type Network,
+} from '../support/network/namespaces.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 
 const reason = whyNoNetwork();
@@ -10,34 +15,51 @@ if (reason !== null) console.warn(`Links between network namespaces are not test
 
 const PORT = 7700;
 
-/** The weights of a run beside which nothing happens. */
-async function undisturbed(flags: readonly string[]): Promise<string> {
+/** A coordinator at the near end of a link and a worker at the far end, alone, so that every sum crosses it. */
+async function startAcross(network: Network, flags: readonly string[]) {
+  const out = join(await temporaryDirectory(), 'run');
+  const coordinator = start(
+    [
+      ...['coordinator', '--host', '0.0.0.0', '--port', String(PORT), '--token', 'secret'],
+      ...['--out', out, '--verify-ledger', '--log-every', '10', ...flags],
+    ],
+    {},
+    network.near,
+  );
+  const worker = start(
+    [
+      ...['worker', `ws://${NEAR_ADDRESS}:${PORT}`, '--token', 'secret', '--name', 'far'],
+      ...['--engine', 'simd'],
+    ],
+    {},
+    network.far,
+  );
+  return {
+    coordinator,
+    /** What the run ends with, once both have ended well. */
+    result: async () => {
+      expect((await coordinator.ended).code).toBe(0);
+      expect((await worker.ended).code).toBe(0);
+      return resultOf(out);
+    },
+  };
+}
+
+/** The weights of the same run with no network between. */
+async function expectedWeights(flags: readonly string[]): Promise<string> {
   const out = join(await temporaryDirectory(), 'run');
   const { code } = await lockstep(['train', '--workers', '1', '--out', out, ...flags]);
   expect(code).toBe(0);
   return (await resultOf(out)).weightsSha256;
 }
 
-const coordinatorArgs = (out: string, flags: readonly string[]) => [
-  ...['coordinator', '--host', '0.0.0.0', '--port', String(PORT), '--token', 'secret'],
-  ...['--out', out, '--verify-ledger', ...flags],
-];
-const workerArgs = (host: string, name: string) => [
-  ...['worker', `ws://${host}:${PORT}`, '--token', 'secret', '--engine', 'simd', '--name', name],
-];
-
 test.skipIf(reason !== null)(
   'a link with 50 ms and 1 % loss each way gives the same weights',
   async () => {
     const flags = ['--dataset', await smallMnist(320, 100), '--epochs', '2'];
-    const expected = await undisturbed(flags);
-    const network = await createNetwork({ delayMs: 50, loss: 0.01 });
-    const out = join(await temporaryDirectory(), 'run');
-    const coordinator = start(coordinatorArgs(out, flags), {}, network.near);
-    const worker = start(workerArgs(NEAR_ADDRESS, 'far'), {}, network.far);
-    expect((await coordinator.ended).code).toBe(0);
-    expect((await worker.ended).code).toBe(0);
-    const { weightsSha256, workers } = await resultOf(out);
+    const expected = await expectedWeights(flags);
+    const { result } = await startAcross(await createNetwork({ delayMs: 50, loss: 0.01 }), flags);
+    const { weightsSha256, workers } = await result();
     expect(weightsSha256).toBe(expected);
     expect(workers).toMatchObject([{ name: 'far', numImages: 640 }]);
   },
@@ -47,16 +69,9 @@ test.skipIf(reason !== null)(
   'a cut cable is noticed, the worker comes back, the weights are the same',
   async () => {
     const flags = ['--dataset', await smallMnist(6000, 100), '--epochs', '2'];
-    const expected = await undisturbed(flags);
+    const expected = await expectedWeights(flags);
     const network = await createNetwork({ delayMs: 0, loss: 0 });
-    const out = join(await temporaryDirectory(), 'run');
-    const coordinator = start(
-      [...coordinatorArgs(out, flags), '--log-every', '10'],
-      {},
-      network.near,
-    );
-    // Alone, so that the run cannot be over before the silence is noticed.
-    const worker = start(workerArgs(NEAR_ADDRESS, 'far'), {}, network.far);
+    const { coordinator, result } = await startAcross(network, flags);
     await coordinator.said(/step +20\//);
     network.setCut(true);
     const [, seconds] = await coordinator.said(/far \(\w+\) lost while .*: silent for (\d\.\d) s/);
@@ -64,10 +79,7 @@ test.skipIf(reason !== null)(
     expect(Number(seconds)).toBeLessThanOrEqual(3.5);
     network.setCut(false);
     await coordinator.said(/far is back/);
-    const { code, stdout } = await coordinator.ended;
-    expect(code).toBe(0);
-    expect(stdout.match(/lost while/g)).toHaveLength(1);
-    expect((await worker.ended).code).toBe(0);
-    expect((await resultOf(out)).weightsSha256).toBe(expected);
+    expect((await result()).weightsSha256).toBe(expected);
+    expect((await coordinator.ended).stdout.match(/lost while/g)).toHaveLength(1);
   },
 );
