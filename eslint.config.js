@@ -1,13 +1,13 @@
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['dist', 'runs', 'coverage', 'src/model/assembly'] },
+  { ignores: ['dist', 'runs', 'coverage', 'src/model/engine/simd/assembly'] },
   {
     files: ['**/*.ts'],
     extends: [...tseslint.configs.strictTypeChecked, ...tseslint.configs.stylisticTypeChecked],
     languageOptions: {
       parserOptions: {
-        project: ['./tsconfig.test.json', './src/coordinator/monitor/page/tsconfig.json'],
+        project: ['./tsconfig.test.json', './src/coordinator/page/browser/tsconfig.json'],
         tsconfigRootDir: import.meta.dirname,
       },
     },

@@ -3,7 +3,7 @@ import { copyFileSync, mkdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
-const source = fileURLToPath(new URL('../src/coordinator/monitor/page/', import.meta.url));
+const source = fileURLToPath(new URL('../src/coordinator/page/browser/', import.meta.url));
 
 /** @param {string} outDirectory made if it is not there */
 export async function buildPage(outDirectory) {

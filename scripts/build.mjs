@@ -17,13 +17,13 @@ run('typescript/bin/tsc', '-p', 'tsconfig.json');
 chmodSync(`${root}dist/cli/main.js`, 0o755);
 
 // The kernels of the `simd` engine. The host owns the memory; nothing is collected, nothing asserted.
-mkdirSync(`${root}dist/model`, { recursive: true });
+mkdirSync(`${root}dist/model/engine/simd`, { recursive: true });
 run(
   'assemblyscript/bin/asc.js',
-  'src/model/assembly/index.ts',
-  ...['--outFile', 'dist/model/simd.wasm'],
+  'src/model/engine/simd/assembly/index.ts',
+  ...['--outFile', 'dist/model/engine/simd/simd.wasm'],
   ...['--runtime', 'stub', '--importMemory', '--noExportMemory', '--initialMemory', '1'],
   ...['--enable', 'simd', '--noAssert', '-O3'],
 );
 
-await buildPage(`${root}dist/coordinator/monitor/page`);
+await buildPage(`${root}dist/coordinator/page/browser`);

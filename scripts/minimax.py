@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Coefficients of 2^f on [-1/2, 1/2] for the sigmoid of src/model/assembly/math.ts: degree 5, least largest relative error.
+"""Coefficients of 2^f on [-1/2, 1/2] for the sigmoid of src/model/engine/simd/assembly/math.ts: degree 5, least largest relative error.
 
     python3 scripts/minimax.py          needs mpmath
 

@@ -3,7 +3,7 @@
 
     python3 scripts/winograd-points.py          needs numpy
 
-Prints the relative error ||z - z64|| / ||z64|| of the forward pass: of 2x2 outputs of six channels (C3, src/model/assembly/
+Prints the relative error ||z - z64|| / ||z64|| of the forward pass: of 2x2 outputs of six channels (C3, src/model/engine/simd/assembly/
 winograd.ts), and of four outputs in a row of one channel (C1, winograd-rows.ts), with inputs and weights like LeNet-5's.
 """
 from fractions import Fraction as F

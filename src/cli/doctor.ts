@@ -1,6 +1,6 @@
 /** `lockstep doctor`: which engines this machine has, which one it would pick, and why not the others. */
 import { Command, InvalidArgumentError } from '@commander-js/extra-typings';
-import { diagnose, formatDiagnosis } from '../model/doctor.js';
+import { diagnose, formatDiagnosis } from '../model/engine/doctor.js';
 
 export function doctorCommand() {
   return new Command('doctor')

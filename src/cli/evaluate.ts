@@ -2,12 +2,12 @@
 import { Command } from '@commander-js/extra-typings';
 import { findCheckpoint } from '../model/checkpoint.js';
 import { reportOf, type Report } from '../model/evaluation.js';
-import { loadDataset, type Split } from '../model/idx.js';
+import { loadDataset, type Split } from '../model/data/idx.js';
 import { IMAGE_BYTES, buildModel } from '../model/lenet.js';
-import type { Engine } from '../model/engine.js';
-import { createSimdEngine } from '../model/simd-engine.js';
+import type { Engine } from '../model/engine/engine.js';
+import { createSimdEngine } from '../model/engine/simd/engine.js';
 import { formatCount, formatPercent } from '../shared/format.js';
-import { fileStorage } from '../shared/storage.js';
+import { fileStorage } from '../shared/node/storage.js';
 
 /** Images of one call; as in a run, so that the loss has the bits that the run's log shows. */
 const BLOCK = 250;

@@ -5,7 +5,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import type { Logger } from '../shared/log.js';
+import type { Logger } from '../shared/node/log.js';
 
 const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 /** A worker that dies sooner than this after its start has failed to start, ms. */

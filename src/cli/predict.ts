@@ -1,12 +1,12 @@
 /** `lockstep predict`: the digits in PNG files. */
 import { Command } from '@commander-js/extra-typings';
 import { findCheckpoint } from '../model/checkpoint.js';
-import { readDigitImage } from '../model/digit-image.js';
+import { readDigitImage } from '../model/data/digit-image.js';
 import { IMAGE_BYTES, NUM_CLASSES, buildModel } from '../model/lenet.js';
-import { createSimdEngine } from '../model/simd-engine.js';
+import { createSimdEngine } from '../model/engine/simd/engine.js';
 import { formatPercent } from '../shared/format.js';
 import { printable } from '../shared/printable.js';
-import { fileStorage } from '../shared/storage.js';
+import { fileStorage } from '../shared/node/storage.js';
 import { rightAligned, warn } from './evaluate.js';
 
 export function predictCommand() {

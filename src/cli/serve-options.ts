@@ -2,7 +2,7 @@
  * The options of how a run is served, for `train` and `coordinator`: nothing here changes its bits.
  */
 import { InvalidArgumentError, Option, type Command } from 'commander';
-import { LOG_LEVELS, type LogLevel } from '../shared/log.js';
+import { LOG_LEVELS, type LogLevel } from '../shared/node/log.js';
 import { environmentName, number } from './run-options.js';
 
 export interface ServeOptions {

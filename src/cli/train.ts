@@ -1,7 +1,7 @@
 /** `lockstep train` and `lockstep coordinator`: the same run, with local workers or without. */
 import { availableParallelism } from 'node:os';
 import { Command, Option } from 'commander';
-import { ENGINE_REQUESTS } from '../model/engine.js';
+import { ENGINE_REQUESTS } from '../model/engine/engine.js';
 import { addRunOptions } from './run-options.js';
 import { serveRun } from './serve-run.js';
 import { addServeOptions, integerFrom, serveOptionsOf } from './serve-options.js';

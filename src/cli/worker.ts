@@ -1,12 +1,12 @@
 /** `lockstep worker`: joins a run. */
 import { hostname } from 'node:os';
 import { Command, Option } from '@commander-js/extra-typings';
-import { ENGINE_REQUESTS } from '../model/engine.js';
-import { createEngine, selectEngine } from '../model/engines.js';
-import { proveEngine } from '../model/proof.js';
+import { ENGINE_REQUESTS } from '../model/engine/engine.js';
+import { createEngine, selectEngine } from '../model/engine/engines.js';
+import { proveEngine } from '../model/engine/proof.js';
 import { systemClock } from '../shared/clock.js';
 import { UserError } from '../shared/errors.js';
-import { LOG_LEVELS, createLog } from '../shared/log.js';
+import { LOG_LEVELS, createLog } from '../shared/node/log.js';
 import { createRandom } from '../shared/random.js';
 import { dial } from '../worker/connection.js';
 import { Worker } from '../worker/worker.js';

@@ -9,20 +9,20 @@ import { weightsSha256, type Checkpoint } from '../model/checkpoint.js';
 import { buildModel, type Model } from '../model/lenet.js';
 import { createOptimizer, type Optimizer, type OptimizerState } from '../model/optimizer.js';
 import { createSchedule, type Schedule } from '../model/schedule.js';
-import { addLoss } from '../model/tree-sum.js';
+import { addLoss } from '../model/engine/tree-sum.js';
 import type { Channel } from '../shared/channel.js';
 import type { Timer } from '../shared/clock.js';
 import type { RunConfig } from '../shared/config.js';
 import { messageOf } from '../shared/errors.js';
 import type { EvaluationSet } from '../shared/protocol.js';
 import { Checkpointer } from './checkpointer.js';
-import type { RoundTimes } from './dispatcher.js';
+import type { RoundTimes } from './round/dispatcher.js';
 import type { EvaluationDone, RunResult, StepTimes } from './events.js';
-import { Gatherer, type GathererOptions } from './gatherer.js';
-import { Ledger } from './ledger.js';
+import { Gatherer, type GathererOptions } from './round/gatherer.js';
+import { Ledger } from './round/ledger.js';
 import { NO_PROGRESS, progressOf, type Progress } from './progress.js';
 import { Sampler } from './sampler.js';
-import { EvaluationWork, StepWork } from './work.js';
+import { EvaluationWork, StepWork } from './round/work.js';
 
 /** Images of one block of an evaluation; part of the contract, as loss sums add block after block. */
 const EVALUATION_BLOCK = 250;

@@ -19,7 +19,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import * as z from 'zod';
 import { parseRunConfig, type RunConfig } from '../shared/config.js';
 import { UserError, messageOf } from '../shared/errors.js';
-import { fileStorage } from '../shared/storage.js';
+import { fileStorage } from '../shared/node/storage.js';
 import type { RunResult } from './events.js';
 
 export interface RunDirectory {

@@ -15,7 +15,7 @@ import * as z from 'zod';
 import { bytesOf } from '../shared/codec.js';
 import { hyperparametersSchema } from '../shared/config.js';
 import { messageOf, UserError } from '../shared/errors.js';
-import type { Storage } from '../shared/storage.js';
+import type { Storage } from '../shared/node/storage.js';
 import { buildModel, type Hyperparameters, type Model } from './lenet.js';
 import type { OptimizerState } from './optimizer.js';
 

@@ -1,7 +1,7 @@
 /**
  * The samples that a worker has been sent: each at most once, kept over reconnects.
  */
-import type { Batch } from '../model/tree-sum.js';
+import type { Batch } from '../model/engine/tree-sum.js';
 import { IMAGE_BYTES, IMAGE_SIZE } from '../model/lenet.js';
 import { uint32From } from '../shared/codec.js';
 import { ProtocolError } from '../shared/errors.js';

@@ -1,9 +1,9 @@
 /**
  * One connection of a worker, from hello to its end: it computes what the coordinator asks for, and nothing else.
  */
-import type { Engine } from '../model/engine.js';
+import type { Engine } from '../model/engine/engine.js';
 import { IMAGE_BYTES, buildModel, type Model } from '../model/lenet.js';
-import { TreeSum, type Batch } from '../model/tree-sum.js';
+import { TreeSum, type Batch } from '../model/engine/tree-sum.js';
 import type { Channel, ChannelHandler } from '../shared/channel.js';
 import type { Clock, Timer } from '../shared/clock.js';
 import {

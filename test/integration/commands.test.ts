@@ -150,7 +150,12 @@ describe('the package', () => {
     await run('tar', ['-xzf', 'lockstep-0.1.0.tgz'], { cwd: dir });
     const { stdout } = await run('tar', ['-tzf', 'lockstep-0.1.0.tgz'], { cwd: dir });
     const files = stdout.trim().split('\n');
-    for (const file of ['dist/cli/main.js', 'dist/model/simd.wasm', 'CHANGELOG.md', 'LICENSE']) {
+    for (const file of [
+      'dist/cli/main.js',
+      'dist/model/engine/simd/simd.wasm',
+      'CHANGELOG.md',
+      'LICENSE',
+    ]) {
       expect(files).toContain(`package/${file}`);
     }
     expect(files.filter((file) => /^package\/(src|test|runs|node_modules)\//.test(file))).toEqual(

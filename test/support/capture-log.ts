@@ -2,7 +2,7 @@
  * A log whose console lines a test can read, without their times.
  */
 import { Writable } from 'node:stream';
-import { createLog, type LogOptions, type Logger } from '../../src/shared/log.js';
+import { createLog, type LogOptions, type Logger } from '../../src/shared/node/log.js';
 
 export interface CapturedLog {
   readonly log: Logger;

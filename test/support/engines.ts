@@ -1,9 +1,9 @@
 /** The engines that test/model/engine.test.ts runs its cases over. */
-import type { Engine, MaybePromise } from '../../src/model/engine.js';
+import type { Engine, MaybePromise } from '../../src/model/engine/engine.js';
 import type { Model } from '../../src/model/lenet.js';
-import { TOLERANCE } from '../../src/model/proof.js';
-import { createReferenceEngine } from '../../src/model/reference-engine.js';
-import { createSimdEngine } from '../../src/model/simd-engine.js';
+import { TOLERANCE } from '../../src/model/engine/proof.js';
+import { createReferenceEngine } from '../../src/model/engine/reference.js';
+import { createSimdEngine } from '../../src/model/engine/simd/engine.js';
 import { createOn, suiteBackends } from './tfjs.js';
 
 export interface EngineEntry {

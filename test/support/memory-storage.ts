@@ -1,6 +1,6 @@
 /** A `Storage` in memory. */
 import { dirname, join } from 'node:path';
-import type { Storage } from '../../src/shared/storage.js';
+import type { Storage } from '../../src/shared/node/storage.js';
 
 export class MemoryStorage implements Storage {
   /** Path → bytes. */

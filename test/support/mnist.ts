@@ -1,5 +1,5 @@
 /** MNIST for tests, read once in each test file. */
-import { loadDataset, type Dataset, type Split } from '../../src/model/idx.js';
+import { loadDataset, type Dataset, type Split } from '../../src/model/data/idx.js';
 import { IMAGE_BYTES } from '../../src/model/lenet.js';
 
 let loading: Promise<Dataset> | undefined;

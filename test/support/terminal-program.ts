@@ -5,8 +5,8 @@
 import {
   canShowStatus,
   createTerminalStatus,
-} from '../../src/coordinator/monitor/terminal-status.js';
-import { createLog } from '../../src/shared/log.js';
+} from '../../src/coordinator/observers/terminal-status.js';
+import { createLog } from '../../src/shared/node/log.js';
 import * as events from './run-events.js';
 
 const log = createLog({ level: 'info' });

@@ -3,10 +3,10 @@
  * has one active backend: an engine must be done before the next is created.
  */
 import { createRequire } from 'node:module';
-import type { Engine } from '../../src/model/engine.js';
+import type { Engine } from '../../src/model/engine/engine.js';
 import { buildModel, LENET5, type Model } from '../../src/model/lenet.js';
-import { createTfjsEngine, type Tfjs } from '../../src/model/tfjs-engine.js';
-import { loadTfjsEngine, type TfjsEngineName } from '../../src/model/tfjs-packages.js';
+import { createTfjsEngine, type Tfjs } from '../../src/model/engine/tfjs/engine.js';
+import { loadTfjsEngine, type TfjsEngineName } from '../../src/model/engine/tfjs/packages.js';
 import { isThorough, useWebgpu } from './webgpu.js';
 
 const require = createRequire(import.meta.url);

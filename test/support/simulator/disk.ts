@@ -3,7 +3,7 @@
  * its old bytes or its new ones after a crash, and the new ones for sure only when the promise has resolved. Files may
  * be damaged later.
  */
-import type { Storage } from '../../../src/shared/storage.js';
+import type { Storage } from '../../../src/shared/node/storage.js';
 import type { Random } from '../../../src/shared/random.js';
 import { MemoryStorage } from '../memory-storage.js';
 import type { VirtualProcess } from '../virtual-clock.js';

@@ -4,11 +4,11 @@
  */
 import { Checkpointer } from '../../../src/coordinator/checkpointer.js';
 import { Coordinator } from '../../../src/coordinator/coordinator.js';
-import { Dispatcher } from '../../../src/coordinator/dispatcher.js';
-import { Gatherer } from '../../../src/coordinator/gatherer.js';
-import { WorkerGroup } from '../../../src/coordinator/group.js';
-import { Reducer } from '../../../src/coordinator/reducer.js';
-import { Round } from '../../../src/coordinator/round.js';
+import { Dispatcher } from '../../../src/coordinator/round/dispatcher.js';
+import { Gatherer } from '../../../src/coordinator/round/gatherer.js';
+import { WorkerGroup } from '../../../src/coordinator/group/group.js';
+import { Reducer } from '../../../src/coordinator/round/reducer.js';
+import { Round } from '../../../src/coordinator/round/round.js';
 import { Session } from '../../../src/worker/session.js';
 import { SampleCache } from '../../../src/worker/sample-cache.js';
 

@@ -2,7 +2,7 @@
  * One schedule, run: the coordinator's and the workers' own code on virtual time, over a simulated network and disk,
  * with the faults of the schedule; and a look at each promise while it runs and when it is over.
  */
-import { createVectorOps } from '../../../src/model/simd-vector.js';
+import { createVectorOps } from '../../../src/model/engine/simd/vector.js';
 import { getEventListeners } from 'node:events';
 import { Coordinator } from '../../../src/coordinator/coordinator.js';
 import type { RunEvent, RunResult } from '../../../src/coordinator/events.js';
@@ -11,11 +11,11 @@ import {
   writeCheckpoint,
   type Checkpoint,
 } from '../../../src/model/checkpoint.js';
-import type { Engine, MaybePromise } from '../../../src/model/engine.js';
+import type { Engine, MaybePromise } from '../../../src/model/engine/engine.js';
 import { initParams } from '../../../src/model/init.js';
 import type { Channel } from '../../../src/shared/channel.js';
 import { messageOf } from '../../../src/shared/errors.js';
-import type { Storage } from '../../../src/shared/storage.js';
+import type { Storage } from '../../../src/shared/node/storage.js';
 import { createRandom, type Random } from '../../../src/shared/random.js';
 import { Worker } from '../../../src/worker/worker.js';
 import { VirtualProcess, VirtualTime } from '../virtual-clock.js';

@@ -9,11 +9,11 @@ import {
   type LabelledImages,
   type Samples,
 } from '../../../src/coordinator/samples.js';
-import type { Engine } from '../../../src/model/engine.js';
+import type { Engine } from '../../../src/model/engine/engine.js';
 import { initParams } from '../../../src/model/init.js';
 import { IMAGE_BYTES, NUM_CLASSES, buildModel, type Model } from '../../../src/model/lenet.js';
 import { createOptimizer } from '../../../src/model/optimizer.js';
-import { createReferenceEngine } from '../../../src/model/reference-engine.js';
+import { createReferenceEngine } from '../../../src/model/engine/reference.js';
 import { createSchedule } from '../../../src/model/schedule.js';
 import { parseRunConfig, type RunConfig } from '../../../src/shared/config.js';
 import type { EvaluationSet } from '../../../src/shared/protocol.js';

@@ -1,0 +1,441 @@
+/**
+ * The workers of a run and their connections: greeting, proof, heartbeats, loss. It knows who is there; what they are
+ * to do is the dispatcher's business.
+ */
+import type { Channel, ChannelHandler } from '../../shared/channel.js';
+import type { Clock, Timer } from '../../shared/clock.js';
+import { decodeWorkerMessage, encode } from '../../shared/codec.js';
+import { CLOSE_CODES, ProtocolError, type CloseReason } from '../../shared/errors.js';
+import {
+  PROTOCOL_VERSION,
+  type CoordinatorMessage,
+  type Message,
+  type WorkerMessage,
+} from '../../shared/protocol.js';
+import type { Random } from '../../shared/random.js';
+import type { Verdict } from '../../model/engine/proof.js';
+import type { Observer, WorkerLost } from '../events.js';
+import {
+  NO_FAILURES,
+  decideAdmission,
+  recordFailure,
+  shutOut,
+  type FailureHistory,
+} from './membership.js';
+import { ClockOffset, PaceMeter } from './meters.js';
+
+/** How long a new connection may take to say hello, ms. */
+const HELLO_DEADLINE_MS = 5_000;
+/** How long a worker may take to build and prove its engine, ms. */
+const READY_DEADLINE_MS = 60_000;
+/** Pings within a heartbeat timeout; silence is noticed one ping before the timeout is over. */
+const PINGS_PER_TIMEOUT = 6;
+/** Connections that have not been admitted; more are closed at once. */
+const MAX_STRANGERS = 256;
+
+/** A worker that has said hello in this run, connected or not. */
+export interface Member {
+  readonly workerId: string;
+  name: string;
+  host: string;
+  engine: string;
+  device: string;
+  /** By the coordinator's verdict on its proof, not by its own word. */
+  isExact: boolean;
+  history: FailureHistory;
+  /** Null while it is away. */
+  connection: Connection | null;
+  /** Bit i is set if the worker has sample i. */
+  cached: Uint8Array;
+  readonly stepPace: PaceMeter;
+  readonly evaluationPace: PaceMeter;
+  readonly clockOffset: ClockOffset;
+  /** Training images whose gradient was used. */
+  numImages: number;
+  hasTakenPart: boolean;
+}
+
+/** What the group tells its owner. */
+export interface GroupHandler {
+  joined(member: Member): void;
+  /** @returns what was done about the work that the worker held, for the log, and the phase it was in */
+  lost(member: Member): { readonly hadWork: boolean; readonly action: string };
+  /** @throws {ProtocolError} to have the connection closed */
+  answered(member: Member, message: Message<'partial'> | Message<'evaluation'>): void;
+}
+
+export interface GroupOptions {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly report: Observer;
+  readonly handler: GroupHandler;
+  /** The welcome of this run, but for what is the worker's own. */
+  readonly welcome: Omit<Message<'welcome'>, 'type' | 'workerId' | 'proofSeed'>;
+  readonly judge: (ready: Message<'ready'>, proofSeed: number) => Verdict;
+  readonly isTokenRight: (token: string | null) => boolean;
+  readonly maxWorkers: number;
+}
+
+export class WorkerGroup {
+  /** By workerId, in the order of their first hello: their ranks. */
+  private readonly members = new Map<string, Member>();
+  private readonly connections = new Set<Connection>();
+  private readonly options: GroupOptions;
+  private timer: Timer | null = null;
+  private lastTickAt: number;
+  private closing: { readonly isFinal: boolean; readonly reason: string } | null = null;
+
+  constructor(options: GroupOptions) {
+    this.options = options;
+    this.lastTickAt = options.clock.now();
+    this.scheduleTick();
+  }
+
+  /** Takes a new connection. */
+  accept(channel: Channel, address: string): void {
+    const { clock, report } = this.options;
+    const connection = new Connection(this, channel, clock.now());
+    channel.handler = connection;
+    if (this.closing) {
+      connection.state = 'closed';
+      connection.send({ type: 'finished', ...this.closing });
+      channel.close(CLOSE_CODES[this.closing.isFinal ? 'finished' : 'stopped'], 'the run is over');
+      return;
+    }
+    const strangers = [...this.connections].filter(({ member }) => member === null).length;
+    if (strangers >= MAX_STRANGERS) {
+      connection.state = 'closed';
+      report({
+        type: 'notice',
+        time: clock.now(),
+        level: 'warn',
+        message: `Connection from ${address} closed: ${strangers} others have not said hello yet`,
+      });
+      channel.close(CLOSE_CODES.full, 'too many connections');
+      return;
+    }
+    this.connections.add(connection);
+  }
+
+  /** Workers ready to work, by rank. */
+  active(): Member[] {
+    return [...this.members.values()].filter(({ connection }) => connection?.state === 'active');
+  }
+
+  all(): Iterable<Member> {
+    return this.members.values();
+  }
+
+  get(workerId: string): Member | undefined {
+    return this.members.get(workerId);
+  }
+
+  /** Ends the connection of a worker that did wrong; `isForGood` shuts it out of the run. */
+  expel(member: Member, reason: CloseReason, message: string, isForGood = false): void {
+    if (isForGood) member.history = shutOut(member.history);
+    if (member.connection) this.lose(member.connection, reason, message);
+  }
+
+  /** Tells every worker that the run is over or suspended, closes all connections and takes no more. */
+  close(isFinal: boolean, reason: string): void {
+    this.closing = { isFinal, reason };
+    this.timer?.cancel();
+    for (const connection of [...this.connections]) {
+      connection.state = 'closed';
+      connection.send({ type: 'finished', isFinal, reason });
+      connection.channel.close(CLOSE_CODES[isFinal ? 'finished' : 'stopped'], reason.slice(0, 120));
+    }
+    this.connections.clear();
+  }
+
+  /** Called by a connection with each message. */
+  received(connection: Connection, frame: Uint8Array): void {
+    if (connection.state === 'closed') return;
+    connection.lastHeardAt = this.options.clock.now();
+    try {
+      this.dispatch(connection, decodeWorkerMessage(frame));
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      this.lose(connection, error.reason, error.message);
+    }
+  }
+
+  /** Ends a connection, whoever began; `reason` is null when it just broke. */
+  lose(connection: Connection, reason: CloseReason | null, message: string): void {
+    if (connection.state === 'closed') return;
+    const wasActive = connection.state === 'active';
+    const wasReceiving = connection.channel.isReceiving;
+    connection.state = 'closed';
+    this.connections.delete(connection);
+    if (reason === null || reason === 'silent') connection.channel.terminate();
+    else connection.channel.close(CLOSE_CODES[reason], message.slice(0, 120));
+    const { member } = connection;
+    if (member?.connection !== connection) {
+      if (reason !== null && reason !== 'replaced')
+        this.notice('warn', `Connection closed: ${message}`);
+      return;
+    }
+    member.connection = null;
+    const { clock, report, handler } = this.options;
+    const isGraceful = reason === 'left' || reason === 'replaced';
+    if (!isGraceful) member.history = recordFailure(clock.now(), member.history);
+    if (!wasActive) {
+      this.notice('warn', `${member.name} (${member.workerId}) did not get ready: ${message}`);
+      return;
+    }
+    const { hadWork, action } = handler.lost(member);
+    const phase: WorkerLost['phase'] = !hadWork
+      ? 'waiting'
+      : wasReceiving
+        ? 'sending'
+        : 'computing';
+    const silentMs = clock.now() - connection.lastHeardAt;
+    report({
+      type: 'workerLost',
+      time: clock.now(),
+      workerId: member.workerId,
+      name: member.name,
+      worldSize: this.active().length,
+      isGraceful,
+      phase,
+      lastSeen: connection.lastHeardAt,
+      message:
+        `${member.name} (${member.workerId}) ${isGraceful ? 'left' : 'lost'} while ${phase}: ${message}; ` +
+        `last heard ${(silentMs / 1000).toFixed(1)} s ago; ${action}`,
+    });
+  }
+
+  private dispatch(connection: Connection, message: WorkerMessage): void {
+    if (connection.state === 'greeting') {
+      if (message.type !== 'hello') throw unexpected(message, 'hello');
+      this.greet(connection, message);
+      return;
+    }
+    const member = connection.member!;
+    switch (message.type) {
+      case 'hello':
+        throw unexpected(message, 'no second hello');
+      case 'ready':
+        if (connection.state !== 'proving') throw unexpected(message, 'no second ready');
+        this.admit(connection, member, message);
+        break;
+      case 'partial':
+      case 'evaluation':
+        if (connection.state !== 'active') throw unexpected(message, 'ready');
+        this.options.handler.answered(member, message);
+        break;
+      case 'pong':
+        this.measure(member, message);
+        break;
+      case 'leave':
+        this.lose(connection, 'left', 'it said goodbye');
+        break;
+    }
+  }
+
+  private greet(connection: Connection, hello: Message<'hello'>): void {
+    const { clock, random, welcome } = this.options;
+    const known = hello.workerId === null ? undefined : this.members.get(hello.workerId);
+    const admission = decideAdmission(
+      clock.now(),
+      {
+        history: known?.history ?? NO_FAILURES,
+        tokenMatches: this.options.isTokenRight(hello.token),
+        protocolVersion: hello.protocolVersion,
+        isConnected: known?.connection != null,
+      },
+      {
+        protocolVersion: PROTOCOL_VERSION,
+        maxWorkers: this.options.maxWorkers,
+        numConnected: [...this.members.values()].filter((member) => member.connection).length,
+      },
+    );
+    if (!admission.isAdmitted) {
+      const { reason, message, retryAfterMs } = admission;
+      this.refuse(connection, reason, message, retryAfterMs, hello.name);
+      return;
+    }
+    if (known?.connection) this.lose(known.connection, 'replaced', 'it connected again');
+    const workerId = hello.workerId ?? this.newWorkerId();
+    const member: Member = known ?? {
+      workerId,
+      name: hello.name,
+      host: hello.host,
+      engine: hello.engine,
+      device: '',
+      isExact: false,
+      history: NO_FAILURES,
+      connection: null,
+      cached: new Uint8Array(0),
+      stepPace: new PaceMeter(),
+      evaluationPace: new PaceMeter(),
+      clockOffset: new ClockOffset(),
+      numImages: 0,
+      hasTakenPart: false,
+    };
+    member.name = hello.name;
+    member.host = hello.host;
+    member.engine = hello.engine;
+    member.cached = cachedSamples(hello, welcome.datasetId, welcome.numSamples);
+    member.connection = connection;
+    connection.member = member;
+    connection.state = 'proving';
+    connection.deadline = clock.now() + READY_DEADLINE_MS;
+    connection.proofSeed = random.uint32();
+    this.members.set(workerId, member);
+    connection.send({ type: 'welcome', workerId, proofSeed: connection.proofSeed, ...welcome });
+  }
+
+  private admit(connection: Connection, member: Member, ready: Message<'ready'>): void {
+    const { clock, report, handler, judge } = this.options;
+    const verdict = judge(ready, connection.proofSeed);
+    if (!verdict.isAccepted) {
+      this.refuse(connection, 'engineRefused', verdict.message, null, member.name);
+      return;
+    }
+    const isReturn = member.hasTakenPart;
+    member.isExact = verdict.isExact;
+    member.device = ready.device;
+    member.hasTakenPart = true;
+    connection.state = 'active';
+    report({
+      type: 'workerJoined',
+      time: clock.now(),
+      workerId: member.workerId,
+      name: member.name,
+      host: member.host,
+      engine: member.engine,
+      device: member.device,
+      isExact: member.isExact,
+      worldSize: this.active().length,
+      isReturn,
+    });
+    handler.joined(member);
+  }
+
+  private refuse(
+    connection: Connection,
+    reason: CloseReason,
+    message: string,
+    retryAfterMs: number | null,
+    name: string,
+  ): void {
+    connection.send({ type: 'refused', reason: message, retryAfterMs });
+    connection.state = 'closed';
+    this.connections.delete(connection);
+    if (connection.member?.connection === connection) connection.member.connection = null;
+    connection.channel.close(CLOSE_CODES[reason], message.slice(0, 120));
+    this.notice('warn', `${name} refused: ${message}`);
+  }
+
+  private measure(member: Member, pong: Message<'pong'>): void {
+    const { clock, report } = this.options;
+    const now = clock.now();
+    const roundTripMs = now - pong.sentAt;
+    if (roundTripMs < 0) throw new ProtocolError('unexpected', 'A pong from before its ping');
+    member.clockOffset.add(roundTripMs, pong.workerTime - (pong.sentAt + now) / 2);
+    report({
+      type: 'workerPinged',
+      time: now,
+      workerId: member.workerId,
+      roundTripMs,
+      clockOffsetMs: member.clockOffset.offsetMs,
+    });
+  }
+
+  private scheduleTick(): void {
+    const { clock, welcome } = this.options;
+    this.timer = clock.schedule(welcome.heartbeatTimeoutMs / PINGS_PER_TIMEOUT, () => {
+      this.tick();
+      this.scheduleTick();
+    });
+  }
+
+  /** Pings everyone, and loses those that were silent for too long. */
+  private tick(): void {
+    const { clock, welcome } = this.options;
+    const now = clock.now();
+    const tickMs = welcome.heartbeatTimeoutMs / PINGS_PER_TIMEOUT;
+    // Where this process itself was held up, what the workers said meanwhile is still waiting to be read.
+    const wasAsleep = now - this.lastTickAt > 2 * tickMs;
+    this.lastTickAt = now;
+    for (const connection of [...this.connections]) {
+      if (wasAsleep) connection.lastHeardAt = now;
+      const silentMs = now - connection.lastHeardAt;
+      if (connection.state !== 'active' && now >= connection.deadline) {
+        const wanted = connection.state === 'greeting' ? 'hello' : 'ready';
+        this.lose(connection, 'silent', `no ${wanted} within the deadline`);
+      } else if (connection.state !== 'greeting') {
+        if (silentMs >= welcome.heartbeatTimeoutMs - tickMs) {
+          this.lose(connection, 'silent', `silent for ${(silentMs / 1000).toFixed(1)} s`);
+        } else {
+          connection.send({ type: 'ping', sentAt: now });
+        }
+      }
+    }
+  }
+
+  private newWorkerId(): string {
+    const { random } = this.options;
+    for (;;) {
+      const workerId = `w${random.uint32().toString(36).padStart(7, '0')}`;
+      if (!this.members.has(workerId)) return workerId;
+    }
+  }
+
+  private notice(level: 'info' | 'warn', message: string): void {
+    const { clock, report } = this.options;
+    report({ type: 'notice', time: clock.now(), level, message });
+  }
+}
+
+/** One socket's side of a worker. */
+export class Connection implements ChannelHandler {
+  readonly channel: Channel;
+  state: 'greeting' | 'proving' | 'active' | 'closed' = 'greeting';
+  member: Member | null = null;
+  lastHeardAt: number;
+  /** By when the next thing must have been said, until it is active. */
+  deadline: number;
+  proofSeed = 0;
+  private readonly group: WorkerGroup;
+
+  constructor(group: WorkerGroup, channel: Channel, now: number) {
+    this.group = group;
+    this.channel = channel;
+    this.lastHeardAt = now;
+    this.deadline = now + HELLO_DEADLINE_MS;
+  }
+
+  send(message: CoordinatorMessage): void {
+    this.channel.send(encode(message));
+  }
+
+  received(frame: Uint8Array): void {
+    this.group.received(this, frame);
+  }
+
+  closed(code: number, reason: string): void {
+    const said = reason === '' ? '' : `: ${reason}`;
+    this.group.lose(this, null, `the connection closed with code ${code}${said}`);
+  }
+}
+
+function unexpected(message: WorkerMessage, wanted: string): ProtocolError {
+  return new ProtocolError('unexpected', `Unexpected ${message.type}: expected ${wanted}`);
+}
+
+/** The bits of the samples that a worker says it has, if they are of this data set. */
+function cachedSamples(hello: Message<'hello'>, datasetId: string, numSamples: number): Uint8Array {
+  const numBytes = Math.ceil(numSamples / 8);
+  const cached = new Uint8Array(numBytes);
+  if (hello.datasetId !== datasetId) return cached;
+  if (hello.cached.length !== numBytes) {
+    throw new ProtocolError(
+      'malformed',
+      `Wrong length of cached: ${hello.cached.length} bytes, expected ${numBytes}`,
+    );
+  }
+  cached.set(hello.cached);
+  return cached;
+}

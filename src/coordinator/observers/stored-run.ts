@@ -1,0 +1,400 @@
+/**
+ * A run as its directory tells it: config.json, metrics.jsonl, result.json and the last checkpoint, given as the events
+ * that it once had. Files may come from anywhere: what does not fit is left out and counted.
+ */
+import { createReadStream } from 'node:fs';
+import { readFile, stat } from 'node:fs/promises';
+import { basename, join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+import * as z from 'zod';
+import { readLatestCheckpoint, type Checkpoint } from '../../model/checkpoint.js';
+import { loadDataset, type Split } from '../../model/data/idx.js';
+import { buildModel, IMAGE_BYTES } from '../../model/lenet.js';
+import { SimdEngine } from '../../model/engine/simd/engine.js';
+import { parseRunConfig, type RunConfig } from '../../shared/config.js';
+import { UserError, messageOf } from '../../shared/errors.js';
+import { fileStorage } from '../../shared/node/storage.js';
+import type { RunEvent, RunResult } from '../events.js';
+import { participantSchema } from '../progress.js';
+
+const MAX_RESULT_BYTES = 10 * 1024 * 1024;
+/** About 100,000 steps. */
+const MAX_REPLAYED_BYTES = 64 * 1024 * 1024;
+const EVALUATION_CHUNK = 1000;
+
+const count = z.number().int().min(0);
+/** JSON has no NaN; a loss that is none is null there. */
+const figure = z
+  .number()
+  .nullable()
+  .transform((value) => value ?? NaN);
+const time = z.iso.datetime().transform((text) => Date.parse(text));
+const stepLine = z.object({
+  type: z.literal('step'),
+  timestamp: time,
+  globalStep: count,
+  epoch: count,
+  loss: figure,
+  accuracy: figure,
+  learningRate: figure,
+  numImages: count,
+  worldSize: count,
+  totalMs: z.number(),
+  planMs: z.number(),
+  broadcastMs: z.number(),
+  computeMs: z.number(),
+  wireMs: z.number(),
+  reduceMs: z.number(),
+  updateMs: z.number(),
+  waitMs: z.number(),
+  workers: z
+    .array(
+      z.object({
+        workerId: z.string(),
+        name: z.string(),
+        numMicroBatches: count,
+        numImages: count,
+        computeMs: z.number(),
+        roundTripMs: z.number(),
+      }),
+    )
+    .default([]),
+});
+const evaluationLine = z.object({
+  type: z.literal('evaluation'),
+  timestamp: time,
+  globalStep: count,
+  epoch: count,
+  set: z.enum(['validation', 'test']),
+  loss: figure,
+  accuracy: figure,
+  numImages: count,
+  seconds: z.number(),
+});
+const lineSchema = z.discriminatedUnion('type', [stepLine, evaluationLine]);
+type Line = z.output<typeof lineSchema>;
+
+const resultSchema = z.object({
+  outcome: z.enum(['finished', 'targetReached', 'stopped']),
+  testAccuracy: z.number().nullable(),
+  testLoss: z.number().nullable(),
+  weightsSha256: z.string().regex(/^[0-9a-f]{64}$/),
+  globalStep: count,
+  epochs: z.number(),
+  imagesPerSecond: z.number(),
+  seconds: z.number(),
+  workers: z.array(participantSchema),
+  reproducible: z.boolean(),
+  engineFingerprint: z.string().nullable(),
+  faults: z.record(z.string(), z.number()),
+});
+
+export interface StoredRun {
+  readonly name: string;
+  /** Null where there is no sound checkpoint, or none that the configuration fits. */
+  readonly engine: SimdEngine | null;
+  /** Feeds the run's events, in order, to an observer. */
+  replay(observe: (event: RunEvent) => void): Promise<void>;
+}
+
+export interface StoredRunOptions {
+  /** Told, in a sentence, what could not be used. */
+  readonly warn: (message: string) => void;
+}
+
+/**
+ * @param dir the run's directory
+ * @throws {UserError} if it holds no run
+ */
+export async function openStoredRun(dir: string, { warn }: StoredRunOptions): Promise<StoredRun> {
+  const name = basename(resolve(dir));
+  const config = await readConfig(dir);
+  const result = await readResult(dir, warn);
+  const metrics = join(dir, 'metrics.jsonl');
+  const stored = await readLatestCheckpoint(fileStorage, join(dir, 'checkpoints'), warn);
+  const checkpoint = stored?.checkpoint ?? null;
+  const engine = checkpoint && engineOf(checkpoint);
+  return {
+    name,
+    engine,
+    async replay(observe) {
+      const shape = await scan(metrics);
+      if (shape.numBad > 0)
+        warn(`Left out ${shape.numBad} lines of ${metrics} that are none of ours`);
+      observe(startedEvent(name, config, shape, result));
+      const seen = new Set<string>();
+      for await (const line of readLines(metrics)) {
+        if (line) for (const event of eventsOf(line, seen, result)) observe(event);
+      }
+      const test = engine && (await testSetOf(config, warn));
+      if (checkpoint && engine && test) observe(evaluate(checkpoint, engine, test, shape.endedAt));
+      for (const workerId of seen) observe(leftEvent(workerId, shape.endedAt));
+      if (result) observe({ type: 'finished', time: shape.endedAt, result });
+    },
+  };
+}
+
+/**
+ * Feeds an observer what a resumed run did before, up to now: its metrics, not its pictures. A file that would hold
+ * the run up for more than a few seconds is left out.
+ *
+ * @returns whether the history was told
+ */
+export async function replayMetrics(
+  path: string,
+  name: string,
+  config: RunConfig,
+  observe: (event: RunEvent) => void,
+): Promise<boolean> {
+  const size = await stat(path).then(
+    (found) => found.size,
+    () => 0,
+  );
+  if (size > MAX_REPLAYED_BYTES) return false;
+  const seen = new Set<string>();
+  let endedAt: number | null = null;
+  for await (const line of readLines(path)) {
+    if (!line) continue;
+    if (endedAt === null) {
+      // What is not known yet follows with the event of the run that begins now.
+      const unknown = { numTrain: 0, numTest: 0, numValidation: 0, stepsPerEpoch: 1, numBad: 0 };
+      const startedAt = startOf(line);
+      observe(startedEvent(name, config, { ...unknown, startedAt, endedAt: startedAt }, null));
+    }
+    endedAt = line.timestamp;
+    for (const event of eventsOf(line, seen, null)) observe(event);
+  }
+  for (const workerId of seen) observe(leftEvent(workerId, endedAt ?? 0));
+  return true;
+}
+
+async function readConfig(dir: string): Promise<RunConfig> {
+  const path = join(dir, 'config.json');
+  try {
+    return parseRunConfig(JSON.parse(await readFile(path, 'utf8')));
+  } catch (error) {
+    throw new UserError(`Cannot show ${dir}: it holds no run (${path}: ${messageOf(error)})`, {
+      cause: error,
+    });
+  }
+}
+
+async function readResult(dir: string, warn: (message: string) => void): Promise<RunResult | null> {
+  const path = join(dir, 'result.json');
+  const size = await stat(path).then(
+    (found) => found.size,
+    () => null,
+  );
+  if (size === null) return null;
+  try {
+    if (size > MAX_RESULT_BYTES) throw new RangeError(`${size} bytes are too many`);
+    return resultSchema.parse(JSON.parse(await readFile(path, 'utf8')));
+  } catch (error) {
+    warn(`Cannot use ${path}: ${messageOf(error)}`);
+    return null;
+  }
+}
+
+/** What the lines say about the run as a whole. */
+interface RunShape {
+  readonly numTrain: number;
+  readonly numTest: number;
+  readonly numValidation: number;
+  readonly stepsPerEpoch: number;
+  readonly startedAt: number;
+  readonly endedAt: number;
+  readonly numBad: number;
+}
+
+async function scan(path: string): Promise<RunShape> {
+  let [numTrain, numTest, numValidation, stepsPerEpoch] = [0, 0, 0, 0];
+  let [startedAt, endedAt, numBad] = [0, 0, 0];
+  for await (const line of readLines(path)) {
+    if (!line) {
+      numBad += 1;
+      continue;
+    }
+    if (startedAt === 0) startedAt = startOf(line);
+    endedAt = line.timestamp;
+    if (line.type === 'step' && line.epoch === 0) {
+      stepsPerEpoch += 1;
+      numTrain += line.numImages;
+    } else if (line.type === 'evaluation') {
+      if (line.set === 'test') numTest = line.numImages;
+      else numValidation = line.numImages;
+    }
+  }
+  stepsPerEpoch = Math.max(1, stepsPerEpoch);
+  return { numTrain, numTest, numValidation, stepsPerEpoch, startedAt, endedAt, numBad };
+}
+
+function startOf(line: Line): number {
+  return line.timestamp - (line.type === 'step' ? line.totalMs : 1000 * line.seconds);
+}
+
+/** The lines of the file; null for one that is none of ours. Nothing where there is no file. */
+async function* readLines(path: string): AsyncGenerator<Line | null> {
+  const stream = createReadStream(path, { encoding: 'utf8', highWaterMark: 1024 * 1024 });
+  try {
+    for await (const text of createInterface({ input: stream, crlfDelay: Infinity })) {
+      yield parseLine(text);
+    }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+}
+
+function parseLine(text: string): Line | null {
+  try {
+    return lineSchema.parse(JSON.parse(text));
+  } catch {
+    return null;
+  }
+}
+
+function startedEvent(
+  name: string,
+  config: RunConfig,
+  shape: RunShape,
+  result: RunResult | null,
+): RunEvent {
+  const { numTrain, numTest, numValidation, stepsPerEpoch, startedAt } = shape;
+  // An epoch that was not finished does not tell how many steps it has.
+  const isWhole = (result?.epochs ?? 0) >= 1;
+  const perEpoch = isWhole ? stepsPerEpoch : Math.max(stepsPerEpoch, result?.globalStep ?? 0);
+  return {
+    type: 'started',
+    time: startedAt,
+    runId: name,
+    name,
+    config,
+    numParams: buildModel(config.hyperparameters).numParams,
+    numTrain,
+    numValidation,
+    numTest,
+    stepsPerEpoch: perEpoch,
+    totalSteps: perEpoch * config.epochs,
+    globalStep: 0,
+    isResumed: false,
+  };
+}
+
+const NO_PARAMS = new Float32Array();
+const NO_BYTES = new Uint8Array();
+
+/** The events of a line; a worker joins with the first step that it took part in. */
+function* eventsOf(line: Line, seen: Set<string>, result: RunResult | null): Generator<RunEvent> {
+  if (line.type === 'evaluation') {
+    const { timestamp, ...evaluation } = line;
+    const nothing = {
+      predictions: NO_BYTES,
+      labels: NO_BYTES,
+      images: NO_BYTES,
+      params: NO_PARAMS,
+    };
+    yield { ...evaluation, time: timestamp, ...nothing };
+    return;
+  }
+  const { timestamp, planMs, broadcastMs, computeMs, wireMs, reduceMs, updateMs, waitMs, totalMs } =
+    line;
+  for (const { workerId, name } of line.workers) {
+    if (seen.has(workerId)) continue;
+    seen.add(workerId);
+    const known = result?.workers.find((worker) => worker.workerId === workerId);
+    yield {
+      type: 'workerJoined',
+      time: timestamp - totalMs,
+      workerId,
+      name,
+      host: '',
+      engine: known?.engine ?? 'unknown',
+      device: known?.device ?? '',
+      isExact: known?.isExact ?? true,
+      worldSize: line.worldSize,
+      isReturn: false,
+    };
+  }
+  yield {
+    type: 'step',
+    time: timestamp,
+    globalStep: line.globalStep,
+    epoch: line.epoch,
+    numImages: line.numImages,
+    loss: line.loss,
+    accuracy: line.accuracy,
+    learningRate: line.learningRate,
+    worldSize: line.worldSize,
+    times: { totalMs, planMs, broadcastMs, computeMs, wireMs, reduceMs, updateMs, waitMs },
+    workers: line.workers,
+    startedAt: timestamp - totalMs,
+    partials: [],
+    params: NO_PARAMS,
+  };
+}
+
+function leftEvent(workerId: string, endedAt: number): RunEvent {
+  return {
+    type: 'workerLost',
+    time: endedAt,
+    workerId,
+    name: workerId,
+    worldSize: 0,
+    isGraceful: true,
+    phase: 'waiting',
+    lastSeen: endedAt,
+    message: '',
+  };
+}
+
+function engineOf({ hyperparameters, params }: Checkpoint): SimdEngine {
+  const engine = new SimdEngine(buildModel(hyperparameters), { numGradients: 0 });
+  engine.setParams(params);
+  return engine;
+}
+
+async function testSetOf(
+  config: RunConfig,
+  warn: (message: string) => void,
+): Promise<Split | null> {
+  try {
+    return (await loadDataset(config.dataset)).test;
+  } catch (error) {
+    warn(`No confusion matrix and no mistakes: ${messageOf(error)}`);
+    return null;
+  }
+}
+
+/** The evaluation of a checkpoint, made now. */
+function evaluate(
+  { params, globalStep, epoch }: Checkpoint,
+  engine: SimdEngine,
+  { images, labels }: Split,
+  endedAt: number,
+): RunEvent {
+  const numImages = labels.length;
+  const predictions = new Uint8Array(numImages);
+  let [lossSum, numCorrect] = [0, 0];
+  for (let from = 0; from < numImages; from += EVALUATION_CHUNK) {
+    const to = Math.min(numImages, from + EVALUATION_CHUNK);
+    const chunk = images.subarray(IMAGE_BYTES * from, IMAGE_BYTES * to);
+    const part = engine.evaluate(chunk, labels.subarray(from, to));
+    predictions.set(part.predictions, from);
+    lossSum += part.lossSum;
+    numCorrect += part.numCorrect;
+  }
+  return {
+    type: 'evaluation',
+    time: endedAt,
+    set: 'test',
+    globalStep,
+    epoch,
+    loss: lossSum / numImages,
+    accuracy: numCorrect / numImages,
+    seconds: 0,
+    numImages,
+    predictions,
+    labels,
+    images,
+    params,
+  };
+}

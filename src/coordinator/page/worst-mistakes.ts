@@ -1,0 +1,51 @@
+/** Which of an evaluation's mistakes the model is surest of: those tell most about data and model. */
+import type { MaybePromise } from '../../model/engine/engine.js';
+import { IMAGE_BYTES } from '../../model/lenet.js';
+import type { EvaluationDetail } from './history.js';
+import type { Mistake, Mistakes } from './update.js';
+
+/** Mistakes looked at; a model that has learned nothing makes thousands. */
+const MAX_EXAMINED = 256;
+const NUM_WORST = 24;
+
+/** Probabilities (10,) of an image (784,) under the weights as they are now. */
+export type Predict = (image: Uint8Array) => MaybePromise<Float32Array>;
+
+/**
+ * The mistakes that the current weights still make, most confident first. One image at a time, with a turn for
+ * whatever else waits after each, so that no step is held up.
+ *
+ * @param rest resolves when others had their turn
+ * @returns null when the signal aborted
+ */
+export async function findWorstMistakes(
+  { globalStep, images, labels, predictions }: EvaluationDetail,
+  predict: Predict,
+  rest: () => Promise<void>,
+  signal: AbortSignal,
+): Promise<Mistakes | null> {
+  const wrong: number[] = [];
+  labels.forEach((label, index) => {
+    if (label !== predictions[index]) wrong.push(index);
+  });
+  const found: (Omit<Mistake, 'image'> & { readonly pixels: Uint8Array })[] = [];
+  // Evenly over the set where there are too many.
+  const stride = Math.max(1, wrong.length / MAX_EXAMINED);
+  for (let at = 0; at < wrong.length; at += stride) {
+    const index = wrong[Math.floor(at)];
+    const pixels = images.subarray(index * IMAGE_BYTES, (index + 1) * IMAGE_BYTES);
+    const probabilities = await predict(pixels);
+    await rest();
+    if (signal.aborted) return null;
+    const confidence = Math.max(...probabilities);
+    const predicted = probabilities.indexOf(confidence);
+    const label = labels[index];
+    if (predicted !== label) found.push({ index, label, predicted, confidence, pixels });
+  }
+  found.sort((a, b) => b.confidence - a.confidence || a.index - b.index);
+  const worst = found.slice(0, NUM_WORST).map(({ pixels, ...mistake }) => ({
+    ...mistake,
+    image: Buffer.from(pixels).toString('base64'),
+  }));
+  return { globalStep, numMistakes: wrong.length, worst };
+}

@@ -1,0 +1,117 @@
+/**
+ * How fast an engine is here: images/s of gradients and evaluations for each size of call, and the time of each layer.
+ * Data only; printing it is the caller's.
+ *
+ * On a machine that others use as well, the shortest of many repetitions is what the engine can do, the median what it
+ * got.
+ */
+import type { Engine } from './engine.js';
+import { IMAGE_BYTES } from '../lenet.js';
+import type { StageTime } from './simd/engine.js';
+
+export const BENCH_SIZES: readonly number[] = [1, 4, 8, 16, 32, 64];
+
+export interface Throughput {
+  /** From the shortest repetition. */
+  readonly best: number;
+  readonly median: number;
+}
+
+export interface SizeBench {
+  /** Images in each call. */
+  readonly numImages: number;
+  /** images/s */
+  readonly gradient: Throughput;
+  /** images/s */
+  readonly evaluation: Throughput;
+}
+
+export interface EngineBench {
+  readonly sizes: readonly SizeBench[];
+  /** Shortest times for the 16 images of one call; empty if the engine cannot tell. */
+  readonly layers: readonly StageTime[];
+  /** Of one `setParams`, shortest. */
+  readonly setParamsMs: number;
+}
+
+export interface EngineBenchOptions {
+  readonly sizes?: readonly number[];
+  /** Time for each figure; the first tenth warms up. */
+  readonly msPerFigure?: number;
+  /** In milliseconds, ascending. */
+  readonly now?: () => number;
+}
+
+/** An engine that can time its layers, as `simd` can. */
+interface Profiled {
+  profile(images: Uint8Array, labels: Uint8Array): StageTime[];
+}
+
+/** @param params θ (P,), which the engine then holds */
+export async function benchEngine(
+  engine: Engine & Partial<Profiled>,
+  params: Float32Array,
+  {
+    sizes = BENCH_SIZES,
+    msPerFigure = 300,
+    now = () => performance.now(),
+  }: EngineBenchOptions = {},
+): Promise<EngineBench> {
+  const measure = async (work: () => unknown): Promise<number[]> => {
+    const durations: number[] = [];
+    const start = now();
+    let warmUp = true;
+    for (let end = start; end - start < msPerFigure || durations.length === 0;) {
+      const before = now();
+      await work();
+      end = now();
+      if (warmUp && end - start > msPerFigure / 10) warmUp = false;
+      else if (!warmUp) durations.push(end - before);
+    }
+    return durations.sort((a, b) => a - b);
+  };
+  const throughput = (numImages: number, durations: readonly number[]): Throughput => ({
+    best: (1000 * numImages) / durations[0],
+    median: (1000 * numImages) / durations[durations.length >> 1],
+  });
+
+  engine.setParams(params);
+  const out = engine.allocateGradient();
+  const results: SizeBench[] = [];
+  for (const numImages of sizes) {
+    const { images, labels } = benchImages(numImages);
+    const gradients = await measure(() => engine.gradient(images, labels, out));
+    const evaluations = await measure(() => engine.evaluate(images, labels));
+    results.push({
+      numImages,
+      gradient: throughput(numImages, gradients),
+      evaluation: throughput(numImages, evaluations),
+    });
+  }
+
+  let layers: StageTime[] = [];
+  if (engine.profile !== undefined) {
+    const { images, labels } = benchImages(16);
+    await measure(() => {
+      const times = engine.profile!(images, labels);
+      layers = times.map((time, index) => ({
+        layer: time.layer,
+        forwardMs: Math.min(time.forwardMs, layers.at(index)?.forwardMs ?? Infinity),
+        backwardMs: Math.min(time.backwardMs, layers.at(index)?.backwardMs ?? Infinity),
+      }));
+    });
+  }
+  const [setParamsMs] = await measure(() => engine.setParams(params));
+  return { sizes: results, layers, setParamsMs };
+}
+
+/** Bytes and labels that are no image of anything: time does not depend on them. */
+function benchImages(numImages: number): { images: Uint8Array; labels: Uint8Array } {
+  return {
+    images: Uint8Array.from(
+      { length: numImages * IMAGE_BYTES },
+      (_, i) => (i * 97 + (i >> 5)) & 255,
+    ),
+    labels: Uint8Array.from({ length: numImages }, (_, i) => i % 10),
+  };
+}

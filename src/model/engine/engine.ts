@@ -1,0 +1,67 @@
+/**
+ * What computes gradients. Every engine keeps this contract; `test/model/engine.test.ts` runs the same cases over
+ * all of them.
+ *
+ * An exact engine returns the contract's bits (docs/algorithm.md): for the same θ, images and labels the same bytes on
+ * every machine, whatever it computed before. An approximate engine is within 1e-4 of the reference,
+ * ‖g − g_ref‖ / ‖g_ref‖ for each parameter tensor.
+ */
+import type { Model } from '../lenet.js';
+
+export const ENGINE_NAMES = ['simd', 'tensorflow', 'webgpu', 'reference'] as const;
+export type EngineName = (typeof ENGINE_NAMES)[number];
+/** What a user may ask for: an engine, or the best that the machine has. */
+export const ENGINE_REQUESTS = ['auto', ...ENGINE_NAMES] as const;
+
+/** A value, or the promise of one where an engine works beside the event loop. */
+export type MaybePromise<T> = T | Promise<T>;
+
+/** What the sum of gradients of some images comes with. */
+export interface LossSum {
+  /** Σ softmax cross-entropy, a float32 value. */
+  readonly lossSum: number;
+  /** Images whose largest logit is that of their label; the first of equal ones counts. */
+  readonly numCorrect: number;
+}
+
+export interface Evaluation extends LossSum {
+  /** (n,) the class of the largest logit. */
+  readonly predictions: Uint8Array;
+}
+
+export interface Engine {
+  readonly name: EngineName;
+  /** Version of the engine's bits, such as `simd/1`; changes whenever they change. */
+  readonly fingerprint: string;
+  readonly isExact: boolean;
+  /** What it runs on, for people: `WebAssembly SIMD`, `NVIDIA H100`. */
+  readonly device: string;
+  readonly model: Model;
+
+  /** A zeroed (P,) buffer where `gradient` and `add` are fastest, the caller's until `dispose`. */
+  allocateGradient(): Float32Array;
+
+  /** Takes over θ (P,), copied. Later calls compute with it. */
+  setParams(params: Float32Array): void;
+
+  /**
+   * out ← Σ ∇ loss(x; θ) over the n images, from zero, in the engine's one fixed order.
+   *
+   * @param images (n, 784) bytes, row-major; x = byte / 255; n ≥ 1
+   * @param labels (n,) 0–9
+   * @param out (P,) overwritten, in the layout of θ
+   */
+  gradient(images: Uint8Array, labels: Uint8Array, out: Float32Array): MaybePromise<LossSum>;
+
+  /** sum ← sum + term, (P,) each, element by element in float32. */
+  add(sum: Float32Array, term: Float32Array): void;
+
+  /** Loss and predictions of n images under θ; nothing is kept. */
+  evaluate(images: Uint8Array, labels: Uint8Array): MaybePromise<Evaluation>;
+
+  /** (n, 10) class probabilities of n images, softmax of the logits. */
+  predict(images: Uint8Array): MaybePromise<Float32Array>;
+
+  /** Frees what the engine holds; no call may follow. */
+  dispose(): MaybePromise<void>;
+}

@@ -1,0 +1,83 @@
+/**
+ * Engines by name, and which of them suits this machine. Each is loaded when it is chosen and not before: a worker on
+ * `simd` loads no tfjs.
+ */
+import type { Engine, EngineName } from './engine.js';
+import type { Probe } from './tfjs/probe.js';
+import type { Model } from '../lenet.js';
+
+export interface EngineOptions {
+  /** Which GPU, counted from 0; null or absent for the one that the driver prefers. */
+  readonly device?: number | null;
+}
+
+/**
+ * Opens an engine. `tensorflow` and `webgpu` compute on a thread of their own and answer with promises.
+ *
+ * @throws {UserError} if the engine cannot be had here, with the cure
+ */
+export async function createEngine(
+  name: EngineName,
+  model: Model,
+  options: EngineOptions = {},
+): Promise<Engine> {
+  switch (name) {
+    case 'simd': {
+      const { createSimdEngine } = await import('./simd/engine.js');
+      return createSimdEngine(model);
+    }
+    case 'reference': {
+      const { createReferenceEngine } = await import('./reference.js');
+      return createReferenceEngine(model);
+    }
+    case 'tensorflow':
+    case 'webgpu': {
+      const { startEngineThread } = await import('./tfjs/thread.js');
+      return startEngineThread(name, model, options);
+    }
+  }
+}
+
+export interface EngineChoice {
+  readonly name: EngineName;
+  /** For the log: what it is, and why nothing faster was taken. */
+  readonly reason: string;
+}
+
+/**
+ * What `auto` is on this machine: a CUDA GPU that TensorFlow can use, else a GPU through WebGPU, else `simd`. Never a
+ * GPU that a CPU imitates, and never TensorFlow on the CPU.
+ *
+ * @param request a name is taken as it is, without a look at the machine
+ */
+export async function selectEngine(
+  request: EngineName | 'auto',
+  options: EngineOptions = {},
+): Promise<EngineChoice> {
+  if (request !== 'auto') return { name: request, reason: 'as asked' };
+  const { probeEngine } = await import('./tfjs/probe.js');
+  const tensorflow = await probeEngine('tensorflow', options);
+  if (isHardwareGpu(tensorflow)) return chooseEngine(tensorflow, null);
+  return chooseEngine(tensorflow, await probeEngine('webgpu', options));
+}
+
+/** The choice of `auto`, from what was found; `webgpu` is null where it was not looked for. */
+export function chooseEngine(tensorflow: Probe, webgpu: Probe | null): EngineChoice {
+  if (isHardwareGpu(tensorflow)) {
+    return { name: 'tensorflow', reason: `TensorFlow can use ${tensorflow.device}` };
+  }
+  const withoutCuda = `no CUDA GPU for TensorFlow (${whyNot(tensorflow)})`;
+  if (webgpu !== null && isHardwareGpu(webgpu)) {
+    return { name: 'webgpu', reason: `WebGPU can use ${webgpu.device}; ${withoutCuda}` };
+  }
+  const withoutWebgpu = webgpu === null ? '' : `, no GPU for WebGPU (${whyNot(webgpu)})`;
+  return { name: 'simd', reason: withoutCuda + withoutWebgpu };
+}
+
+function isHardwareGpu(probe: Probe): probe is Probe & { readonly isAvailable: true } {
+  return probe.isAvailable && probe.isHardwareGpu;
+}
+
+function whyNot(probe: Probe): string {
+  return probe.isAvailable ? `only ${probe.device}` : probe.reason;
+}

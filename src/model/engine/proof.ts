@@ -1,0 +1,159 @@
+/**
+ * Right or refused: an engine shows what it makes of a known micro-batch before it may take part in a run.
+ *
+ * The coordinator draws a seed for each worker; parameters, images and labels follow from it alone, so no answer fits
+ * two workers. The worker sends its gradient, and the coordinator compares with its own.
+ */
+import { createRandom } from '../../shared/random.js';
+import type { Engine, MaybePromise } from './engine.js';
+import { initParams } from '../init.js';
+import { IMAGE_BYTES, NUM_CLASSES, type Model, type ParamSlice } from '../lenet.js';
+
+/**
+ * One more than the four images of a SIMD vector: a tile and a tail. Few, as with `relu` or `max` each further value
+ * near a kink is a chance that two right engines fall on different sides of it.
+ */
+const NUM_IMAGES = 5;
+
+/** ‖g − g_ref‖ / ‖g_ref‖ that each parameter tensor of an approximate engine may have. */
+export const TOLERANCE = 1e-4;
+
+export interface ProofTask {
+  /** (P,) */
+  readonly params: Float32Array;
+  /** (n, 784) */
+  readonly images: Uint8Array;
+  /** (n,) */
+  readonly labels: Uint8Array;
+}
+
+/** The known micro-batch of a seed. */
+export function proofTask(model: Model, proofSeed: number): ProofTask {
+  const params = initParams(model, proofSeed);
+  const random = createRandom(proofSeed, 'proof');
+  for (const layer of model.layers) {
+    if (layer.kind === 'pool') continue;
+    // Zero biases would prove nothing about them.
+    const { offset, length } = layer.biases;
+    for (let i = 0; i < length; i++) params[offset + i] = (random.float() - 0.5) / 4;
+  }
+  return {
+    params,
+    images: Uint8Array.from({ length: NUM_IMAGES * IMAGE_BYTES }, () => random.below(256)),
+    labels: Uint8Array.from({ length: NUM_IMAGES }, () => random.below(NUM_CLASSES)),
+  };
+}
+
+/**
+ * The engine's proof. Sets its parameters.
+ *
+ * @returns (P,) its gradient, the sum over the known micro-batch; a promise where the engine's gradient is one
+ */
+export function proveEngine(engine: Engine, proofSeed: number): MaybePromise<Float32Array> {
+  const { params, images, labels } = proofTask(engine.model, proofSeed);
+  const gradient = new Float32Array(engine.model.numParams);
+  engine.setParams(params);
+  const sums = engine.gradient(images, labels, gradient);
+  return sums instanceof Promise ? sums.then(() => gradient) : gradient;
+}
+
+/** What a worker shows. */
+export interface Proof {
+  readonly fingerprint: string;
+  /** (P,) */
+  readonly gradient: Float32Array;
+}
+
+export type Verdict =
+  | { readonly isAccepted: true; readonly isExact: boolean }
+  | { readonly isAccepted: false; readonly message: string };
+
+/**
+ * Equal bits under an equal fingerprint are exact; within the tolerance of the reference, tensor by tensor, is
+ * approximate; all else is refused.
+ *
+ * @param exact the proof of the coordinator's own exact engine
+ * @param reference computes the reference engine's gradient (P,), which takes a tenth of a second
+ */
+export function judgeProof(
+  model: Model,
+  proof: Proof,
+  exact: Proof,
+  reference: () => Float32Array,
+): Verdict {
+  const { fingerprint, gradient } = proof;
+  if (gradient.length !== model.numParams) {
+    const message = `The proof of ${fingerprint} has ${gradient.length} values, expected ${model.numParams}`;
+    return { isAccepted: false, message };
+  }
+  if (fingerprint === exact.fingerprint && hasEqualBits(gradient, exact.gradient)) {
+    return { isAccepted: true, isExact: true };
+  }
+  const worst = largestDistance(model, gradient, reference());
+  if (worst.distance <= TOLERANCE) return { isAccepted: true, isExact: false };
+  return {
+    isAccepted: false,
+    message:
+      `The gradient of ${fingerprint} is wrong: ${worst.tensor} is ${worst.distance.toExponential(1)} away from the ` +
+      `reference, allowed is ${TOLERANCE.toExponential(0)}; try another --engine, or another driver for the device`,
+  };
+}
+
+/** The judge of a run. Both engines must compute at once, not later; it sets their parameters. */
+export function createProofJudge(
+  exact: Engine,
+  reference: Engine,
+): (proof: Proof, proofSeed: number) => Verdict {
+  const proveNow = (engine: Engine, proofSeed: number): Float32Array => {
+    const gradient = proveEngine(engine, proofSeed);
+    if (gradient instanceof Promise) throw new TypeError(`${engine.name} cannot judge proofs`);
+    return gradient;
+  };
+  return (proof, proofSeed) =>
+    judgeProof(
+      exact.model,
+      proof,
+      { fingerprint: exact.fingerprint, gradient: proveNow(exact, proofSeed) },
+      () => proveNow(reference, proofSeed),
+    );
+}
+
+/** The parameter tensor that is farthest from the reference. A value that is no number is infinitely far. */
+export function largestDistance(
+  model: Model,
+  gradient: Float32Array,
+  reference: Float32Array,
+): { readonly tensor: string; readonly distance: number } {
+  let worst = { tensor: '', distance: -1 };
+  for (const layer of model.layers) {
+    if (layer.kind === 'pool') continue;
+    for (const part of ['weights', 'biases'] as const) {
+      const distance = relativeDistance(gradient, reference, layer[part]);
+      if (distance > worst.distance) worst = { tensor: `${layer.name} ${part}`, distance };
+    }
+  }
+  return worst;
+}
+
+/** ‖g − g_ref‖ / ‖g_ref‖ of a slice; of a reference that is zero, ‖g‖. */
+export function relativeDistance(
+  gradient: Float32Array,
+  reference: Float32Array,
+  { offset, length }: ParamSlice = { offset: 0, length: reference.length },
+): number {
+  let difference = 0;
+  let norm = 0;
+  for (let i = offset; i < offset + length; i++) {
+    difference += (gradient[i] - reference[i]) ** 2;
+    norm += reference[i] ** 2;
+  }
+  const distance = Math.sqrt(difference / (norm || 1));
+  return Number.isNaN(distance) ? Infinity : distance;
+}
+
+/** Bits, not values: 0 and −0 differ. */
+function hasEqualBits(a: Float32Array, b: Float32Array): boolean {
+  const bytes = (array: Float32Array): Buffer =>
+    Buffer.from(array.buffer, array.byteOffset, array.byteLength);
+  return bytes(a).equals(bytes(b));
+}

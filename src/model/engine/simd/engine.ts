@@ -1,0 +1,310 @@
+/**
+ * The `simd` engine: the gradient of LeNet in WebAssembly SIMD128, exact (docs/algorithm.md).
+ *
+ * The kernels stand in assembly/, what they are called for in simd-stages.ts. Here: the order of things.
+ */
+import type { Engine, Evaluation, LossSum } from '../engine.js';
+import { IMAGE_BYTES, NUM_CLASSES, type Model } from '../../lenet.js';
+import {
+  F32,
+  LANES,
+  MAX_GROUPS,
+  planConv,
+  planDense,
+  planRows,
+  planWinograd,
+  suitsRows,
+  suitsWinograd,
+  takeGrouped,
+  takeInterleaved,
+  type Chunk,
+  type PlannedStage,
+  type Stage,
+  type Tensor,
+} from './stages.js';
+import { instantiate, Layout, type Kernels } from './wasm.js';
+
+const CHUNK_IMAGES = LANES * MAX_GROUPS;
+
+/** Time of one stage over all images of a call. */
+export interface StageTime {
+  readonly layer: string;
+  readonly forwardMs: number;
+  readonly backwardMs: number;
+}
+
+export interface SimdEngineOptions {
+  /** Buffers that `allocateGradient` can place in the engine's memory; further ones are ordinary arrays, slower. */
+  readonly numGradients?: number;
+}
+
+export class SimdEngine implements Engine {
+  readonly name = 'simd';
+  readonly fingerprint = 'simd/1';
+  readonly isExact = true;
+  readonly device = 'WebAssembly SIMD';
+  readonly model: Model;
+
+  readonly #kernels: Kernels;
+  readonly #buffer: ArrayBuffer;
+  readonly #stages: readonly Stage[];
+  readonly #pixels: Tensor;
+  readonly #padding: number;
+  readonly #logits: Tensor;
+  readonly #dLogits: number;
+  readonly #params: Float32Array;
+  readonly #images: Uint8Array;
+  readonly #labels: Int32Array;
+  readonly #losses: Float32Array;
+  readonly #predictions: Int32Array;
+  /** Two (P,) buffers for arrays that live outside of the memory. */
+  readonly #scratch: readonly [Float32Array, Float32Array];
+  readonly #freeGradients: number[];
+  /** 0, or NaN while θ is not finite. */
+  #poison = 0;
+
+  constructor(model: Model, { numGradients = 64 }: SimdEngineOptions = {}) {
+    this.model = model;
+    const { layers, numParams } = model;
+    const layout = new Layout();
+    const params = layout.take(numParams * F32);
+    const scratch = [layout.take(numParams * F32), layout.take(numParams * F32)] as const;
+    const images = layout.take(CHUNK_IMAGES * IMAGE_BYTES);
+    const labels = layout.take(CHUNK_IMAGES * 4);
+    const losses = layout.take(CHUNK_IMAGES * F32);
+    const predictions = layout.take(CHUNK_IMAGES * 4);
+
+    const first = layers.at(0);
+    if (first?.kind !== 'conv') {
+      throw new RangeError('Cannot run a model that does not start with a convolution');
+    }
+    this.#padding = first.padding;
+    const width = first.inSize + 2 * first.padding;
+    this.#pixels = takeGrouped(layout, first.inChannels * width * width);
+
+    const planned: PlannedStage[] = [];
+    let input = this.#pixels;
+    let dInput: Tensor | null = null;
+    for (const [index, layer] of layers.entries()) {
+      if (layer.kind === 'pool') continue;
+      const pool = layers.at(index + 1);
+      if (layer.kind === 'conv' && pool?.kind === 'pool') {
+        const isLast = layers.at(index + 2)?.kind !== 'conv';
+        const numElements = pool.channels * pool.outSize * pool.outSize;
+        const take = isLast ? takeInterleaved : takeGrouped;
+        const [output, dOutput] = [take(layout, numElements), take(layout, numElements)];
+        const plan = suitsWinograd(layer)
+          ? planWinograd
+          : suitsRows(layer, pool)
+            ? planRows
+            : planConv;
+        planned.push(plan(layout, layer, pool, { input, dInput, output, dOutput, params }));
+        [input, dInput] = [output, dOutput];
+      } else if (layer.kind === 'dense') {
+        const output = takeInterleaved(layout, layer.numOutputs);
+        const isOutput = layer.activation === null;
+        // The gradient of the logits replaces the probabilities, which replace the logits.
+        const dOutput = isOutput ? output : takeInterleaved(layout, layer.numOutputs);
+        planned.push(planDense(layout, layer, { input, dInput, output, dOutput, params }));
+        [input, dInput] = [output, dOutput];
+      }
+    }
+    this.#logits = input;
+    this.#dLogits = input.address;
+    this.#freeGradients = Array.from({ length: numGradients }, () => layout.take(numParams * F32));
+
+    const { kernels, buffer } = instantiate(layout.bytes);
+    this.#kernels = kernels;
+    this.#buffer = buffer;
+    this.#stages = planned.map((plan) => plan(kernels, buffer));
+    this.#params = new Float32Array(buffer, params, numParams);
+    this.#scratch = [
+      new Float32Array(buffer, scratch[0], numParams),
+      new Float32Array(buffer, scratch[1], numParams),
+    ];
+    this.#images = new Uint8Array(buffer, images, CHUNK_IMAGES * IMAGE_BYTES);
+    this.#labels = new Int32Array(buffer, labels, CHUNK_IMAGES);
+    this.#losses = new Float32Array(buffer, losses, CHUNK_IMAGES);
+    this.#predictions = new Int32Array(buffer, predictions, CHUNK_IMAGES);
+  }
+
+  allocateGradient(): Float32Array {
+    const address = this.#freeGradients.shift();
+    const { numParams } = this.model;
+    if (address === undefined) return new Float32Array(numParams);
+    return new Float32Array(this.#buffer, address, numParams);
+  }
+
+  setParams(params: Float32Array): void {
+    checkLength('parameters', params, this.model.numParams);
+    this.#params.set(params);
+    this.#poison = this.#kernels.poison(this.#params.byteOffset, params.length);
+    for (const stage of this.#stages) stage.prepare();
+  }
+
+  gradient(images: Uint8Array, labels: Uint8Array, out: Float32Array): LossSum {
+    checkBatch(images, labels);
+    checkLength('gradient values', out, this.model.numParams);
+    const place = out.buffer === this.#buffer ? out : this.#scratch[0];
+    const gradient = place.byteOffset;
+    let lossSum = this.#poison;
+    let numCorrect = 0;
+    for (let start = 0; start < labels.length; start += CHUNK_IMAGES) {
+      const chunk = this.#load(images, labels, start);
+      for (const stage of this.#stages) stage.forward(chunk);
+      this.#softmax(chunk);
+      for (let i = 0; i < chunk.numImages; i++) {
+        lossSum = Math.fround(lossSum + this.#losses[i]);
+        if (this.#predictions[i] === this.#labels[i]) numCorrect++;
+      }
+      this.#lossBackward(chunk);
+      for (const stage of this.#stages.toReversed()) stage.backward(chunk, gradient);
+    }
+    for (const stage of this.#stages) stage.finish(gradient);
+    if (place !== out) out.set(place);
+    return { lossSum, numCorrect };
+  }
+
+  add(sum: Float32Array, term: Float32Array): void {
+    checkLength('values of a sum', sum, this.model.numParams);
+    checkLength('values of a term', term, this.model.numParams);
+    const [sumScratch, termScratch] = this.#scratch;
+    const sumPlace = sum.buffer === this.#buffer ? sum : sumScratch;
+    const termPlace = term.buffer === this.#buffer ? term : termScratch;
+    if (sumPlace !== sum) sumPlace.set(sum);
+    if (termPlace !== term) termPlace.set(term);
+    this.#kernels.add(sumPlace.byteOffset, termPlace.byteOffset, sum.length);
+    if (sumPlace !== sum) sum.set(sumPlace);
+  }
+
+  evaluate(images: Uint8Array, labels: Uint8Array): Evaluation {
+    checkBatch(images, labels);
+    const predictions = new Uint8Array(labels.length);
+    let lossSum = this.#poison;
+    let numCorrect = 0;
+    for (let start = 0; start < labels.length; start += CHUNK_IMAGES) {
+      const chunk = this.#load(images, labels, start);
+      for (const stage of this.#stages) stage.forward(chunk);
+      this.#softmax(chunk);
+      for (let i = 0; i < chunk.numImages; i++) {
+        lossSum = Math.fround(lossSum + this.#losses[i]);
+        predictions[start + i] = this.#predictions[i]!;
+        if (this.#predictions[i] === this.#labels[i]) numCorrect++;
+      }
+    }
+    return { lossSum, numCorrect, predictions };
+  }
+
+  predict(images: Uint8Array): Float32Array {
+    const numImages = Math.floor(images.length / IMAGE_BYTES);
+    const labels = new Uint8Array(numImages);
+    checkBatch(images, labels);
+    const out = new Float32Array(numImages * NUM_CLASSES);
+    const logits = new Float32Array(this.#buffer, this.#logits.address, NUM_CLASSES * CHUNK_IMAGES);
+    for (let start = 0; start < numImages; start += CHUNK_IMAGES) {
+      const chunk = this.#load(images, labels, start);
+      for (const stage of this.#stages) stage.forward(chunk);
+      this.#softmax(chunk);
+      for (let i = 0; i < chunk.numImages; i++) {
+        for (let k = 0; k < NUM_CLASSES; k++) {
+          out[(start + i) * NUM_CLASSES + k] = logits[k * chunk.numGroups * LANES + i]!;
+        }
+      }
+    }
+    return out;
+  }
+
+  /** `gradient` with a clock at every stage. */
+  profile(images: Uint8Array, labels: Uint8Array): StageTime[] {
+    checkBatch(images, labels);
+    const gradient = this.#scratch[0].byteOffset;
+    const times = this.#stages.map(({ name }) => ({ layer: name, forwardMs: 0, backwardMs: 0 }));
+    const timed = (work: () => void): number => {
+      const start = performance.now();
+      work();
+      return performance.now() - start;
+    };
+    for (let start = 0; start < labels.length; start += CHUNK_IMAGES) {
+      const chunk = this.#load(images, labels, start);
+      this.#stages.forEach((stage, i) => {
+        times[i].forwardMs += timed(() => stage.forward(chunk));
+      });
+      this.#softmax(chunk);
+      this.#lossBackward(chunk);
+      for (let i = this.#stages.length - 1; i >= 0; i--) {
+        times[i].backwardMs += timed(() => this.#stages[i].backward(chunk, gradient));
+      }
+    }
+    this.#stages.forEach((stage, i) => {
+      times[i].backwardMs += timed(() => stage.finish(gradient));
+    });
+    return times;
+  }
+
+  dispose(): void {
+    // The memory goes when the last view of it goes.
+  }
+
+  /** Bytes of up to 16 images from `start` on → the first stage's input. */
+  #load(images: Uint8Array, labels: Uint8Array, start: number): Chunk {
+    const numImages = Math.min(CHUNK_IMAGES, labels.length - start);
+    const numUsedGroups = Math.ceil(numImages / LANES);
+    this.#images.set(images.subarray(start * IMAGE_BYTES, (start + numImages) * IMAGE_BYTES));
+    this.#labels.fill(0);
+    this.#labels.set(labels.subarray(start, start + numImages));
+    for (let group = 0; group < numUsedGroups; group++) {
+      this.#kernels.loadPixels(
+        this.#images.byteOffset + group * LANES * IMAGE_BYTES,
+        Math.min(LANES, numImages - group * LANES),
+        this.#pixels.address + group * this.#pixels.groupBytes,
+        this.#padding,
+      );
+    }
+    const numGroups = numUsedGroups > 2 ? 4 : numUsedGroups;
+    return { numImages, numUsedGroups, numGroups, isFirst: start === 0 };
+  }
+
+  #softmax({ numGroups }: Chunk): void {
+    this.#kernels.softmax(
+      this.#logits.address,
+      NUM_CLASSES,
+      numGroups,
+      this.#labels.byteOffset,
+      this.#losses.byteOffset,
+      this.#predictions.byteOffset,
+    );
+  }
+
+  #lossBackward({ numGroups, numImages }: Chunk): void {
+    this.#kernels.lossBackward(
+      this.#dLogits,
+      NUM_CLASSES,
+      numGroups,
+      this.#labels.byteOffset,
+      numImages,
+    );
+  }
+}
+
+/** Compiles and places the engine; takes a few milliseconds. */
+export function createSimdEngine(model: Model, options?: SimdEngineOptions): SimdEngine {
+  return new SimdEngine(model, options);
+}
+
+function checkLength(what: string, values: Float32Array, expected: number): void {
+  if (values.length !== expected) {
+    throw new RangeError(`Expected ${expected} ${what}, got ${values.length}`);
+  }
+}
+
+function checkBatch(images: Uint8Array, labels: Uint8Array): void {
+  if (labels.length === 0 || images.length !== labels.length * IMAGE_BYTES) {
+    throw new RangeError(
+      `Expected one or more images of ${IMAGE_BYTES} bytes with a label each, ` +
+        `got ${images.length} bytes and ${labels.length} labels`,
+    );
+  }
+  for (const label of labels) {
+    if (label >= NUM_CLASSES) throw new RangeError(`Expected labels below 10, got ${label}`);
+  }
+}

@@ -1,0 +1,127 @@
+/**
+ * Vectors of one length in WebAssembly SIMD: sums of gradients and the optimizers' loops, with the bits of plain
+ * float32 arithmetic (`plainKernels` of optimizer.ts).
+ *
+ * Vectors from `allocate` are worked where they lie. Any other Float32Array is taken as well: it is copied in and, if it
+ * changes, out again, which costs about what the work itself does.
+ */
+import type { AdamScalars, OptimizerKernels } from '../../optimizer.js';
+import { instantiate, Layout, type Kernels } from './wasm.js';
+
+const F32 = 4;
+/** Arrays of one operation at most, as `adam` has. */
+const NUM_SCRATCH = 4;
+
+export interface VectorOptions {
+  /** Vectors that `allocate` can place in WebAssembly memory; further ones are ordinary arrays, slower. */
+  readonly numVectors?: number;
+}
+
+export class VectorOps implements OptimizerKernels {
+  readonly length: number;
+  readonly #kernels: Kernels;
+  readonly #buffer: ArrayBuffer;
+  readonly #free: number[];
+  readonly #scratch: readonly Float32Array[];
+
+  constructor(length: number, { numVectors = 64 }: VectorOptions = {}) {
+    const layout = new Layout();
+    const take = (): number => layout.take(length * F32);
+    const scratch = Array.from({ length: NUM_SCRATCH }, take);
+    this.#free = Array.from({ length: numVectors }, take);
+    const { kernels, buffer } = instantiate(layout.bytes);
+    this.length = length;
+    this.#kernels = kernels;
+    this.#buffer = buffer;
+    this.#scratch = scratch.map((address) => new Float32Array(buffer, address, length));
+  }
+
+  /** A zeroed vector where the operations are fastest, the caller's for good. */
+  allocate(): Float32Array {
+    const address = this.#free.shift();
+    if (address === undefined) return new Float32Array(this.length);
+    return new Float32Array(this.#buffer, address, this.length);
+  }
+
+  /** sum ← sum + term */
+  add(sum: Float32Array, term: Float32Array): void {
+    this.#run([sum, term], 1, ([s, t]) => this.#kernels.add(s, t, this.length));
+  }
+
+  /** x ← x / divisor, `divisor` rounded to float32. */
+  divide(x: Float32Array, divisor: number): void {
+    this.#run([x], 1, ([at]) => this.#kernels.divide(at, divisor, this.length));
+  }
+
+  /** Whether no value is NaN or infinite. */
+  isFinite(x: Float32Array): boolean {
+    let poison = 0;
+    this.#run([x], 0, ([at]) => (poison = this.#kernels.poison(at, this.length)));
+    return poison === 0;
+  }
+
+  sgd(params: Float32Array, gradient: Float32Array, rate: number, decay: number): void {
+    this.#run([params, gradient], 1, ([p, g]) => this.#kernels.sgd(p, g, rate, decay, this.length));
+  }
+
+  momentum(
+    params: Float32Array,
+    velocity: Float32Array,
+    gradient: Float32Array,
+    momentum: number,
+    rate: number,
+    decay: number,
+  ): void {
+    this.#run([params, velocity, gradient], 2, ([p, v, g]) =>
+      this.#kernels.momentum(p, v, g, momentum, rate, decay, this.length),
+    );
+  }
+
+  adam(
+    params: Float32Array,
+    mean: Float32Array,
+    meanSquare: Float32Array,
+    gradient: Float32Array,
+    { beta1, rest1, beta2, rest2, rate, scale, epsilon, decay }: AdamScalars,
+  ): void {
+    this.#run([params, mean, meanSquare, gradient], 3, ([p, m, v, g]) =>
+      // prettier-ignore
+      this.#kernels.adam(
+        p, m, v, g, beta1, rest1, beta2, rest2, rate, scale, epsilon, decay, this.length,
+      ),
+    );
+  }
+
+  /**
+   * Runs a kernel on the addresses of the vectors, with foreign ones in the scratch vectors meanwhile.
+   *
+   * @param numChanged the first so many of them change
+   * @throws {RangeError} if one is of another length
+   */
+  #run(
+    vectors: readonly Float32Array[],
+    numChanged: number,
+    kernel: (addresses: readonly number[]) => void,
+  ): void {
+    const places = vectors.map((vector, index) => {
+      if (vector.length !== this.length) {
+        throw new RangeError(
+          `Cannot combine a vector of ${vector.length} values with others of ${this.length}`,
+        );
+      }
+      if (vector.buffer === this.#buffer) return vector;
+      const place = this.#scratch[index];
+      place.set(vector);
+      return place;
+    });
+    kernel(places.map((place) => place.byteOffset));
+    for (let index = 0; index < numChanged; index++) {
+      if (places[index] !== vectors[index]) vectors[index].set(places[index]);
+    }
+  }
+}
+
+/** @param length values in each vector, ≥ 1 */
+export function createVectorOps(length: number, options?: VectorOptions): VectorOps {
+  return new VectorOps(length, options);
+}

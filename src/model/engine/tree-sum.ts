@@ -1,0 +1,90 @@
+/**
+ * The partial of a node: an engine's gradients of single micro-batches, added over the fixed tree.
+ */
+import type { Range } from '../../shared/protocol.js';
+import { middle } from '../../shared/tree.js';
+import type { Engine, LossSum } from './engine.js';
+
+/** Images of one micro-batch or of several. */
+export interface Batch {
+  /** (n, 784) */
+  readonly images: Uint8Array;
+  /** (n,) */
+  readonly labels: Uint8Array;
+}
+
+export interface Partial extends LossSum {
+  /** (P,) Σ of the gradients; valid until the next call. */
+  readonly gradient: Float32Array;
+  readonly numImages: number;
+}
+
+export class TreeSum {
+  private readonly engine: Engine;
+  /** One gradient a level of the tree. */
+  private readonly buffers: Float32Array[] = [];
+
+  constructor(engine: Engine) {
+    this.engine = engine;
+  }
+
+  /**
+   * T(lo, hi) of a node under the parameters that the engine has.
+   *
+   * @param batchOf the images of a range of micro-batches; valid until the next call
+   * @param proceed called between micro-batches; the sum is given up when it says false
+   */
+  async sum(
+    [lo, hi]: Range,
+    batchOf: (range: Range) => Batch,
+    proceed: () => Promise<boolean> | boolean,
+  ): Promise<Partial | null> {
+    const sum = await this.sumNode(0, lo, hi, batchOf, proceed);
+    return sum && { ...sum, gradient: this.buffer(0) };
+  }
+
+  /** As `sum`, of any range and in one call of the engine: for engines that are approximate anyway. */
+  async sumAtOnce(range: Range, batchOf: (range: Range) => Batch): Promise<Partial> {
+    const { images, labels } = batchOf(range);
+    const gradient = this.buffer(0);
+    const loss = await this.engine.gradient(images, labels, gradient);
+    return { ...loss, gradient, numImages: labels.length };
+  }
+
+  private async sumNode(
+    level: number,
+    lo: number,
+    hi: number,
+    batchOf: (range: Range) => Batch,
+    proceed: () => Promise<boolean> | boolean,
+  ): Promise<Omit<Partial, 'gradient'> | null> {
+    if (hi - lo === 1) {
+      const { images, labels } = batchOf([lo, hi]);
+      const loss = await this.engine.gradient(images, labels, this.buffer(level));
+      return { ...loss, numImages: labels.length };
+    }
+    const mid = middle(lo, hi);
+    const left = await this.sumNode(level, lo, mid, batchOf, proceed);
+    if (!left || !(await proceed())) return null;
+    const right = await this.sumNode(level + 1, mid, hi, batchOf, proceed);
+    if (!right) return null;
+    this.engine.add(this.buffer(level), this.buffer(level + 1));
+    return addLoss(left, right);
+  }
+
+  private buffer(level: number): Float32Array {
+    return (this.buffers[level] ??= this.engine.allocateGradient());
+  }
+}
+
+/** The counts of two neighbouring nodes together; losses add in float32. */
+export function addLoss<T extends LossSum & { readonly numImages: number }>(
+  left: T,
+  right: T,
+): LossSum & { readonly numImages: number } {
+  return {
+    lossSum: Math.fround(left.lossSum + right.lossSum),
+    numCorrect: left.numCorrect + right.numCorrect,
+    numImages: left.numImages + right.numImages,
+  };
+}

@@ -1,0 +1,147 @@
+import { describe, expect, it } from 'vitest';
+import { RunHistory } from '../../../src/coordinator/page/history.js';
+import type { Update } from '../../../src/coordinator/page/update.js';
+import * as run from '../../support/run-events.js';
+
+const LIVE = { canPredict: true, isLive: true };
+
+function history(...events: Parameters<RunHistory['observe']>[0][]): RunHistory {
+  const made = new RunHistory(LIVE);
+  for (const event of events) made.observe(event);
+  return made;
+}
+
+const sizeOf = (update: Update) => JSON.stringify(update).length;
+
+describe('RunHistory', () => {
+  it('tells a page that opens late everything', () => {
+    const update = history(
+      run.started(),
+      run.joined('anna'),
+      run.step(0),
+      run.step(1),
+      run.evaluation({ globalStep: 2 }),
+      run.finished(),
+    ).snapshot(0);
+    expect(update.run?.name).toBe('first');
+    expect(update.state).toBe('finished');
+    expect(update.points?.numPoints).toBe(2);
+    expect(update.evaluations).toMatchObject([{ set: 'test', globalStep: 2 }]);
+    expect(update.workers).toMatchObject([{ name: 'anna', state: 'here', numImages: 64 }]);
+    expect(update.result?.weightsSha256).toHaveLength(64);
+  });
+
+  it('takeDelta() tells what is new, once', () => {
+    const made = history(run.started(), run.joined('anna'), run.step(0));
+    made.takeDelta(0);
+    made.observe(run.step(1));
+    const { points, run: info, events } = made.takeDelta(0);
+    expect(points?.numPoints).toBe(1);
+    expect(info).toBeUndefined();
+    expect(events).toBeUndefined();
+    expect(made.hasChanges).toBe(false);
+    expect(made.takeDelta(0).points).toBeUndefined();
+  });
+
+  it('stays within its bounds however long the run is', () => {
+    const made = history(run.started());
+    const sizes: number[] = [];
+    for (let step = 0; step < 20_000; step += 1) {
+      made.observe(run.step(step, { workers: [], partials: [] }));
+      if (step % 10 === 0) {
+        made.observe(run.evaluation({ globalStep: step + 1 }));
+        made.observe(run.checkpoint({ globalStep: step + 1 }));
+        made.observe(run.joined(`worker-${step}`));
+        made.observe(run.lost(`worker-${step}`));
+      }
+      if (step % 10_000 === 9_999) sizes.push(sizeOf(made.snapshot(0)));
+    }
+    expect(sizes[1]).toBeLessThan(1.6 * sizes[0]);
+    const update = made.snapshot(0);
+    expect(update.points?.numPoints).toBeLessThanOrEqual(4000);
+    expect(update.evaluations?.length).toBeLessThanOrEqual(4000);
+    expect(update.events?.length).toBeLessThanOrEqual(500);
+    expect(update.workers?.length).toBeLessThanOrEqual(256);
+    expect(update.filters?.frames.length).toBeLessThanOrEqual(64);
+    // Nobody took a delta all the while.
+    expect(sizeOf(made.takeDelta(0))).toBeLessThan(2 * sizes[1]);
+  });
+
+  it('forgets checkpoints before what else happened', () => {
+    const made = history(run.started(), run.notice('keep me', 'warn'));
+    for (let at = 0; at < 1000; at += 1) made.observe(run.checkpoint());
+    expect(made.snapshot(0).events).toContainEqual(expect.objectContaining({ message: 'keep me' }));
+  });
+
+  it('keeps a lost worker, with the phase it was lost in', () => {
+    const made = history(run.started(), run.joined('anna'), run.joined('bert'), run.lost('bert'));
+    expect(made.snapshot(0).workers).toMatchObject([
+      { name: 'anna', state: 'here' },
+      { name: 'bert', state: 'lost', lostInPhase: 'computing' },
+    ]);
+  });
+
+  it('a worker that says goodbye has left, and is back when it comes again', () => {
+    const made = history(run.started(), run.joined('anna'), run.lost('anna', { isGraceful: true }));
+    expect(made.snapshot(0).workers).toMatchObject([{ state: 'left', lostInPhase: null }]);
+    made.observe(run.joined('anna', { isReturn: true }));
+    expect(made.snapshot(0).workers).toMatchObject([{ state: 'here' }]);
+  });
+
+  it('shares and rates are taken over a second of steps', () => {
+    const made = history(run.started(), run.joined('anna'), run.joined('bert'));
+    const [anna, bert] = [
+      run.share('anna', { numImages: 48 }),
+      run.share('bert', { numImages: 16 }),
+    ];
+    for (let step = 0; step < 250; step += 1) {
+      made.observe(run.step(step, { workers: [anna, bert], times: run.times({ computeMs: 3 }) }));
+    }
+    const [first, second] = made.snapshot(0).workers ?? [];
+    expect([first.share, second.share]).toEqual([0.75, 0.25]);
+    // 48 images each 4 ms.
+    expect(first.imagesPerSecond).toBeCloseTo(12_000, 0);
+    expect(first.computeMs).toBe(3);
+  });
+
+  it('counts which digits were taken for which', () => {
+    const made = history(
+      run.started(),
+      run.evaluation({
+        numImages: 3,
+        labels: Uint8Array.of(7, 7, 1),
+        predictions: Uint8Array.of(7, 1, 1),
+        images: new Uint8Array(3 * 784),
+      }),
+    );
+    const counts = made.snapshot(0).confusion?.counts ?? [];
+    expect([counts[77], counts[71], counts[11]]).toEqual([1, 1, 1]);
+    expect(made.detail?.predictions).toHaveLength(3);
+  });
+
+  it('keeps the filters of the first convolution at even distances', () => {
+    const made = history(run.started());
+    for (let step = 0; step < 1000; step += 1) {
+      made.observe(run.step(step, { params: new Float32Array(run.NUM_PARAMS).fill(step) }));
+    }
+    const { interval, frames, current, numFilters, kernelSize } = made.snapshot(0).filters!;
+    expect([numFilters, kernelSize, interval]).toEqual([6, 5, 16]);
+    expect(frames.map((frame) => frame.globalStep)).toEqual(
+      Array.from({ length: 62 }, (_, at) => 16 * (at + 1)),
+    );
+    const weights = Buffer.from(current.weights, 'base64');
+    expect(weights).toHaveLength(4 * 6 * 25);
+    expect(weights.readFloatLE(0)).toBe(999);
+  });
+
+  it('a resumed run goes on from its checkpoint', () => {
+    const made = history(run.started(), run.step(0), run.step(1), run.step(2));
+    made.observe(run.evaluation({ globalStep: 3 }));
+    made.observe(run.started({ globalStep: 2, isResumed: true, time: run.START + 5000 }));
+    made.observe(run.step(2, { time: run.START + 6000 }));
+    const { points, evaluations, run: info } = made.snapshot(0);
+    expect(points?.numPoints).toBe(3);
+    expect(evaluations).toEqual([]);
+    expect(info?.startedAt).toBe(run.START);
+  });
+});

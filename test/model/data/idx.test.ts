@@ -1,0 +1,187 @@
+import { createHash } from 'node:crypto';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { loadDataset, parseImages, parseLabels } from '../../../src/model/data/idx.js';
+import { UserError } from '../../../src/shared/errors.js';
+import { idxFile, imagesFile, labelsFile, withFolder } from '../../support/idx-files.js';
+
+const images = Uint8Array.from({ length: 3 * 784 }, (_, i) => i % 251);
+const labels = Uint8Array.of(7, 0, 9);
+const good = {
+  'train-images-idx3-ubyte': imagesFile(images),
+  'train-labels-idx1-ubyte': labelsFile(labels),
+  't10k-images-idx3-ubyte': imagesFile(images.subarray(784)),
+  't10k-labels-idx1-ubyte': labelsFile(labels.subarray(1)),
+};
+
+type GoodFile = keyof typeof good;
+
+/** The files but for one. */
+function without(missing: GoodFile): Record<string, Uint8Array> {
+  return Object.fromEntries(Object.entries(good).filter(([name]) => name !== missing));
+}
+
+/** The files under other names. */
+function renamed(rename: (name: string) => string): Record<string, Uint8Array> {
+  return Object.fromEntries(Object.entries(good).map(([name, bytes]) => [rename(name), bytes]));
+}
+
+describe('loadDataset()', () => {
+  test('reads MNIST from its package', async () => {
+    const { name, train, test: testSet } = await loadDataset('mnist');
+    expect(name).toBe('mnist');
+    expect([train.images.length, train.labels.length]).toEqual([60_000 * 784, 60_000]);
+    expect([testSet.images.length, testSet.labels.length]).toEqual([10_000 * 784, 10_000]);
+    expect([...train.labels.subarray(0, 10)]).toEqual([5, 0, 4, 1, 9, 2, 1, 3, 1, 4]);
+    const sha256 = createHash('sha256').update(train.images).digest('hex');
+    expect(sha256).toBe('741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757');
+  });
+
+  test.each<[string, (name: string) => string]>([
+    ['plain', (name) => name],
+    ['gzipped', (name) => `${name}.gz`],
+    ['dotted', (name) => name.replace('-idx', '.idx')],
+    ['prefixed', (name) => `emnist-digits-${name.replace('t10k', 'test')}.gz`],
+  ])('reads a folder of %s files', async (_, rename) => {
+    await withFolder(renamed(rename), async (dir) => {
+      const dataset = await loadDataset(dir);
+      expect(dataset.name).toBe(basename(dir));
+      expect(Buffer.compare(dataset.train.images, images)).toBe(0);
+      expect([...dataset.train.labels]).toEqual([7, 0, 9]);
+      expect(Buffer.compare(dataset.test.images, images.subarray(784))).toBe(0);
+      expect([...dataset.test.labels]).toEqual([0, 9]);
+    });
+  });
+
+  test('takes the plain file where the gzipped one is there too', async () => {
+    const files = { ...good, 'train-labels-idx1-ubyte.gz': Uint8Array.of(1) };
+    await withFolder(files, async (dir) => {
+      expect([...(await loadDataset(dir)).train.labels]).toEqual([7, 0, 9]);
+    });
+  });
+
+  test('refuses a folder of several datasets', async () => {
+    const files = { ...renamed((name) => `a-${name}`), ...renamed((name) => `b-${name}`) };
+    await withFolder(files, async (dir) => {
+      await expect(loadDataset(dir)).rejects.toThrow(
+        `Cannot load the dataset ${dir}: it holds several (a-*, b-*); put the four files of one into a folder`,
+      );
+    });
+  });
+
+  test('names the missing file', async () => {
+    await withFolder(without('t10k-labels-idx1-ubyte'), async (dir) => {
+      await expect(loadDataset(dir)).rejects.toThrow(
+        new UserError(
+          `Cannot load the dataset ${dir}: t10k-labels-idx1-ubyte is missing, plain or as .gz`,
+        ),
+      );
+    });
+    await withFolder({}, async (dir) => {
+      await expect(loadDataset(dir)).rejects.toThrow('train-images-idx3-ubyte is missing');
+    });
+  });
+
+  test('names a folder that is not there', async () => {
+    await expect(loadDataset('no/such/folder')).rejects.toThrow(
+      'Cannot load the dataset no/such/folder: expected mnist or a folder of IDX files',
+    );
+  });
+
+  test('refuses counts that differ', async () => {
+    const files = { ...good, 'train-labels-idx1-ubyte': labelsFile(labels.subarray(1)) };
+    await withFolder(files, async (dir) => {
+      const file = join(dir, 'train-images-idx3-ubyte');
+      await expect(loadDataset(dir)).rejects.toThrow(
+        `Cannot use ${file}: it has 3 images, but ${join(dir, 'train-labels-idx1-ubyte')} has 2 labels`,
+      );
+    });
+  });
+
+  test('refuses a damaged gzip file', async () => {
+    await withFolder(
+      renamed((name) => `${name}.gz`),
+      async (dir) => {
+        const file = join(dir, 'train-images-idx3-ubyte.gz');
+        await writeFile(file, Uint8Array.of(0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 99));
+        const loading = loadDataset(dir);
+        await expect(loading).rejects.toThrow(UserError);
+        await expect(loading).rejects.toThrow(`Cannot read ${file}: unexpected end of file`);
+      },
+    );
+  });
+
+  test('stops unpacking a file that never ends', async () => {
+    // Labels are at most 1,000,008 bytes: the other 63 millions are not unpacked.
+    const files = {
+      ...without('train-labels-idx1-ubyte'),
+      'train-labels-idx1-ubyte.gz': new Uint8Array(2 ** 26),
+    };
+    await withFolder(files, async (dir) => {
+      await expect(loadDataset(dir)).rejects.toThrow(
+        'it has more than 1000008 bytes when unpacked',
+      );
+    });
+  });
+
+  test('refuses a folder in the place of a file', async () => {
+    await withFolder(without('train-images-idx3-ubyte'), async (dir) => {
+      await mkdir(join(dir, 'train-images-idx3-ubyte'));
+      await expect(loadDataset(dir)).rejects.toThrow('it is not a regular file');
+    });
+  });
+});
+
+describe('parseImages()', () => {
+  test.each<[string, Uint8Array, string]>([
+    ['an empty file', new Uint8Array(0), 'it is truncated, 0 bytes do not hold the header of 16'],
+    [
+      'labels',
+      labelsFile(new Uint8Array(20)),
+      'its magic number is 0x00000801, expected 0x00000803 for images',
+    ],
+    [
+      'other sizes',
+      imagesFile(new Uint8Array(1024), 32),
+      'its images are 32×32 pixels, expected 28×28',
+    ],
+    [
+      'a truncated file',
+      imagesFile(images).subarray(0, -1),
+      'it is truncated, its header promises 2368 bytes and there are 2367',
+    ],
+    [
+      'trailing bytes',
+      Buffer.concat([imagesFile(images), Uint8Array.of(1, 2)]),
+      '2 bytes follow the 2368 that its header promises',
+    ],
+    [
+      'no images',
+      imagesFile(new Uint8Array(0)),
+      'its header promises 0 images, expected 1 to 1000000',
+    ],
+    [
+      'absurd counts',
+      idxFile([0x803, 0xffffffff, 28, 28], images),
+      'its header promises 4294967295 images',
+    ],
+  ])('refuses %s', (_, bytes, message) => {
+    expect(() => parseImages(bytes, 'FILE')).toThrow(UserError);
+    expect(() => parseImages(bytes, 'FILE')).toThrow(`Cannot read FILE: ${message}`);
+  });
+});
+
+describe('parseLabels()', () => {
+  test('names the label out of range', () => {
+    expect(() => parseLabels(labelsFile(Uint8Array.of(1, 9, 10)), 'FILE')).toThrow(
+      'Cannot read FILE: label 10 of image 2 is out of range, expected 0 to 9',
+    );
+  });
+
+  test('refuses images', () => {
+    expect(() => parseLabels(imagesFile(images), 'FILE')).toThrow(
+      'its magic number is 0x00000803, expected 0x00000801 for labels',
+    );
+  });
+});
