@@ -1,9 +1,5 @@
 /**
- * The state of a run as one file, in the safetensors format (https://huggingface.co/docs/safetensors):
- *
- *   uint64 little-endian    length of the header
- *   header                  JSON: name → { dtype, shape, data_offsets }, and `__metadata__`, a map of strings
- *   data                    the tensors, float32 little-endian, without gaps
+ * The state of a run as one file, in the safetensors format.
  *
  * The tensors are θ, layer by layer in its order (`C1.weight` (6, 1, 5, 5), `C1.bias` (6,), …), then those of the
  * optimizer (`optimizer.mean` (P,), …); all else is metadata. A SHA-256 over the whole file stands in the header, so
@@ -18,6 +14,14 @@ import { messageOf, UserError } from '../shared/errors.js';
 import type { Storage } from '../shared/node/storage.js';
 import { buildModel, type Hyperparameters, type Model } from './lenet.js';
 import type { OptimizerState } from './optimizer.js';
+import { paramTensorsOf } from './param-tensors.js';
+import {
+  describeEntry,
+  encodeSafetensors,
+  entriesOf,
+  parseHeader,
+  type NamedTensor,
+} from './safetensors.js';
 
 export interface Checkpoint {
   /** θ, (P,) */
@@ -47,10 +51,6 @@ const FORMAT = 'lockstep checkpoint';
 const FORMAT_VERSION = '1';
 const OPTIMIZER_PREFIX = 'optimizer.';
 const MAX_OPTIMIZER_TENSORS = 8;
-const LENGTH_BYTES = 8;
-const MAX_HEADER_BYTES = 2 ** 24;
-/** Data begins at a multiple of it; spaces fill the header up. */
-const ALIGNMENT = 8;
 /** Stands in the place of the digest while it is computed. */
 const NO_DIGEST = '0'.repeat(64);
 
@@ -71,27 +71,26 @@ export function weightsSha256(params: Float32Array): string {
 export function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array {
   const { params, optimizerState } = checkpoint;
   const model = buildModel(checkpoint.hyperparameters);
-  const tensors = tensorsOf(model, Object.keys(optimizerState.tensors));
-  const parts = [params, ...Object.values(optimizerState.tensors)];
-  for (const { length } of parts) {
+  const ofOptimizer = Object.entries(optimizerState.tensors);
+  for (const { length } of [params, ...ofOptimizer.map(([, values]) => values)]) {
     if (length !== model.numParams) {
       throw new RangeError(
         `Cannot encode the checkpoint: a tensor has ${length} values, expected ${model.numParams}`,
       );
     }
   }
-
-  const headerText = JSON.stringify({
-    __metadata__: metadataOf(checkpoint),
-    ...entriesOf(tensors),
-  });
-  const unpadded = Buffer.from(headerText);
-  const headerBytes = Math.ceil(unpadded.length / ALIGNMENT) * ALIGNMENT;
-  const dataFrom = LENGTH_BYTES + headerBytes;
-  const file = Buffer.alloc(dataFrom + parts.length * 4 * model.numParams, ' ');
-  file.writeBigUInt64LE(BigInt(headerBytes));
-  file.set(unpadded, LENGTH_BYTES);
-  parts.forEach((part, index) => file.set(bytesOf(part), dataFrom + index * 4 * model.numParams));
+  const file = encodeSafetensors(metadataOf(checkpoint), [
+    ...paramTensorsOf(model).map(({ name, shape, offset, length }) => ({
+      name,
+      shape,
+      values: params.subarray(offset, offset + length),
+    })),
+    ...ofOptimizer.map(([name, values]) => ({
+      name: OPTIMIZER_PREFIX + name,
+      shape: [model.numParams],
+      values,
+    })),
+  ]);
   file.write(digestOf(file), file.indexOf(NO_DIGEST), 'latin1');
   return file;
 }
@@ -106,8 +105,7 @@ export function decodeCheckpoint(bytes: Uint8Array, file = 'the checkpoint'): Ch
   const fail = (why: string, cause?: unknown): never => {
     throw new UserError(`Cannot use ${file}: ${why}`, { cause });
   };
-  const { header, dataFrom } = parseHeader(bytes, fail);
-  const { __metadata__: rawMetadata, ...entries } = header;
+  const { metadata: rawMetadata, entries, dataFrom } = attempt(() => parseHeader(bytes), fail);
   if (!isRecord(rawMetadata) || rawMetadata.format !== FORMAT) {
     return fail('it is no checkpoint of Lockstep');
   }
@@ -270,62 +268,16 @@ function stepNames(names: readonly string[]): string[] {
   return names.filter((name) => STEP_NAME.test(name)).sort((a, b) => stepOf(b) - stepOf(a));
 }
 
-interface Tensor {
-  readonly name: string;
-  readonly shape: readonly number[];
-}
-
 /** All tensors of a file, in the order of its data. */
-function tensorsOf(model: Model, optimizerNames: readonly string[]): Tensor[] {
-  const ofLayers = model.layers.flatMap((layer): Tensor[] => {
-    if (layer.kind === 'pool') return [];
-    const { kind, name } = layer;
-    const shape =
-      kind === 'conv'
-        ? [layer.outChannels, layer.inChannels, layer.kernelSize, layer.kernelSize]
-        : [layer.numOutputs, layer.numInputs];
-    return [
-      { name: `${name}.weight`, shape },
-      { name: `${name}.bias`, shape: shape.slice(0, 1) },
-    ];
-  });
+function tensorsOf(
+  model: Model,
+  optimizerNames: readonly string[],
+): Pick<NamedTensor, 'name' | 'shape'>[] {
   const ofOptimizer = optimizerNames.map((name) => ({
     name: OPTIMIZER_PREFIX + name,
     shape: [model.numParams],
   }));
-  return [...ofLayers, ...ofOptimizer];
-}
-
-interface Entry {
-  dtype: 'F32';
-  shape: readonly number[];
-  data_offsets: [number, number];
-}
-
-/** What the header says of each tensor, one after the other without gaps. */
-function entriesOf(tensors: readonly Tensor[]): Record<string, Entry> {
-  let offset = 0;
-  const entries = tensors.map(({ name, shape }): [string, Entry] => {
-    const from = offset;
-    offset += 4 * shape.reduce((product, size) => product * size);
-    return [name, { dtype: 'F32', shape, data_offsets: [from, offset] }];
-  });
-  return Object.fromEntries(entries);
-}
-
-const entrySchema = z.strictObject({
-  dtype: z.string().max(8),
-  shape: z.array(z.number().int().min(0)).max(8),
-  data_offsets: z.tuple([z.number().int().min(0), z.number().int().min(0)]),
-});
-
-/** `F32 (6, 1, 5, 5) at 0–600`, to be compared and to be read. */
-function describeEntry(entry: unknown): string {
-  if (entry === undefined) return 'absent';
-  const parsed = entrySchema.safeParse(entry);
-  if (!parsed.success) return 'malformed';
-  const { dtype, shape, data_offsets } = parsed.data;
-  return `${dtype} (${shape.join(', ')}) at ${data_offsets.join('–')}`;
+  return [...paramTensorsOf(model), ...ofOptimizer];
 }
 
 const count = z
@@ -375,26 +327,6 @@ function metadataOf(checkpoint: Checkpoint): Record<keyof z.input<typeof metadat
 
 type Fail = (why: string, cause?: unknown) => never;
 
-function parseHeader(
-  bytes: Uint8Array,
-  fail: Fail,
-): { header: Record<string, unknown>; dataFrom: number } {
-  const room = bytes.length - LENGTH_BYTES;
-  if (room < 0) fail(`it is truncated, ${bytes.length} bytes do not hold a header`);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const headerBytes = Number(view.getBigUint64(0, true));
-  if (headerBytes > MAX_HEADER_BYTES) {
-    fail(`it is no safetensors file, or its header is damaged`);
-  }
-  if (headerBytes > room) {
-    fail(`it is truncated, ${bytes.length} bytes do not hold a header of ${headerBytes}`);
-  }
-  const dataFrom = LENGTH_BYTES + headerBytes;
-  const text = new TextDecoder().decode(bytes.subarray(LENGTH_BYTES, dataFrom));
-  const header = attempt((): unknown => JSON.parse(text), fail, 'its header is no JSON');
-  return isRecord(header) ? { header, dataFrom } : fail('its header is no JSON object');
-}
-
 /** The digest covers the whole file, itself written as zeros. */
 function checkDigest(bytes: Uint8Array, expected: string, fail: Fail): void {
   const copy = Buffer.from(bytes);
@@ -409,11 +341,11 @@ function digestOf(file: Uint8Array): string {
   return createHash('sha256').update(file).digest('hex');
 }
 
-function attempt<T>(get: () => T, fail: Fail, why?: string): T {
+function attempt<T>(get: () => T, fail: Fail): T {
   try {
     return get();
   } catch (error) {
-    return fail(why ?? messageOf(error), error);
+    return fail(messageOf(error), error);
   }
 }
 

@@ -6,25 +6,7 @@
  */
 import { expect } from 'vitest';
 import type { Model } from '../../src/model/lenet.js';
-
-export interface Tensor {
-  /** `C1.weight`, `C1.bias`, … */
-  readonly name: string;
-  readonly offset: number;
-  readonly length: number;
-}
-
-/** The parameter tensors of a model, in the order of θ. */
-export function tensorsOf(model: Model): Tensor[] {
-  return model.layers.flatMap((layer) =>
-    layer.kind === 'pool'
-      ? []
-      : [
-          { name: `${layer.name}.weight`, ...layer.weights },
-          { name: `${layer.name}.bias`, ...layer.biases },
-        ],
-  );
-}
+import { paramTensorsOf } from '../../src/model/param-tensors.js';
 
 /** (P,) parameters that any language can make: not trained, biases not zero, each a hash of its place. */
 export function hashedParams(model: Model, scale: number): Float32Array {
@@ -68,7 +50,7 @@ expect.extend({
         message: () => `Got ${actual.length} values, expected ${expected.length}`,
       };
     }
-    for (const { name, offset, length } of tensorsOf(model)) {
+    for (const { name, offset, length } of paramTensorsOf(model)) {
       const got = actual.subarray(offset, offset + length);
       const wanted = expected.subarray(offset, offset + length);
       const error = norm(got.map((value, index) => value - wanted[index]));

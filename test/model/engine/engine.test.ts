@@ -19,7 +19,8 @@ import { createRandom } from '../../../src/shared/random.js';
 import { engines, withEngine } from '../../support/engines.js';
 import { mnistBatch } from '../../support/mnist.js';
 import '../../support/tensors.js';
-import { hashedParams, norm, tensorsOf } from '../../support/tensors.js';
+import { paramTensorsOf } from '../../../src/model/param-tensors.js';
+import { hashedParams, norm } from '../../support/tensors.js';
 
 interface Golden {
   readonly name: string;
@@ -133,7 +134,7 @@ describe.each(engines)('$name engine', (entry) => {
           return sum;
         };
         const { gradient } = await gradientOf(engine, { images, labels });
-        for (const { name, offset, length } of tensorsOf(model)) {
+        for (const { name, offset, length } of paramTensorsOf(model)) {
           const tensor = gradient.subarray(offset, offset + length);
           const direction = checkedDirection(tensor);
           const step = (h: number): Float32Array => {
