@@ -3,12 +3,12 @@ import { hostname } from 'node:os';
 import { Command, Option } from '@commander-js/extra-typings';
 import { ENGINE_REQUESTS } from '../model/engine/engine.js';
 import { createEngine, selectEngine } from '../model/engine/engines.js';
-import { proveEngine } from '../model/engine/proof.js';
 import { systemClock } from '../shared/clock.js';
 import { UserError } from '../shared/errors.js';
 import { LOG_LEVELS, createLog } from '../shared/node/log.js';
 import { createRandom } from '../shared/random.js';
 import { dial } from '../worker/connection.js';
+import { EngineComputation } from '../worker/engine-computation.js';
 import { Worker } from '../worker/worker.js';
 import { keepYoungSmall, letHeapGrow, youngCollector } from './heap.js';
 import { number } from './run-options.js';
@@ -35,6 +35,11 @@ export function workerCommand() {
         .argParser(number)
         .default(Infinity, 'never'),
     )
+    .addOption(
+      new Option('--max-memory <MB>', 'refuse a run that would need more')
+        .argParser(integerFrom(64, 1_000_000))
+        .default(4096),
+    )
     .option('--quiet', 'only warnings and errors')
     .addOption(new Option('--log-level <level>').choices(LOG_LEVELS).default('info'))
     .action(async (url, options) => {
@@ -52,13 +57,16 @@ export function workerCommand() {
       log.info(`Engine ${choice.name}: ${choice.reason}`);
       const worker = new Worker({
         dial: (signal) => dial(url, signal),
-        createEngine: (model) => createEngine(choice.name, model, { device }),
-        prove: async (engine, proofSeed) => proveEngine(engine, proofSeed),
+        createComputation: async (model) =>
+          new EngineComputation(await createEngine(choice.name, model, { device }), {
+            clock: systemClock,
+          }),
         engineName: choice.name,
         name: options.name,
         host: hostname(),
         pid: process.pid,
         token: options.token ?? null,
+        maxMemoryBytes: 1e6 * options.maxMemory,
         clock: systemClock,
         random: createRandom(process.pid, 'worker', Date.now()),
         collectGarbage: youngCollector(),

@@ -1,9 +1,7 @@
 /**
  * One connection of a worker, from hello to its end: it computes what the coordinator asks for, and nothing else.
  */
-import type { Engine } from '../model/engine/engine.js';
 import { IMAGE_BYTES, buildModel, type Model } from '../model/lenet.js';
-import { TreeSum, type Batch } from '../model/engine/tree-sum.js';
 import type { Channel, ChannelHandler } from '../shared/channel.js';
 import type { Clock, Timer } from '../shared/clock.js';
 import {
@@ -17,12 +15,11 @@ import { CLOSE_CODES, ProtocolError, UserError, messageOf } from '../shared/erro
 import {
   PROTOCOL_VERSION,
   type CoordinatorMessage,
-  type EvaluationSet,
   type Message,
-  type Range,
   type WorkerMessage,
 } from '../shared/protocol.js';
-import { maximalNodes } from '../shared/tree.js';
+import type { Answers, Computation, EvaluationTask, Task } from './computation.js';
+import { formatBytes } from '../shared/format.js';
 import { SampleCache } from './sample-cache.js';
 
 /** Frames that a worker reads and sends before it collects their memory, bytes. */
@@ -31,14 +28,14 @@ const GARBAGE_BYTES = 4 * 1024 * 1024;
 const GOODBYE_MS = 500;
 
 export interface SessionOptions {
-  readonly createEngine: (model: Model) => Promise<Engine>;
-  /** The (P,) gradient of the known micro-batch that the seed gives. */
-  readonly prove: (engine: Engine, proofSeed: number) => Promise<Float32Array>;
+  readonly createComputation: (model: Model) => Promise<Computation>;
   readonly engineName: string;
   readonly name: string;
   readonly host: string;
   readonly pid: number;
   readonly token: string | null;
+  /** A run that would take more memory than this is not joined, bytes. */
+  readonly maxMemoryBytes: number;
   readonly clock: Clock;
   /** Frees the memory of frames that have been read or sent; called while there is nothing to compute. */
   readonly collectGarbage: () => void;
@@ -53,43 +50,27 @@ export type Outcome =
   /** This machine has not the engine that it was to use. */
   | { readonly outcome: 'unable'; readonly reason: string };
 
-/** What is known of the run since a welcome. */
-interface Run {
-  readonly workerId: string;
-  readonly welcome: Message<'welcome'>;
-  readonly engine: Engine;
-  /** (P,) θ as it came last. */
-  readonly params: Float32Array;
-  readonly treeSum: TreeSum;
-  readonly samples: SampleCache;
-}
-
 /** What outlives a connection. */
 export interface Memory {
-  run: Run | null;
-  /** Settles when the engine has nothing to do any more for the connections so far. */
+  /** From the last welcome; by it the coordinator knows the worker again. */
+  workerId: string | null;
+  samples: SampleCache | null;
+  computation: Computation | null;
+  /** Settles when the computation has nothing to do any more for the connections so far. */
   idle: Promise<void>;
 }
-
-/** Work under one θ: micro-batches of a step, or blocks of an evaluation. */
-type Task = {
-  readonly globalStep: number;
-  /** Ranges not begun. */
-  readonly ranges: Range[];
-  readonly numUnits: number;
-} & (
-  | { readonly kind: 'step'; readonly indices: Uint32Array }
-  | {
-      readonly kind: 'evaluation';
-      readonly set: EvaluationSet;
-      readonly first: number;
-      readonly numImages: number;
-    }
-);
 
 /** How one connection ended. */
 type Ending =
   Outcome | { readonly outcome: 'lost'; readonly reason: string; readonly retryAfterMs: number };
+
+interface Joined {
+  readonly welcome: Message<'welcome'>;
+  readonly computation: Computation;
+  readonly samples: SampleCache;
+  /** (P,) θ as it came last. */
+  readonly params: Float32Array;
+}
 
 /** One connection, from hello to its end. Only `Worker` makes one. */
 export class Session implements ChannelHandler {
@@ -97,6 +78,8 @@ export class Session implements ChannelHandler {
   private readonly options: SessionOptions;
   private readonly channel: Channel;
   private readonly memory: Memory;
+  /** Once the worker has proved itself on this connection. */
+  private joined: Joined | null = null;
   private task: Task | null = null;
   private isComputing = false;
   private isOver = false;
@@ -108,7 +91,6 @@ export class Session implements ChannelHandler {
   private garbageBytes = 0;
   private patience: Timer | null = null;
   private end: (ending: Ending) => void = () => undefined;
-  private batch = { images: new Uint8Array(0), labels: new Uint8Array(0) };
 
   constructor(options: SessionOptions, channel: Channel, memory: Memory) {
     this.options = options;
@@ -120,7 +102,7 @@ export class Session implements ChannelHandler {
 
   async work(signal: AbortSignal): Promise<Ending> {
     const { engineName, name, host, pid, token } = this.options;
-    const { run } = this.memory;
+    const { workerId, samples } = this.memory;
     const ended = new Promise<Ending>((resolve) => (this.end = resolve));
     const leave = () => {
       this.isLeaving = true;
@@ -135,14 +117,14 @@ export class Session implements ChannelHandler {
     this.send({
       type: 'hello',
       protocolVersion: PROTOCOL_VERSION,
-      workerId: run?.workerId ?? null,
+      workerId,
       token,
       engine: engineName,
       name,
       host,
       pid,
-      datasetId: run?.samples.datasetId ?? null,
-      cached: run?.samples.cached ?? new Uint8Array(0),
+      datasetId: samples?.datasetId ?? null,
+      cached: samples?.cached ?? new Uint8Array(0),
     });
     this.watch();
     const ending = await ended;
@@ -180,7 +162,7 @@ export class Session implements ChannelHandler {
         this.queue(() => this.prepare(message));
         break;
       case 'samples':
-        this.joined().samples.store(message);
+        this.expectJoined(message).samples.store(message);
         break;
       case 'step':
       case 'evaluate':
@@ -209,10 +191,10 @@ export class Session implements ChannelHandler {
     }
   }
 
-  /** Builds the engine that the welcome asks for, or keeps that of the same run, and proves it. */
+  /** Builds what the welcome asks for, or keeps what an earlier one of the same model asked for, and proves it. */
   private async prepare(welcome: Message<'welcome'>): Promise<void> {
     if (this.isOver) return;
-    const { createEngine, prove, log } = this.options;
+    const { memory } = this;
     const model = buildModel(welcome.hyperparameters);
     if (model.numParams !== welcome.numParams) {
       throw new ProtocolError(
@@ -220,93 +202,136 @@ export class Session implements ChannelHandler {
         `Welcome with ${welcome.numParams} parameters, the model has ${model.numParams}`,
       );
     }
-    const before = this.memory.run;
-    const isSameModel =
-      before !== null &&
-      JSON.stringify(before.welcome.hyperparameters) === JSON.stringify(welcome.hyperparameters);
-    const engine = isSameModel ? before.engine : await createEngine(model);
-    if (before && !isSameModel) await before.engine.dispose();
-    const isSameData =
-      before?.samples.datasetId === welcome.datasetId &&
-      before.samples.numSamples === welcome.numSamples;
-    this.memory.run = {
-      workerId: welcome.workerId,
-      welcome,
-      engine,
-      params: isSameModel ? before.params : new Float32Array(model.numParams),
-      treeSum: isSameModel ? before.treeSum : new TreeSum(engine),
-      samples: isSameData ? before.samples : new SampleCache(welcome.datasetId, welcome.numSamples),
-    };
+    const { datasetId, numSamples } = welcome;
+    const { maxMemoryBytes } = this.options;
+    const neededBytes = memoryNeeded(model, numSamples);
+    if (neededBytes > maxMemoryBytes) {
+      throw new UserError(
+        `The run needs ${formatBytes(neededBytes)} of memory, ` +
+          `more than the ${formatBytes(maxMemoryBytes)} that --max-memory allows`,
+      );
+    }
+    if (memory.samples?.datasetId !== datasetId || memory.samples.numSamples !== numSamples) {
+      memory.samples = new SampleCache(datasetId, numSamples);
+    }
+    memory.workerId = welcome.workerId;
     this.heartbeatTimeoutMs = welcome.heartbeatTimeoutMs;
-    const proof = await prove(engine, welcome.proofSeed);
+    const computation = await this.computationOf(model);
+    const proof = await computation.prove(welcome.proofSeed);
     if (this.hasEnded()) return;
+    this.joined = {
+      welcome,
+      computation,
+      samples: memory.samples,
+      params: new Float32Array(model.numParams),
+    };
     this.wasReady = true;
     this.send({
       type: 'ready',
-      fingerprint: engine.fingerprint,
-      isExact: engine.isExact,
-      device: engine.device,
+      fingerprint: computation.fingerprint,
+      isExact: computation.isExact,
+      device: computation.device,
       proof: bytesOf(proof),
     });
-    log(
+    this.options.log(
       'info',
-      `Joined run ${welcome.runId} as ${welcome.workerId}: ${engine.name} on ${engine.device}`,
+      `Joined run ${welcome.runId} as ${welcome.workerId}: ${computation.name} on ${computation.device}`,
     );
+  }
+
+  private async computationOf(model: Model): Promise<Computation> {
+    const { memory } = this;
+    const before = memory.computation;
+    if (before && isSameModel(before.model, model)) return before;
+    memory.computation = null;
+    await before?.dispose();
+    return (memory.computation = await this.options.createComputation(model));
   }
 
   /** Takes new work, in place of any under an older θ, or more of the same. */
   private accept(message: Message<'step'> | Message<'evaluate'>): void {
-    const { workerId, engine, welcome, params } = this.joined();
-    const ranges: Range[] = message.shards[workerId] ?? [];
+    const { welcome, params } = this.expectJoined(message);
     const { globalStep } = message;
     if (message.params === null) {
       const { task } = this;
       const kind = message.type === 'step' ? 'step' : 'evaluation';
       // Work of a step that is over by now, sent before the coordinator knew.
       if (task?.kind !== kind || task.globalStep !== globalStep) return;
-      task.ranges.push(...ranges);
     } else {
       copyFloat32(message.params, params, 'params');
-      engine.setParams(params);
-      if (message.type === 'step') {
-        const indices = uint32From(message.indices, 'indices');
-        const numUnits = Math.ceil(indices.length / welcome.microBatch);
-        this.task = { kind: 'step', globalStep, ranges, numUnits, indices };
-      } else {
-        const { set, first, numImages } = message;
-        const numUnits = Math.ceil(numImages / welcome.evaluationBlock);
-        this.task = { kind: 'evaluation', globalStep, ranges, numUnits, set, first, numImages };
+      this.task = taskOf(message, welcome, params);
+    }
+    const task = this.task!;
+    for (const range of message.shards[welcome.workerId] ?? []) {
+      if (range[1] > task.numUnits || task.ranges.length === task.numUnits) {
+        throw new ProtocolError('malformed', `Work on [${range.join(', ')}) of ${task.numUnits}`);
       }
+      task.ranges.push(range);
     }
     if (this.isComputing) return;
     this.isComputing = true;
     this.queue(() => this.compute());
   }
 
-  /** Does something with the engine once it is free: a call for an earlier connection may be under way. */
+  /** Does something with the computation once it is free: a call for an earlier connection may be under way. */
   private queue(work: () => Promise<void>): void {
     this.memory.idle = this.memory.idle.then(work).catch((error: unknown) => this.fail(error));
   }
 
   /** Computes as long as there is something to compute. */
   private async compute(): Promise<void> {
+    const { computation, samples } = this.joined!;
     try {
       for (;;) {
         const { task } = this;
-        const range = task?.ranges.shift();
-        if (!task || !range) {
+        if (!task || task.ranges.length === 0) {
           this.collectGarbage();
           return;
         }
-        if (range[1] > task.numUnits) {
-          throw new ProtocolError('malformed', `Work on [${range.join(', ')}) of ${task.numUnits}`);
-        }
-        if (task.kind === 'step') await this.computeGradients(task, range);
-        else await this.computeEvaluation(task, range);
+        await computation.run(task, samples, this.answersTo(task));
       }
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) await this.forget(computation);
+      throw error;
     } finally {
       this.isComputing = false;
     }
+  }
+
+  /** Lets go of a computation that failed, such as one whose GPU is lost: the next connection gets a new one. */
+  private async forget(computation: Computation): Promise<void> {
+    if (this.memory.computation === computation) this.memory.computation = null;
+    await computation.dispose().catch((error: unknown) => {
+      this.options.log('debug', `The engine did not end well: ${messageOf(error)}`);
+    });
+  }
+
+  private answersTo(task: Task): Answers {
+    const { globalStep } = task;
+    return {
+      isWanted: () => this.task === task,
+      partial: ([lo, hi], { gradient, lossSum, numCorrect, numImages }, timing) =>
+        this.send({
+          type: 'partial',
+          globalStep,
+          range: [lo, hi],
+          gradient: bytesOf(gradient),
+          lossSum,
+          numCorrect,
+          numImages,
+          ...timing,
+        }),
+      evaluation: ([lo, hi], lossSums, predictions, timing) =>
+        this.send({
+          type: 'evaluation',
+          globalStep,
+          set: (task as EvaluationTask).set,
+          range: [lo, hi],
+          lossSums: bytesOf(lossSums),
+          predictions,
+          ...timing,
+        }),
+    };
   }
 
   private collectGarbage(): void {
@@ -315,94 +340,14 @@ export class Session implements ChannelHandler {
     this.options.collectGarbage();
   }
 
-  private async computeGradients(task: Task & { kind: 'step' }, range: Range): Promise<void> {
-    const { clock } = this.options;
-    const { engine, treeSum, welcome, samples } = this.joined();
-    const batchOf = ([lo, hi]: Range): Batch => {
-      const indices = task.indices.subarray(lo * welcome.microBatch, hi * welcome.microBatch);
-      return samples.gather(indices, this.batchMemory(indices.length));
-    };
-    for (const node of engine.isExact ? maximalNodes(range, task.numUnits) : [range]) {
-      const startedAt = clock.now();
-      const partial = engine.isExact
-        ? await treeSum.sum(node, batchOf, () => this.proceed(task))
-        : await treeSum.sumAtOnce(node, batchOf);
-      if (!partial || this.task !== task) return;
-      const { gradient, lossSum, numCorrect, numImages } = partial;
-      this.send({
-        type: 'partial',
-        globalStep: task.globalStep,
-        range: [node[0], node[1]],
-        gradient: bytesOf(gradient),
-        lossSum,
-        numCorrect,
-        numImages,
-        startedAt,
-        computeMs: clock.now() - startedAt,
-      });
-      if (!(await this.proceed(task))) return;
-    }
-  }
-
-  private async computeEvaluation(
-    task: Task & { kind: 'evaluation' },
-    range: Range,
-  ): Promise<void> {
-    const { clock } = this.options;
-    const { engine, welcome, samples } = this.joined();
-    const { evaluationBlock } = welcome;
-    const [lo, hi] = range;
-    const startedAt = clock.now();
-    const lossSums = new Float32Array(hi - lo);
-    const end = Math.min(hi * evaluationBlock, task.numImages);
-    const predictions = new Uint8Array(end - lo * evaluationBlock);
-    for (let block = lo; block < hi; block++) {
-      const begin = block * evaluationBlock;
-      const length = Math.min(evaluationBlock, task.numImages - begin);
-      const indices = Uint32Array.from({ length }, (_, i) => task.first + begin + i);
-      const { images, labels } = samples.gather(indices, this.batchMemory(length));
-      const evaluation = await engine.evaluate(images, labels);
-      lossSums[block - lo] = evaluation.lossSum;
-      predictions.set(evaluation.predictions, begin - lo * evaluationBlock);
-      if (!(await this.proceed(task))) return;
-    }
-    this.send({
-      type: 'evaluation',
-      globalStep: task.globalStep,
-      set: task.set,
-      range: [lo, hi],
-      lossSums: bytesOf(lossSums),
-      predictions,
-      startedAt,
-      computeMs: clock.now() - startedAt,
-    });
-  }
-
-  /** Lets frames in. @returns whether the task is still the one to work on */
-  private async proceed(task: Task): Promise<boolean> {
-    await this.options.clock.yield();
-    return this.task === task;
-  }
-
-  private batchMemory(numImages: number): { images: Uint8Array; labels: Uint8Array } {
-    if (this.batch.labels.length < numImages) {
-      this.batch = {
-        images: new Uint8Array(numImages * IMAGE_BYTES),
-        labels: new Uint8Array(numImages),
-      };
-    }
-    return this.batch;
-  }
-
   /** A call, as the flag may have changed while something was awaited. */
   private hasEnded(): boolean {
     return this.isOver;
   }
 
-  private joined(): Run {
-    const { run } = this.memory;
-    if (!run) throw new ProtocolError('unexpected', 'Expected a welcome first');
-    return run;
+  private expectJoined({ type }: CoordinatorMessage): Joined {
+    if (!this.joined) throw new ProtocolError('unexpected', `A ${type} before the welcome`);
+    return this.joined;
   }
 
   private send(message: WorkerMessage): void {
@@ -444,4 +389,60 @@ export class Session implements ChannelHandler {
       this.end({ outcome: 'lost', reason, retryAfterMs: 0 });
     });
   }
+}
+
+/** What a step or an evaluation asks for, with no range of it yet. */
+function taskOf(
+  message: Message<'step'> | Message<'evaluate'>,
+  { microBatch, evaluationBlock, numSamples }: Message<'welcome'>,
+  params: Float32Array,
+): Task {
+  const { globalStep } = message;
+  if (message.type === 'step') {
+    const indices = uint32From(message.indices, 'indices');
+    const numUnits = Math.ceil(indices.length / microBatch);
+    return {
+      kind: 'step',
+      globalStep,
+      params,
+      numUnits,
+      unitSize: microBatch,
+      ranges: [],
+      indices,
+    };
+  }
+  const { set, first, numImages } = message;
+  if (first + numImages > numSamples) {
+    const last = first + numImages;
+    throw new ProtocolError('malformed', `Evaluation of samples up to ${last} of ${numSamples}`);
+  }
+  const numUnits = Math.ceil(numImages / evaluationBlock);
+  const unitSize = evaluationBlock;
+  return {
+    kind: 'evaluation',
+    globalStep,
+    params,
+    numUnits,
+    unitSize,
+    ranges: [],
+    set,
+    first,
+    numImages,
+  };
+}
+
+function isSameModel(a: Model, b: Model): boolean {
+  return JSON.stringify(a.hyperparameters) === JSON.stringify(b.hyperparameters);
+}
+
+/** Buffers of the size of θ that an engine holds: θ, its packed copy, and a gradient for each level of the tree. */
+const BUFFERS_OF_PARAMS = 32;
+/** Besides its pixels, a sample has a label, a place and a header. */
+const SAMPLE_OVERHEAD_BYTES = 16;
+
+/** What a run takes of a worker's memory in the end, bytes: known before any of it is taken. */
+function memoryNeeded(model: Model, numSamples: number): number {
+  return (
+    4 * model.numParams * BUFFERS_OF_PARAMS + numSamples * (IMAGE_BYTES + SAMPLE_OVERHEAD_BYTES)
+  );
 }

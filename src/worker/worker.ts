@@ -27,7 +27,12 @@ export type WorkerOutcome = Outcome | { readonly outcome: 'gaveUp'; readonly rea
 
 export class Worker {
   private readonly options: WorkerOptions;
-  private readonly memory: Memory = { run: null, idle: Promise.resolve() };
+  private readonly memory: Memory = {
+    workerId: null,
+    samples: null,
+    computation: null,
+    idle: Promise.resolve(),
+  };
 
   constructor(options: WorkerOptions) {
     this.options = options;
@@ -62,8 +67,7 @@ export class Worker {
       if (clock.now() - aloneSince > retryForMs) return this.close({ outcome: 'gaveUp', reason });
       // Half of the wait is jitter, so that workers do not come back all at once.
       const waitMs = Math.max(retryAfterMs, backoffMs * (0.5 + random.float() / 2));
-      if (reason !== hasSaid)
-        log('info', `No coordinator (${reason}); trying again until there is`);
+      if (reason !== hasSaid) log('info', `Cannot reach the coordinator (${reason}); retrying`);
       hasSaid = reason;
       await sleep(clock, waitMs, signal);
       backoffMs = Math.min(2 * backoffMs, LONGEST_BACKOFF_MS);
@@ -71,8 +75,8 @@ export class Worker {
   }
 
   private async close(outcome: WorkerOutcome): Promise<WorkerOutcome> {
-    await this.memory.run?.engine.dispose();
-    this.memory.run = null;
+    await this.memory.computation?.dispose();
+    this.memory.computation = null;
     return outcome;
   }
 }

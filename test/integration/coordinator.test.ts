@@ -23,7 +23,7 @@ describe('coordinator and worker', () => {
   test('a worker waits for its coordinator, works under its name, and ends with it', async () => {
     const port = await freePort();
     const worker = workerOf(port, '--name', 'anna');
-    await worker.said(/No coordinator/);
+    await worker.said(/Cannot reach the coordinator/);
     const out = await runPath();
     const coordinator = start([
       ...['coordinator', '--port', String(port), '--out', out],

@@ -7,6 +7,7 @@ import { proveEngine } from '../../dist/model/engine/proof.js';
 import { systemClock } from '../../dist/shared/clock.js';
 import { createRandom } from '../../dist/shared/random.js';
 import { dial } from '../../dist/worker/connection.js';
+import { EngineComputation } from '../../dist/worker/engine-computation.js';
 import { Worker } from '../../dist/worker/worker.js';
 
 let isProven = false;
@@ -24,17 +25,21 @@ function createLyingEngine(model) {
 
 const worker = new Worker({
   dial: (signal) => dial(process.argv[2], signal),
-  createEngine: (model) => Promise.resolve(createLyingEngine(model)),
-  prove: async (engine, proofSeed) => {
-    const proof = await proveEngine(engine, proofSeed);
-    isProven = true;
-    return proof;
-  },
+  createComputation: async (model) =>
+    new EngineComputation(createLyingEngine(model), {
+      clock: systemClock,
+      prove: async (engine, proofSeed) => {
+        const proof = await proveEngine(engine, proofSeed);
+        isProven = true;
+        return proof;
+      },
+    }),
   engineName: 'simd',
   name: 'liar',
   host: 'test',
   pid: process.pid,
   token: null,
+  maxMemoryBytes: 1e9,
   clock: systemClock,
   random: createRandom(1, 'liar'),
   collectGarbage: () => undefined,

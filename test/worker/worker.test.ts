@@ -20,13 +20,13 @@ async function greeted() {
   const clock = createManualClock(0);
   const worker = new Worker({
     dial: () => Promise.resolve(channel),
-    createEngine: () => Promise.reject(new Error('no engine is asked for')),
-    prove: () => Promise.reject(new Error('no proof is asked for')),
+    createComputation: () => Promise.reject(new Error('no engine is asked for')),
     engineName: 'simd',
     name: 'a',
     host: 'localhost',
     pid: 1,
     token: null,
+    maxMemoryBytes: 1e9,
     clock,
     random: createRandom(1),
     collectGarbage: () => undefined,

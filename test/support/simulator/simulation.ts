@@ -17,6 +17,7 @@ import type { Channel } from '../../../src/shared/channel.js';
 import { messageOf } from '../../../src/shared/errors.js';
 import type { Storage } from '../../../src/shared/node/storage.js';
 import { createRandom, type Random } from '../../../src/shared/random.js';
+import { EngineComputation } from '../../../src/worker/engine-computation.js';
 import { Worker } from '../../../src/worker/worker.js';
 import { VirtualProcess, VirtualTime } from '../virtual-clock.js';
 import { Link, SimulatedNetwork } from './network.js';
@@ -312,23 +313,27 @@ class Simulation {
     const agent = new Worker({
       dial: async (dialSignal) =>
         this.faultyChannel(worker, await this.network.dial(process, worker.link, dialSignal)),
-      createEngine: async () => {
+      createComputation: async () => {
         await new Promise<void>((resolve) => void process.after(5, resolve));
-        return this.slowEngine(worker, process, training.createEngine());
-      },
-      prove: async (engine, proofSeed) => {
-        // A worker that fails its proof is refused for good; what comes later is of interest here.
-        worker.isProving = true;
-        const { proof, loss } = startProof(training, engine, proofSeed);
-        worker.isProving = false;
-        await loss;
-        return proof;
+        const engine = this.slowEngine(worker, process, training.createEngine());
+        return new EngineComputation(engine, {
+          clock: process.clock,
+          prove: async (_, proofSeed) => {
+            // A worker that fails its proof is refused for good; what comes later is of interest here.
+            worker.isProving = true;
+            const { proof, loss } = startProof(training, engine, proofSeed);
+            worker.isProving = false;
+            await loss;
+            return proof;
+          },
+        });
       },
       engineName: 'reference',
       name: `worker${index}`,
       host: 'nowhere',
       pid: index,
       token: 'secret',
+      maxMemoryBytes: 1e9,
       clock: process.clock,
       random: createRandom(schedule.seed, 'worker', index, life),
       collectGarbage: () => undefined,

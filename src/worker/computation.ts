@@ -1,0 +1,83 @@
+/**
+ * What a worker computes with: ranges of work under one θ go in, sums of tree nodes come out. The session above it knows
+ * the protocol and no engine; an engine in place, one on a thread, several threads, or other workers stand below it.
+ */
+import type { Model } from '../model/lenet.js';
+import type { Partial } from '../model/engine/tree-sum.js';
+import type { EvaluationSet, Range } from '../shared/protocol.js';
+import type { SampleCache } from './sample-cache.js';
+
+/** Work under one θ: micro-batches of a step, or blocks of an evaluation. */
+export type Task = StepTask | EvaluationTask;
+
+interface TaskBase {
+  readonly globalStep: number;
+  /** θ (P,); does not change while the task is wanted. */
+  readonly params: Float32Array;
+  readonly numUnits: number;
+  /** Images of one unit; the last may have fewer. */
+  readonly unitSize: number;
+  /** Ranges of units that are not begun; more may come while the task runs. */
+  readonly ranges: Range[];
+}
+
+export interface StepTask extends TaskBase {
+  readonly kind: 'step';
+  /** (n,) sample indices of the whole batch. */
+  readonly indices: Uint32Array;
+}
+
+export interface EvaluationTask extends TaskBase {
+  readonly kind: 'evaluation';
+  readonly set: EvaluationSet;
+  /** The images are samples [first, first + numImages). */
+  readonly first: number;
+  readonly numImages: number;
+}
+
+/** How long an answer took, by the worker's clock. */
+export interface Timing {
+  readonly startedAt: number;
+  readonly computeMs: number;
+}
+
+/** Takes results as they are done; their arrays are valid during the call only. */
+export interface Answers {
+  /** The sum of a range: of a tree node, where the computation is exact. */
+  partial(range: Range, partial: Partial, timing: Timing): void;
+  /** @param lossSums one a block  @param predictions one an image */
+  evaluation(range: Range, lossSums: Float32Array, predictions: Uint8Array, timing: Timing): void;
+  /** False once the task is superseded: what is left of it is of no use. */
+  isWanted(): boolean;
+}
+
+export interface Computation {
+  readonly model: Model;
+  /** For people: `simd`, `simd on 4 threads`. */
+  readonly name: string;
+  readonly fingerprint: string;
+  /** True if its sums have the contract's bits. */
+  readonly isExact: boolean;
+  readonly device: string;
+
+  /** (P,) its gradient of the known micro-batch that the seed gives, by which it is admitted. */
+  prove(proofSeed: number): Promise<Float32Array>;
+
+  /**
+   * Computes the task's ranges until none is left or the task is no longer wanted. One call at a time.
+   *
+   * @throws {ProtocolError} if the task asks for samples that were not sent; whatever else it throws, it is of no more use
+   */
+  run(task: Task, samples: SampleCache, answers: Answers): Promise<void>;
+
+  /** Frees what it holds; no call may follow. */
+  dispose(): Promise<void>;
+}
+
+/** Sample indices of a range of a task's units. */
+export function indicesOf(task: Task, [lo, hi]: Range): Uint32Array {
+  const begin = lo * task.unitSize;
+  if (task.kind === 'step') return task.indices.subarray(begin, hi * task.unitSize);
+  const length = Math.min(hi * task.unitSize, task.numImages) - begin;
+  return Uint32Array.from({ length }, (_, i) => task.first + begin + i);
+}

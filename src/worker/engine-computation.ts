@@ -1,0 +1,142 @@
+/** The computation of one engine, in place: between micro-batches it lets received frames have their turn. */
+import type { Engine } from '../model/engine/engine.js';
+import { proveEngine } from '../model/engine/proof.js';
+import { TreeSum, type Batch } from '../model/engine/tree-sum.js';
+import { IMAGE_BYTES } from '../model/lenet.js';
+import type { Clock } from '../shared/clock.js';
+import type { Range } from '../shared/protocol.js';
+import { maximalNodes } from '../shared/tree.js';
+import {
+  indicesOf,
+  type Answers,
+  type Computation,
+  type EvaluationTask,
+  type StepTask,
+  type Task,
+} from './computation.js';
+import type { SampleCache } from './sample-cache.js';
+
+export interface EngineComputationOptions {
+  readonly clock: Clock;
+  /** The (P,) gradient of the known micro-batch that the seed gives; the engine's own by default. */
+  readonly prove?: (engine: Engine, proofSeed: number) => Promise<Float32Array>;
+}
+
+export class EngineComputation implements Computation {
+  readonly model;
+  readonly name;
+  readonly fingerprint;
+  readonly isExact;
+  readonly device;
+  private readonly engine: Engine;
+  private readonly clock: Clock;
+  private readonly proveEngine: (engine: Engine, proofSeed: number) => Promise<Float32Array>;
+  private readonly treeSum: TreeSum;
+  /** The task whose θ the engine has. */
+  private task: Task | null = null;
+  private batch = { images: new Uint8Array(0), labels: new Uint8Array(0) };
+
+  constructor(engine: Engine, { clock, prove }: EngineComputationOptions) {
+    ({
+      model: this.model,
+      name: this.name,
+      fingerprint: this.fingerprint,
+      isExact: this.isExact,
+      device: this.device,
+    } = engine);
+    this.engine = engine;
+    this.clock = clock;
+    this.proveEngine = prove ?? (async (of, proofSeed) => proveEngine(of, proofSeed));
+    this.treeSum = new TreeSum(engine);
+  }
+
+  prove(proofSeed: number): Promise<Float32Array> {
+    this.task = null;
+    return this.proveEngine(this.engine, proofSeed);
+  }
+
+  async run(task: Task, samples: SampleCache, answers: Answers): Promise<void> {
+    if (this.task !== task) {
+      this.engine.setParams(task.params);
+      this.task = task;
+    }
+    for (;;) {
+      const range = task.ranges.shift();
+      if (!range) return;
+      const isWanted =
+        task.kind === 'step'
+          ? await this.sumGradients(task, range, samples, answers)
+          : await this.evaluate(task, range, samples, answers);
+      if (!isWanted) return;
+    }
+  }
+
+  async dispose(): Promise<void> {
+    await this.engine.dispose();
+  }
+
+  /** @returns false if it was given up */
+  private async sumGradients(
+    task: StepTask,
+    range: Range,
+    samples: SampleCache,
+    answers: Answers,
+  ): Promise<boolean> {
+    const { clock, engine, treeSum } = this;
+    const batchOf = (units: Range) => this.gather(samples, indicesOf(task, units));
+    const proceed = () => this.proceed(answers);
+    for (const node of engine.isExact ? maximalNodes(range, task.numUnits) : [range]) {
+      const startedAt = clock.now();
+      const partial = engine.isExact
+        ? await treeSum.sum(node, batchOf, proceed)
+        : await treeSum.sumAtOnce(node, batchOf);
+      if (!partial || !answers.isWanted()) return false;
+      answers.partial(node, partial, { startedAt, computeMs: clock.now() - startedAt });
+      if (!(await proceed())) return false;
+    }
+    return true;
+  }
+
+  /** @returns false if it was given up */
+  private async evaluate(
+    task: EvaluationTask,
+    range: Range,
+    samples: SampleCache,
+    answers: Answers,
+  ): Promise<boolean> {
+    const { clock, engine } = this;
+    const [lo, hi] = range;
+    const startedAt = clock.now();
+    const lossSums = new Float32Array(hi - lo);
+    const predictions = new Uint8Array(indicesOf(task, range).length);
+    for (let unit = lo; unit < hi; unit++) {
+      const { images, labels } = this.gather(samples, indicesOf(task, [unit, unit + 1]));
+      const evaluation = await engine.evaluate(images, labels);
+      lossSums[unit - lo] = evaluation.lossSum;
+      predictions.set(evaluation.predictions, (unit - lo) * task.unitSize);
+      if (!(await this.proceed(answers))) return false;
+    }
+    answers.evaluation(range, lossSums, predictions, {
+      startedAt,
+      computeMs: clock.now() - startedAt,
+    });
+    return true;
+  }
+
+  /** Lets frames in. @returns whether the task is still the one to work on */
+  private async proceed(answers: Answers): Promise<boolean> {
+    await this.clock.yield();
+    return answers.isWanted();
+  }
+
+  /** The samples, in memory that is used again. */
+  private gather(samples: SampleCache, indices: Uint32Array): Batch {
+    if (this.batch.labels.length < indices.length) {
+      this.batch = {
+        images: new Uint8Array(indices.length * IMAGE_BYTES),
+        labels: new Uint8Array(indices.length),
+      };
+    }
+    return samples.gather(indices, this.batch);
+  }
+}

@@ -1,0 +1,209 @@
+/** A worker's side of a connection, with a test as the coordinator: what it believes, refuses and lets go of. */
+import { describe, expect, it } from 'vitest';
+import { buildModel, LENET5, type Model } from '../../src/model/lenet.js';
+import type { Channel } from '../../src/shared/channel.js';
+import { bytesOf, decodeWorkerMessage, encode } from '../../src/shared/codec.js';
+import { CLOSE_CODES, UserError } from '../../src/shared/errors.js';
+import type { CoordinatorMessage, Message, WorkerMessage } from '../../src/shared/protocol.js';
+import type { Computation } from '../../src/worker/computation.js';
+import { Session, type Memory } from '../../src/worker/session.js';
+import { createManualClock } from '../support/manual-clock.js';
+
+const MODEL = buildModel(LENET5);
+const WELCOME: Message<'welcome'> = {
+  type: 'welcome',
+  workerId: 'w1',
+  runId: 'r1',
+  hyperparameters: structuredClone(LENET5) as Message<'welcome'>['hyperparameters'],
+  microBatch: 2,
+  evaluationBlock: 10,
+  numParams: MODEL.numParams,
+  datasetId: 'd1',
+  numSamples: 20,
+  proofSeed: 1,
+  heartbeatTimeoutMs: 3000,
+};
+const PARAMS = bytesOf(new Float32Array(MODEL.numParams));
+const STEP: Message<'step'> = {
+  type: 'step',
+  globalStep: 0,
+  params: PARAMS,
+  indices: bytesOf(Uint32Array.of(0, 1, 2, 3)),
+  shards: { w1: [[0, 2]] },
+};
+
+/** A computation that answers nothing; `run` does what the test says. */
+class FakeComputation implements Computation {
+  readonly model: Model = MODEL;
+  readonly name = 'fake';
+  readonly fingerprint = 'fake/1';
+  readonly isExact = true;
+  readonly device = 'nothing';
+  isDisposed = false;
+  readonly run: Computation['run'];
+
+  constructor(run: Computation['run'] = () => Promise.resolve()) {
+    this.run = run;
+  }
+  prove() {
+    return Promise.resolve(new Float32Array(MODEL.numParams));
+  }
+  dispose() {
+    this.isDisposed = true;
+    return Promise.resolve();
+  }
+}
+
+const newMemory = (): Memory => ({
+  workerId: null,
+  samples: null,
+  computation: null,
+  idle: Promise.resolve(),
+});
+
+function connect(computations: Computation[], memory = newMemory(), maxMemoryBytes = 1e9) {
+  const said: WorkerMessage[] = [];
+  let closed: { code: number; reason: string } | null = null;
+  const channel: Channel = {
+    handler: { received: () => undefined, closed: () => undefined },
+    bufferedBytes: 0,
+    isReceiving: false,
+    send: (frame) => said.push(decodeWorkerMessage(frame)),
+    close: (code, reason) => (closed ??= { code, reason }),
+    terminate: () => (closed ??= { code: 1006, reason: '' }),
+  };
+  const session = new Session(
+    {
+      createComputation: () => {
+        const next = computations.shift();
+        return next ? Promise.resolve(next) : Promise.reject(new UserError('no engine here'));
+      },
+      engineName: 'fake',
+      name: 'a',
+      host: 'localhost',
+      pid: 1,
+      token: null,
+      maxMemoryBytes,
+      clock: createManualClock(0),
+      collectGarbage: () => undefined,
+      log: () => undefined,
+    },
+    channel,
+    memory,
+  );
+  const ended = session.work(new AbortController().signal);
+  return {
+    said,
+    ended,
+    memory,
+    closed: () => closed,
+    say: async (...messages: CoordinatorMessage[]) => {
+      for (const message of messages) {
+        channel.handler.received(encode(message));
+        await settled();
+      }
+    },
+  };
+}
+
+/** Lets all promise reactions run. */
+const settled = () => new Promise((resolve) => setImmediate(resolve));
+
+describe('a session', () => {
+  it('proves its computation once it is welcome', async () => {
+    const { said, say } = connect([new FakeComputation()]);
+    await say(WELCOME);
+    expect(said.map(({ type }) => type)).toEqual(['hello', 'ready']);
+  });
+
+  it('lets go of a computation that failed, and gets a new one on the next connection', async () => {
+    const broken = new FakeComputation(() => Promise.reject(new Error('The GPU is lost')));
+    const first = connect([broken]);
+    await first.say(WELCOME, STEP);
+    expect(await first.ended).toMatchObject({ outcome: 'lost', reason: 'The GPU is lost' });
+    expect(broken.isDisposed).toBe(true);
+
+    const sound = new FakeComputation();
+    const second = connect([sound], first.memory);
+    await second.say(WELCOME);
+    expect(second.said).toMatchObject([{ type: 'hello', workerId: 'w1' }, { type: 'ready' }]);
+    expect(first.memory.computation).toBe(sound);
+  });
+
+  it('keeps its computation where the coordinator did wrong', async () => {
+    const computation = new FakeComputation();
+    const { say, ended, memory } = connect([computation]);
+    await say(WELCOME, { ...STEP, shards: { w1: [[0, 3]] } });
+    expect(await ended).toMatchObject({ outcome: 'lost', reason: 'Work on [0, 3) of 2' });
+    expect(memory.computation).toBe(computation);
+  });
+
+  it.each<[string, CoordinatorMessage[], number]>([
+    ['work before the welcome', [STEP], CLOSE_CODES.unexpected],
+    [
+      'samples before the welcome',
+      [
+        {
+          type: 'samples',
+          indices: new Uint8Array(0),
+          labels: new Uint8Array(0),
+          pixels: new Uint8Array(0),
+        },
+      ],
+      CLOSE_CODES.unexpected,
+    ],
+    [
+      'an evaluation of samples that there are not',
+      [
+        WELCOME,
+        {
+          type: 'evaluate',
+          globalStep: 0,
+          set: 'test',
+          params: PARAMS,
+          first: 11,
+          numImages: 10,
+          shards: { w1: [[0, 1]] },
+        },
+      ],
+      CLOSE_CODES.malformed,
+    ],
+    [
+      'more ranges than there are units',
+      [
+        WELCOME,
+        {
+          ...STEP,
+          shards: {
+            w1: [
+              [0, 1],
+              [0, 1],
+              [0, 1],
+            ],
+          },
+        },
+      ],
+      CLOSE_CODES.malformed,
+    ],
+    [
+      'parameters that are not of the model',
+      [WELCOME, { ...STEP, params: new Uint8Array(4) }],
+      CLOSE_CODES.malformed,
+    ],
+  ])('does not take %s', async (_, messages, code) => {
+    const { say, closed, ended } = connect([new FakeComputation()]);
+    await say(...messages);
+    expect(closed()?.code).toBe(code);
+    expect((await ended).outcome).toBe('lost');
+  });
+
+  it('does not join a run that would need more memory than it may take, and takes none', async () => {
+    const { say, ended, memory } = connect([new FakeComputation()], newMemory(), 1e8);
+    await say({ ...WELCOME, numSamples: 2 ** 32 - 1 });
+    expect(await ended).toEqual({
+      outcome: 'unable',
+      reason: 'The run needs 3.4 TB of memory, more than the 100.0 MB that --max-memory allows',
+    });
+    expect(memory.samples).toBeNull();
+  });
+});
