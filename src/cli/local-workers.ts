@@ -7,13 +7,13 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from '../shared/node/log.js';
 
-const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
+const MAIN = fileURLToPath(new URL('./local-worker.js', import.meta.url));
 /** A worker that dies sooner than this after its start has failed to start, ms. */
 const SHORTEST_LIFE_MS = 2_000;
 const MAX_FAILED_STARTS = 3;
 /** Between the end of a worker and the start of the next in its place, ms. */
 const RESTART_AFTER_MS = 500;
-/** After SIGTERM a worker has this long, ms. */
+/** After its channel is closed a worker has this long, ms. */
 const END_WITHIN_MS = 1_000;
 
 export interface LocalWorkersOptions {
@@ -22,6 +22,8 @@ export interface LocalWorkersOptions {
   /** One worker an entry: its engine. */
   readonly engines: readonly string[];
   readonly log: Logger;
+  /** Once it has aborted, a worker that ends is not started again. */
+  readonly stop: AbortSignal;
   /** Called when no worker can be kept running. */
   readonly gaveUp: (message: string) => void;
 }
@@ -32,7 +34,7 @@ export interface LocalWorkers {
 }
 
 export function startLocalWorkers(options: LocalWorkersOptions): LocalWorkers {
-  const { url, token, engines, log, gaveUp } = options;
+  const { url, token, engines, log, stop, gaveUp } = options;
   const children = new Set<ChildProcess>();
   const restarts = new Set<NodeJS.Timeout>();
   let isClosing = false;
@@ -50,7 +52,7 @@ export function startLocalWorkers(options: LocalWorkersOptions): LocalWorkers {
       NODE[0],
       [...NODE.slice(1), MAIN, 'worker', url, '--name', name, '--engine', engine, '--quiet'],
       {
-        // The channel lets the worker see when this process is gone, however it went.
+        // Closed by the end of this process, however it comes: the worker follows (signals.ts).
         stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
         env: { ...process.env, ...(token === null ? {} : { LOCKSTEP_TOKEN: token }) },
       },
@@ -65,7 +67,7 @@ export function startLocalWorkers(options: LocalWorkersOptions): LocalWorkers {
     });
     child.once('exit', (code, signal) => {
       children.delete(child);
-      if (isClosing || code === 0) return;
+      if (isClosing || stop.aborted || code === 0) return;
       const failed = Date.now() - startedAt < SHORTEST_LIFE_MS ? numFailed + 1 : 0;
       const how = signal === null ? `with code ${String(code)}` : `by ${signal}`;
       if (failed >= MAX_FAILED_STARTS) {
@@ -76,7 +78,7 @@ export function startLocalWorkers(options: LocalWorkersOptions): LocalWorkers {
       log.info(`${name} ended ${how}; starting it again`);
       const timeout = setTimeout(() => {
         restarts.delete(timeout);
-        start(engine, index, failed);
+        if (!stop.aborted) start(engine, index, failed);
       }, RESTART_AFTER_MS);
       restarts.add(timeout);
     });
@@ -108,6 +110,6 @@ function endChild(child: ChildProcess): Promise<void> {
       clearTimeout(deadline);
       resolve();
     });
-    child.kill('SIGTERM');
+    if (child.connected) child.disconnect();
   });
 }

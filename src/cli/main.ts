@@ -1,5 +1,8 @@
 #!/usr/bin/env node
-/** `lockstep`: the commands, and the one place where the process ends. Exit codes: 0 done, 1 failed, 2 bad usage. */
+/**
+ * `lockstep`: the commands, and the one place where the process ends. Exit codes: 0 done, 1 failed, 2 bad usage, and
+ * 128 + the signal's number for a run that was stopped before its end.
+ */
 import { Command, CommanderError } from 'commander';
 import { readFileSync } from 'node:fs';
 import { UserError, messageOf } from '../shared/errors.js';
@@ -34,7 +37,7 @@ program.commands.forEach((command) => command.exitOverride());
 
 try {
   await program.parseAsync();
-  process.exit(0);
+  process.exit();
 } catch (error) {
   if (error instanceof CommanderError) process.exit(error.exitCode === 0 ? 0 : 2);
   // A mistake of the user's gets its sentence; anything else is a bug, and a developer wants to see where.

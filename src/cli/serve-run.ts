@@ -38,7 +38,7 @@ import { letHeapGrow } from './heap.js';
 import { startLocalWorkers } from './local-workers.js';
 import { flatten, givenValues, runConfigOf, type FlagValues } from './run-options.js';
 import { DEFAULT_PORT, type ServeOptions } from './serve-options.js';
-import { stopSignal } from './signals.js';
+import { exitCodeOf, stopSignal } from './signals.js';
 
 /**
  * Serves a run to its end.
@@ -130,6 +130,7 @@ async function serve(
     token: options.token,
     engines,
     log,
+    stop,
     gaveUp: (message) => failed.abort(new UserError(message)),
   });
   try {
@@ -139,6 +140,8 @@ async function serve(
     if (result.outcome === 'stopped') {
       const command = engines.length > 0 ? `train --workers ${engines.length}` : 'coordinator';
       log.info(`To go on: npx lockstep ${command} --resume ${directory.path}`);
+      // So that `lockstep train && …` does not go on with a half-trained model.
+      process.exitCode = exitCodeOf(stop.reason);
     } else {
       log.info(`Results in ${directory.path}`);
       if (options.keepServing) await keepServing(log, stop);

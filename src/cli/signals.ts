@@ -1,20 +1,50 @@
-/** Ctrl-C and its like, as an AbortSignal. */
+/** Who may end a process of ours, and how: signals as an AbortSignal, and the parent of a local worker. */
+import { constants } from 'node:os';
+import { performance } from 'node:perf_hooks';
+import { isatty } from 'node:tty';
+
+const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+/** A terminal, npm and a supervisor each pass the same request on; what comes later is somebody's impatience, ms. */
+const SAME_REQUEST_MS = 2_000;
+
+let isLedByParent = false;
 
 /**
- * Aborts on the first SIGINT or SIGTERM; the second ends the process at once.
- *
- * A process that `lockstep train` started leaves Ctrl-C to its parent, which the terminal tells too, and ends when
- * the parent is gone.
+ * Makes this process, which another one of ours started, end as soon as that one is gone, however it went, and leave
+ * the signals to it: a terminal or a supervisor sends them to both. To be called before anything else is loaded.
+ */
+export function followParent(): void {
+  isLedByParent = true;
+  for (const signal of STOP_SIGNALS) process.on(signal, () => undefined);
+  if (process.connected) process.once('disconnect', () => process.exit(0));
+  else process.exit(0);
+}
+
+/**
+ * Aborts, with the name of the signal as its reason, when the process is asked to stop. Asked again later than two
+ * seconds after, it ends at once.
  */
 export function stopSignal(): AbortSignal {
   const controller = new AbortController();
-  const isManaged = process.channel !== undefined;
-  const stop = (signal: NodeJS.Signals) => {
-    if (controller.signal.aborted) process.exit(signal === 'SIGINT' ? 130 : 143);
-    controller.abort();
-  };
-  process.on('SIGTERM', stop);
-  process.on('SIGINT', isManaged ? () => undefined : stop);
-  if (isManaged) process.once('disconnect', () => process.exit(0));
+  if (isLedByParent) return controller.signal;
+  // Asked now: a terminal that was closed is none. Node does not keep SIGHUP ignored under `nohup`, which leaves none.
+  const hasTerminal = [0, 1, 2].some(isatty);
+  let stoppedAt = Infinity;
+  for (const signal of STOP_SIGNALS) {
+    process.on(signal, () => {
+      if (signal === 'SIGHUP' && !hasTerminal) return;
+      const now = performance.now();
+      if (now - stoppedAt > SAME_REQUEST_MS) process.exit(exitCodeOf(signal));
+      if (controller.signal.aborted) return;
+      stoppedAt = now;
+      controller.abort(signal);
+    });
+  }
   return controller.signal;
+}
+
+/** 130, 143 or 129, as shells give them: of a process that stopped before it was done. */
+export function exitCodeOf(reason: unknown): number {
+  const signal = STOP_SIGNALS.find((name) => name === reason) ?? 'SIGTERM';
+  return 128 + constants.signals[signal];
 }

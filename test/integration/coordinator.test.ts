@@ -73,7 +73,7 @@ describe('coordinator and worker', () => {
 
     coordinator.kill(signal);
     const ended = await coordinator.ended;
-    expect(ended).toMatchObject({ code: 0, signal: null });
+    expect(ended).toMatchObject({ code: signal === 'SIGINT' ? 130 : 143, signal: null });
     expect(ended.lastedMs).toBeLessThan(2000);
     expect(ended.stdout).toContain(`npx lockstep coordinator --resume ${out}`);
     expect(await isFree(port)).toBe(true);

@@ -103,7 +103,7 @@ describe('train', () => {
     await program.said(/images\/s/);
     program.kill('SIGINT');
     const ended = await program.ended;
-    expect(ended).toMatchObject({ code: 0, signal: null });
+    expect(ended).toMatchObject({ code: 130, signal: null });
     expect(ended.lastedMs).toBeLessThan(2000);
     expect(ended.stdout).toContain(`npx lockstep train --workers 2 --resume ${out}`);
     expect(isAlive(program.pid)).toBe(false);

@@ -8,11 +8,11 @@ const SLOW_RUN_MS = 5;
 const SLOW_PERIOD_MS = 50;
 
 export class Supervised {
-  /** Ends that nobody asked for: exit codes that are not 0. */
+  /** Ends that nobody asked for: exit codes that are not 0, nor that of the signal. */
   readonly failures: string[] = [];
   numStarts = 0;
-  /** How often the process was asked to end; the second time it does so at once, with code 143. */
-  private numTerminations = 0;
+  /** Whether the process was asked to end; a run that was not over then ends with code 143. */
+  private wasTerminated = false;
   private readonly name: string;
   private readonly args: readonly string[];
   private readonly isDone: () => boolean;
@@ -44,7 +44,7 @@ export class Supervised {
   end(signal: 'SIGKILL' | 'SIGTERM', restartAfterMs: number): void {
     this.goOn();
     this.restartAfterMs = restartAfterMs;
-    if (signal === 'SIGTERM') this.numTerminations++;
+    if (signal === 'SIGTERM') this.wasTerminated = true;
     this.child?.kill(signal);
   }
 
@@ -100,7 +100,7 @@ export class Supervised {
 
   private start(): void {
     this.numStarts++;
-    this.numTerminations = 0;
+    this.wasTerminated = false;
     const child = spawn(process.execPath, [MAIN, ...this.args], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
@@ -111,7 +111,7 @@ export class Supervised {
       this.child = null;
       if (this.slowing) clearTimeout(this.slowing);
       this.onExit(signal);
-      const isAsked = code === 143 && this.numTerminations > 1;
+      const isAsked = code === 143 && this.wasTerminated;
       if (signal === null && code !== 0 && !isAsked)
         this.failures.push(`${this.name} ended with code ${String(code)}: ${errors}`);
       if (this.isClosed || (code === 0 && this.isDone()) || this.failures.length > 3) {
