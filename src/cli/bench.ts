@@ -7,7 +7,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Argument, Command, Option } from '@commander-js/extra-typings';
+import { Argument } from 'commander';
 import type { StepTimes } from '../coordinator/events.js';
 import { benchEngine, type EngineBench } from '../model/engine/bench.js';
 import { initParams } from '../model/init.js';
@@ -15,10 +15,10 @@ import { LENET5, buildModel } from '../model/lenet.js';
 import { createSimdEngine } from '../model/engine/simd/engine.js';
 import { UserError } from '../shared/errors.js';
 import { formatCount, formatNoun, formatPercent } from '../shared/format.js';
+import { optionCommand } from './command.js';
 import { rightAligned } from './evaluate.js';
-import { number } from './run-options.js';
-import { integerFrom } from './serve-options.js';
 import { stopSignal } from './signals.js';
+import { defaultNumWorkers } from './train.js';
 
 const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 const KINDS = ['engine', 'step', 'scaling'] as const;
@@ -29,27 +29,13 @@ const WARM_UP_STEPS = 600;
 const ENGINE_FIGURES = 14;
 
 export function benchCommand() {
-  return new Command('bench')
-    .description("measure this machine: the engine, a step's parts, scaling")
-    .addArgument(new Argument('[kind]', 'one of the three').choices(KINDS))
-    .addOption(
-      new Option('--workers <n>', 'of step; the most of scaling')
-        .argParser(integerFrom(1, 64))
-        .default(Math.min(availableParallelism(), 8), 'one a core, at most 8'),
-    )
-    .addOption(
-      new Option('--batch-size <images>', 'of step and scaling')
-        .argParser(integerFrom(1, 60_000))
-        .default(128),
-    )
-    .addOption(
-      new Option('--seconds <seconds>', 'for each kind, or each number of workers')
-        .argParser(number)
-        .default(5),
-    )
-    .option('--json', 'print JSON for scripts')
-    .action(async (kind, options) => {
-      if (options.seconds <= 0) throw new UserError('Cannot measure for no time: see --seconds');
+  return optionCommand(
+    'bench',
+    "measure this machine: the engine, a step's parts, scaling",
+    'step --seconds 20',
+    async ({ values }, args) => {
+      const kind = args.at(0) as Kind | undefined;
+      const options = { ...values, workers: values.workers ?? defaultNumWorkers() };
       const stop = stopSignal();
       const results: Partial<Record<Kind, unknown>> = {};
       for (const each of kind === undefined ? KINDS : [kind]) {
@@ -58,7 +44,8 @@ export function benchCommand() {
         if (!options.json) console.log([...lines, ''].join('\n'));
       }
       if (options.json) console.log(JSON.stringify(results, null, 2));
-    });
+    },
+  ).addArgument(new Argument('[kind]', 'one of them only').choices(KINDS));
 }
 
 interface BenchOptions {
@@ -226,6 +213,10 @@ async function trainFor(
 ): Promise<void> {
   const child = spawn(process.execPath, [MAIN, 'train', ...args, '--no-progress'], {
     stdio: ['ignore', 'pipe', 'pipe'],
+    // Variables that set options of a run would change what is measured.
+    env: Object.fromEntries(
+      Object.entries(process.env).filter(([name]) => !name.startsWith('LOCKSTEP_')),
+    ),
   });
   let timer = null as NodeJS.Timeout | null;
   let errors = '';

@@ -4,33 +4,22 @@ import type { AddressInfo } from 'node:net';
 import { readdir, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { Command, Option } from '@commander-js/extra-typings';
 import { createBoard } from '../coordinator/page/board.js';
 import { openStoredRun } from '../coordinator/observers/stored-run.js';
 import { UserError } from '../shared/errors.js';
-import { integerFrom } from './serve-options.js';
+import { optionCommand } from './command.js';
 import { stopSignal } from './signals.js';
 
-const DEFAULT_PORT = 7701;
 /** Compared at once; more curves cannot be told apart. */
 const MAX_RUNS = 8;
 const MAX_CONNECTIONS = 256;
 
 export function boardCommand() {
-  return new Command('board')
-    .description('serve the pages of finished runs, and compare several')
-    .argument('<runs...>', 'run directories, or a folder of them (its latest 8)')
-    .addOption(
-      new Option('--host <address>', 'address to listen on; 0.0.0.0 for all')
-        .default('127.0.0.1')
-        .env('LOCKSTEP_HOST'),
-    )
-    .addOption(
-      new Option('--port <port>', 'port to listen on; 0 for a free one')
-        .argParser(integerFrom(0, 65_535))
-        .default(DEFAULT_PORT),
-    )
-    .action(async (paths, { host, port }) => {
+  return optionCommand(
+    'board',
+    'serve the pages of finished runs, and compare several',
+    'runs/first runs/second',
+    async ({ values: { host, port } }, paths) => {
       const stop = stopSignal();
       const dirs = (await Promise.all(paths.map(runDirectories))).flat();
       if (dirs.length > MAX_RUNS) {
@@ -62,7 +51,8 @@ export function boardCommand() {
       board.close();
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
-    });
+    },
+  ).argument('<runs...>', 'run directories, or a folder of them (its latest 8)');
 }
 
 /** The directory itself if it holds a run, else the latest runs in it. */

@@ -1,5 +1,4 @@
 /** `lockstep evaluate`: what a checkpoint is worth on the test images. */
-import { Command } from '@commander-js/extra-typings';
 import { findCheckpoint } from '../model/checkpoint.js';
 import { reportOf, type Report } from '../model/evaluation.js';
 import { loadDataset, type Split } from '../model/data/idx.js';
@@ -8,20 +7,17 @@ import type { Engine } from '../model/engine/engine.js';
 import { createSimdEngine } from '../model/engine/simd/engine.js';
 import { formatCount, formatPercent } from '../shared/format.js';
 import { fileStorage } from '../shared/node/storage.js';
+import { optionCommand } from './command.js';
 
 /** Images of one call; as in a run, so that the loss has the bits that the run's log shows. */
 const BLOCK = 250;
 
 export function evaluateCommand() {
-  return new Command('evaluate')
-    .description('accuracy and loss of a checkpoint on the test set, class by class')
-    .argument('<checkpoint>', 'a file, or a run directory: its best checkpoint, else its last')
-    .option(
-      '--dataset <name|dir>',
-      'mnist, or a folder of IDX files (default: the one it was trained on)',
-    )
-    .option('--json', 'print JSON for scripts')
-    .action(async (where, options) => {
+  return optionCommand(
+    'evaluate',
+    'accuracy and loss of a checkpoint on the test set, class by class',
+    'runs/first',
+    async ({ values: options }, [where]) => {
       const { checkpoint, path } = await findCheckpoint(fileStorage, where, warn);
       const name = options.dataset ?? datasetOf(checkpoint.config);
       const { test } = await loadDataset(name);
@@ -47,7 +43,8 @@ export function evaluateCommand() {
               ...confusionLines(report),
             ].join('\n'),
       );
-    });
+    },
+  ).argument('<checkpoint>', 'a file, or a run directory: its best checkpoint, else its last');
 }
 
 /** To stderr, so that stdout stays what was asked for. */

@@ -54,7 +54,12 @@ export function startLocalWorkers(options: LocalWorkersOptions): LocalWorkers {
       {
         // Closed by the end of this process, however it comes: the worker follows (signals.ts).
         stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-        env: { ...process.env, ...(token === null ? {} : { LOCKSTEP_TOKEN: token }) },
+        env: {
+          ...process.env,
+          // It may be a pipe, which this process has read to its end.
+          LOCKSTEP_CONFIG: undefined,
+          ...(token === null ? {} : { LOCKSTEP_TOKEN: token }),
+        },
       },
     );
     children.add(child);

@@ -6,9 +6,10 @@
 import { Command, CommanderError } from 'commander';
 import { readFileSync } from 'node:fs';
 import { UserError, messageOf } from '../shared/errors.js';
+import { UsageError } from '../shared/option.js';
 
 /** Each command is loaded when it is asked for, or all of them for the help: a worker needs no web server. */
-const COMMANDS: Readonly<Record<string, () => Promise<unknown>>> = {
+const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   train: async () => (await import('./train.js')).trainCommand(),
   coordinator: async () => (await import('./train.js')).coordinatorCommand(),
   worker: async () => (await import('./worker.js')).workerCommand(),
@@ -27,13 +28,17 @@ const { version } = JSON.parse(
 const program = new Command('lockstep')
   .description('Distributed data-parallel training: the same bits on any number of workers')
   .version(version)
-  .showHelpAfterError('(lockstep --help lists the commands, lockstep COMMAND --help its options)');
+  .configureOutput({
+    outputError: (text, write) => write(text.replace(/^error: /, 'lockstep: ')),
+  });
 const asked = process.argv[2] ?? '';
 const names = Object.hasOwn(COMMANDS, asked) ? [asked] : Object.keys(COMMANDS);
-for (const name of names) program.addCommand((await COMMANDS[name]()) as Command);
-program.commands.forEach((command) => command.copyInheritedSettings(program));
-program.exitOverride();
-program.commands.forEach((command) => command.exitOverride());
+for (const name of names) program.addCommand(await COMMANDS[name]());
+for (const command of [program, ...program.commands]) {
+  if (command !== program) command.copyInheritedSettings(program);
+  const line = command === program ? 'lockstep' : `lockstep ${command.name()}`;
+  command.showHelpAfterError(`See ${line} --help`).exitOverride();
+}
 
 try {
   await program.parseAsync();
@@ -45,5 +50,5 @@ try {
   process.stderr.write(
     `lockstep: ${isBug && error instanceof Error ? error.stack : messageOf(error)}\n`,
   );
-  process.exit(1);
+  process.exit(error instanceof UsageError ? 2 : 1);
 }

@@ -1,5 +1,4 @@
 /** `lockstep predict`: the digits in PNG files. */
-import { Command } from '@commander-js/extra-typings';
 import { findCheckpoint } from '../model/checkpoint.js';
 import { readDigitImage } from '../model/data/digit-image.js';
 import { IMAGE_BYTES, NUM_CLASSES, buildModel } from '../model/lenet.js';
@@ -7,15 +6,15 @@ import { createSimdEngine } from '../model/engine/simd/engine.js';
 import { formatPercent } from '../shared/format.js';
 import { printable } from '../shared/printable.js';
 import { fileStorage } from '../shared/node/storage.js';
+import { optionCommand } from './command.js';
 import { rightAligned, warn } from './evaluate.js';
 
 export function predictCommand() {
-  return new Command('predict')
-    .description('recognise the digit in each of some PNG files')
-    .argument('<checkpoint>', 'a file, or a run directory: its best checkpoint, else its last')
-    .argument('<files...>', 'PNG of any size, grey or colour, dark on light or light on dark')
-    .option('--json', 'print JSON for scripts')
-    .action(async (where, files, options) => {
+  return optionCommand(
+    'predict',
+    'recognise the digit in each of some PNG files',
+    'runs/first seven.png',
+    async ({ values: options }, [where, ...files]) => {
       const { checkpoint } = await findCheckpoint(fileStorage, where, warn);
       const engine = createSimdEngine(buildModel(checkpoint.hyperparameters), { numGradients: 0 });
       engine.setParams(checkpoint.params);
@@ -30,7 +29,10 @@ export function predictCommand() {
         return { file, digit: probabilities.indexOf(Math.max(...probabilities)), probabilities };
       });
       console.log(options.json ? JSON.stringify(rows, null, 2) : tableOf(rows).join('\n'));
-    });
+    },
+  )
+    .argument('<checkpoint>', 'a file, or a run directory: its best checkpoint, else its last')
+    .argument('<files...>', 'PNG of any size, grey or colour, dark on light or light on dark');
 }
 
 function tableOf(

@@ -29,26 +29,28 @@ import { createSimdEngine } from '../model/engine/simd/engine.js';
 import { createVectorOps } from '../model/engine/simd/vector.js';
 import { systemClock } from '../shared/clock.js';
 import { float32From } from '../shared/codec.js';
-import type { RunConfig } from '../shared/config.js';
+import { flatten, runConfigOf, type RunConfig } from '../shared/config.js';
 import { UserError } from '../shared/errors.js';
 import { createLog, type Logger } from '../shared/node/log.js';
+import { textOf } from '../shared/option.js';
 import { createRandom } from '../shared/random.js';
 import { fileStorage } from '../shared/node/storage.js';
 import { letHeapGrow } from './heap.js';
 import { startLocalWorkers } from './local-workers.js';
-import { flatten, givenValues, runConfigOf, type FlagValues } from './run-options.js';
-import { DEFAULT_PORT, type ServeOptions } from './serve-options.js';
+import { DEFAULT_PORT } from './options.js';
+import type { ServeOptions } from './serve-options.js';
+import { givenRunOptions, type RunSettings } from './settings.js';
 import { exitCodeOf, stopSignal } from './signals.js';
 
 /**
  * Serves a run to its end.
  *
- * @param values the command's, for the configuration
+ * @param settings the command's, for the configuration
  * @param engines of the local workers, one an entry
  * @throws {UserError} if something that the user can mend is in the way, or the training diverged
  */
 export async function serveRun(
-  values: FlagValues,
+  settings: RunSettings,
   options: ServeOptions,
   engines: readonly string[],
 ): Promise<void> {
@@ -60,7 +62,7 @@ export async function serveRun(
   }
   const directory = await openRunDirectory(
     typeof resume === 'string' ? resume : (out ?? newRunPath()),
-    { resume: resume !== null, configure: (stored) => configure(values, stored) },
+    { resume: resume !== null, configure: (stored) => configure(settings, stored) },
   );
   const log = createLog({
     level: options.logLevel,
@@ -241,17 +243,17 @@ async function createObservers(
 }
 
 /** The configuration of a new run, or of the one that is resumed, which the given options must not contradict. */
-function configure(values: FlagValues, stored: RunConfig | null): RunConfig {
+function configure(settings: RunSettings, stored: RunConfig | null): RunConfig {
   if (stored === null) {
-    const config = runConfigOf(values);
+    const config = runConfigOf(settings.values);
     buildModel(config.hyperparameters);
     return config;
   }
   const own = flatten(stored);
-  for (const [key, value] of Object.entries(givenValues(values))) {
-    if (JSON.stringify(value) === JSON.stringify(own[key])) continue;
+  for (const [key, value, source] of givenRunOptions(settings)) {
+    if (textOf(value) === textOf(own[key])) continue;
     throw new UserError(
-      `Cannot resume with ${key} ${JSON.stringify(value)}: the run has ${JSON.stringify(own[key])}`,
+      `Cannot resume with ${key} ${textOf(value)} (${source}): the run has ${textOf(own[key])}`,
     );
   }
   return stored;

@@ -1,15 +1,13 @@
 /** `lockstep summary`: the model as a table. */
-import { Command } from 'commander';
 import { buildModel } from '../model/lenet.js';
 import { formatSummary } from '../model/summary.js';
-import { addRunOptions, runConfigOf } from './run-options.js';
+import { optionCommand } from './command.js';
 
-export function summaryCommand(): Command {
-  const command = new Command('summary').description(
-    'show the layers of the model, their weights and FLOPs',
+export function summaryCommand() {
+  return optionCommand(
+    'summary',
+    'show the layers of the model, their weights and multiply–adds',
+    '--channels 8,16 --hidden 64',
+    ({ values }) => console.log(formatSummary(buildModel(values))),
   );
-  addRunOptions(command, 'model');
-  return command.action((values: Record<string, unknown>) => {
-    console.log(formatSummary(buildModel(runConfigOf(values).hyperparameters)));
-  });
 }

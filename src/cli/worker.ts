@@ -1,58 +1,34 @@
 /** `lockstep worker`: joins a run. */
 import { hostname } from 'node:os';
-import { Command, Option } from '@commander-js/extra-typings';
-import { ENGINE_REQUESTS } from '../model/engine/engine.js';
 import { createEngine, selectEngine } from '../model/engine/engines.js';
 import { systemClock } from '../shared/clock.js';
 import { UserError } from '../shared/errors.js';
-import { LOG_LEVELS, createLog } from '../shared/node/log.js';
+import { createLog } from '../shared/node/log.js';
+import { UsageError } from '../shared/option.js';
 import { createRandom } from '../shared/random.js';
 import { dial } from '../worker/connection.js';
 import { EngineComputation } from '../worker/engine-computation.js';
 import { Worker } from '../worker/worker.js';
+import { optionCommand } from './command.js';
 import { keepYoungSmall, letHeapGrow, youngCollector } from './heap.js';
-import { number } from './run-options.js';
-import { integerFrom } from './serve-options.js';
 import { stopSignal } from './signals.js';
 
 export function workerCommand() {
-  return new Command('worker')
-    .description(
-      'join a run: compute gradients for the coordinator at URL until the run is finished',
-    )
-    .argument('<url>', 'of the coordinator, ws://HOST:7700')
-    .addOption(
-      new Option('--engine <name>', 'what computes the gradients')
-        .choices(ENGINE_REQUESTS)
-        .default('auto')
-        .env('LOCKSTEP_ENGINE'),
-    )
-    .addOption(new Option('--device <n>', 'of several GPUs, which').argParser(integerFrom(0, 64)))
-    .addOption(new Option('--token <text>', 'secret of the run').env('LOCKSTEP_TOKEN'))
-    .addOption(new Option('--name <text>', 'to be seen by').default(hostname(), 'the host name'))
-    .addOption(
-      new Option('--retry-for <seconds>', 'give up after being without a coordinator for so long')
-        .argParser(number)
-        .default(Infinity, 'never'),
-    )
-    .addOption(
-      new Option('--max-memory <MB>', 'refuse a run that would need more')
-        .argParser(integerFrom(64, 1_000_000))
-        .default(4096),
-    )
-    .option('--quiet', 'only warnings and errors')
-    .addOption(new Option('--log-level <level>').choices(LOG_LEVELS).default('info'))
-    .action(async (url, options) => {
+  return optionCommand(
+    'worker',
+    'join a run: compute gradients for the coordinator at URL until the run is finished',
+    'ws://10.0.0.5:7700 --token SECRET',
+    async ({ values: options }, [url]) => {
       checkUrl(url);
       letHeapGrow();
       keepYoungSmall();
       const log = createLog({
         level: options.logLevel,
-        quiet: options.quiet === true,
-        stream: options.quiet === true ? process.stderr : process.stdout,
+        quiet: options.quiet,
+        stream: options.quiet ? process.stderr : process.stdout,
       });
       const stop = stopSignal();
-      const device = options.device ?? null;
+      const { device = null, name = hostname(), retryFor = Infinity } = options;
       const choice = await selectEngine(options.engine, { device });
       log.info(`Engine ${choice.name}: ${choice.reason}`);
       const worker = new Worker({
@@ -62,7 +38,7 @@ export function workerCommand() {
             clock: systemClock,
           }),
         engineName: choice.name,
-        name: options.name,
+        name,
         host: hostname(),
         pid: process.pid,
         token: options.token ?? null,
@@ -70,7 +46,7 @@ export function workerCommand() {
         clock: systemClock,
         random: createRandom(process.pid, 'worker', Date.now()),
         collectGarbage: youngCollector(),
-        retryForMs: 1000 * options.retryFor,
+        retryForMs: 1000 * retryFor,
         log: (level, message) => log[level](message),
       });
       const ending = await worker.work(stop);
@@ -87,15 +63,18 @@ export function workerCommand() {
           throw new UserError(ending.reason);
         case 'gaveUp':
           throw new UserError(
-            `No coordinator at ${url} for ${options.retryFor} s (${ending.reason}); is it running, and the address right?`,
+            `No coordinator at ${url} for ${retryFor} s (${ending.reason}); is it running, and the address right?`,
           );
       }
       await log.close();
-    });
+    },
+  ).argument('<url>', 'of the coordinator, ws://HOST:7700');
 }
 
 function checkUrl(url: string): void {
   if (!URL.canParse(url) || !['ws:', 'wss:'].includes(new URL(url).protocol)) {
-    throw new UserError(`Not the URL of a coordinator: ${url}; expected one like ws://HOST:7700`);
+    throw new UsageError(
+      `Cannot join ${url}: expected a coordinator's URL, such as ws://HOST:7700`,
+    );
   }
 }

@@ -8,10 +8,11 @@
  * LeCun et al., Gradient-Based Learning Applied to Document Recognition, 1998 (with the sigmoid, average pooling
  * and full connections of the course note that the project follows).
  */
+import { modelOptions, parseRunConfig } from '../shared/config.js';
 
-export const ACTIVATIONS = ['sigmoid', 'tanh', 'relu'] as const;
+export const ACTIVATIONS = modelOptions.activation.unwrap().options;
 export type Activation = (typeof ACTIVATIONS)[number];
-export const POOLS = ['avg', 'max'] as const;
+export const POOLS = modelOptions.pool.unwrap().options;
 export type Pool = (typeof POOLS)[number];
 
 /** Side of the input images, in pixels. */
@@ -37,15 +38,8 @@ export interface Hyperparameters {
   readonly pool: Pool;
 }
 
-export const LENET5: Hyperparameters = {
-  kernelSize: 5,
-  channels: [6, 16],
-  padding: 2,
-  stride: 1,
-  hidden: [120, 84],
-  activation: 'sigmoid',
-  pool: 'avg',
-};
+/** What `lockstep train` takes by default. */
+export const LENET5: Hyperparameters = parseRunConfig({}).hyperparameters;
 
 /** A range [offset, offset + length) of the parameter vector. */
 export interface ParamSlice {

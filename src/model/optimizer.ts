@@ -9,8 +9,9 @@
  *
  * Shapes: params θ, gradient g and each tensor of a state are (P,) float32.
  */
+import { runOptions } from '../shared/config.js';
 
-export const OPTIMIZERS = ['sgd', 'momentum', 'adam'] as const;
+export const OPTIMIZERS = runOptions.optimizer.unwrap().options;
 export type OptimizerName = (typeof OPTIMIZERS)[number];
 
 export interface OptimizerConfig {

@@ -1,10 +1,9 @@
 /** Learning-rate schedules: pure functions of the step. */
+import type { RunConfig } from '../shared/config.js';
 import { cosPi } from './elementary.js';
 
-export type ScheduleName = 'constant' | 'cosine' | 'step';
-
 export interface ScheduleConfig {
-  readonly name: ScheduleName;
+  readonly name: RunConfig['schedule'];
   /** η, the rate at the end of the warm-up; ≥ 0. */
   readonly learningRate: number;
   /** Updates of linear growth from 0 to η, in all schedules; 0 for none. */

@@ -1,69 +1,202 @@
 /**
- * What a run is: everything that the final bits depend on, with its defaults. How a run is served (ports, folders,
- * logs) is not here but with the coordinator's options.
+ * What a run is: everything that the final bits depend on, with defaults, bounds and words. How a run is served (ports,
+ * folders, logs) is not here but in src/cli/options.ts.
  */
 import * as z from 'zod';
 import { UserError } from './errors.js';
+import {
+  optionWords,
+  refusal,
+  shorten,
+  unknownOptions,
+  type OptionShape,
+  type OptionValues,
+} from './option.js';
 
 const positiveInteger = z.number().int().min(1);
-const rate = z.number().min(0).max(1e6);
+const fraction = z.number().min(0).lt(1);
 
 /** LeNet-5's hyperparameters; src/model/lenet.ts says what each means. */
+export const modelOptions = {
+  kernelSize: positiveInteger.max(64).default(5).register(optionWords, {
+    group: 'model',
+    help: 'side of the convolution kernels',
+    value: 'pixels',
+  }),
+  channels: z.array(positiveInteger.max(512)).min(1).max(8).default([6, 16]).register(optionWords, {
+    group: 'model',
+    help: 'output channels of each convolution, with commas between them',
+    value: 'list',
+  }),
+  padding: z.number().int().min(0).max(32).default(2).register(optionWords, {
+    group: 'model',
+    help: 'zeros added on each side of the input image',
+    value: 'pixels',
+  }),
+  stride: positiveInteger.max(32).default(1).register(optionWords, {
+    group: 'model',
+    help: 'stride of the convolutions',
+    value: 'pixels',
+  }),
+  hidden: z.array(positiveInteger.max(4096)).max(8).default([120, 84]).register(optionWords, {
+    group: 'model',
+    help: 'sizes of the hidden fully connected layers; "" for none',
+    value: 'list',
+  }),
+  activation: z.enum(['sigmoid', 'tanh', 'relu']).default('sigmoid').register(optionWords, {
+    group: 'model',
+    help: 'activation after every layer but the last',
+    value: 'name',
+  }),
+  pool: z.enum(['avg', 'max']).default('avg').register(optionWords, {
+    group: 'model',
+    help: 'pooling over 2×2 windows',
+    value: 'name',
+  }),
+};
+
+/** All of them, none left to its default: as they stand on the wire and in a checkpoint. */
 export const hyperparametersSchema = z.strictObject({
-  kernelSize: positiveInteger.max(64),
-  channels: z.array(positiveInteger.max(512)).min(1).max(8),
-  padding: z.number().int().min(0).max(32),
-  stride: positiveInteger.max(32),
-  hidden: z.array(positiveInteger.max(4096)).max(8),
-  activation: z.enum(['sigmoid', 'tanh', 'relu']),
-  pool: z.enum(['avg', 'max']),
+  kernelSize: modelOptions.kernelSize.unwrap(),
+  channels: modelOptions.channels.unwrap(),
+  padding: modelOptions.padding.unwrap(),
+  stride: modelOptions.stride.unwrap(),
+  hidden: modelOptions.hidden.unwrap(),
+  activation: modelOptions.activation.unwrap(),
+  pool: modelOptions.pool.unwrap(),
 });
 
-export const runConfigSchema = z.strictObject({
-  hyperparameters: hyperparametersSchema.default({
-    kernelSize: 5,
-    channels: [6, 16],
-    padding: 2,
-    stride: 1,
-    hidden: [120, 84],
-    activation: 'sigmoid',
-    pool: 'avg',
+const trainingOptions = {
+  dataset: z.string().min(1).max(4096).default('mnist').register(optionWords, {
+    group: 'data',
+    help: 'mnist, or a folder of IDX files, plain or .gz',
+    value: 'name|dir',
   }),
-  /** `mnist`, or a folder with IDX files. */
-  dataset: z.string().min(1).default('mnist'),
-  /** Images at the end of the training set that are held out. */
-  validationSize: z.number().int().min(0).default(0),
-  /** B, images of one update. */
-  batchSize: positiveInteger.max(60_000).default(64),
-  /** M, images of one micro-batch. */
-  microBatch: positiveInteger.max(4096).default(8),
-  epochs: positiveInteger.max(100_000).default(20),
-  seed: z.number().int().min(0).max(0xffff_ffff).default(1),
-  optimizer: z.enum(['sgd', 'momentum', 'adam']).default('adam'),
-  /** Learning rate at its highest. */
-  lr: rate.default(0.006),
-  schedule: z.enum(['constant', 'cosine', 'step']).default('cosine'),
-  /** Epochs over which the learning rate rises from zero; may be a fraction. */
-  warmupEpochs: rate.default(0),
-  /** Of the schedule `step`: epochs after which the rate falls, again and again; may be a fraction. */
-  stepEpochs: z.number().gt(0).max(1e6).default(4),
-  /** Of the schedule `step`: what the rate is multiplied by. */
-  stepFactor: z.number().min(0).max(1).default(0.5),
-  momentum: z.number().min(0).lt(1).default(0.9),
-  beta1: z.number().min(0).lt(1).default(0.9),
-  beta2: z.number().min(0).lt(1).default(0.999),
-  epsilon: z.number().min(1e-30).max(1).default(1e-8),
-  /** Decoupled from the gradient, times the learning rate. */
-  weightDecay: rate.default(0.02),
+  validationSize: z.number().int().min(0).max(1e9).default(0).register(optionWords, {
+    group: 'data',
+    help: 'images held out from the end of the training set',
+    value: 'images',
+  }),
+  epochs: positiveInteger.max(100_000).default(20).register(optionWords, {
+    group: 'training',
+    help: 'passes over the training set',
+    value: 'n',
+  }),
+  /** B */
+  batchSize: positiveInteger.max(60_000).default(64).register(optionWords, {
+    group: 'training',
+    help: 'images of one update, over all workers',
+    value: 'images',
+  }),
+  /** M */
+  microBatch: positiveInteger.max(4096).default(8).register(optionWords, {
+    group: 'training',
+    help: 'images of one micro-batch, the unit of work and of reproducibility',
+    value: 'images',
+  }),
+  optimizer: z.enum(['sgd', 'momentum', 'adam']).default('adam').register(optionWords, {
+    group: 'training',
+    help: 'update rule',
+    value: 'name',
+  }),
+  lr: z.number().gt(0).max(1e6).default(0.006).register(optionWords, {
+    group: 'training',
+    help: 'peak learning rate',
+    value: 'rate',
+  }),
+  schedule: z.enum(['constant', 'cosine', 'step']).default('cosine').register(optionWords, {
+    group: 'training',
+    help: 'how the learning rate falls',
+    value: 'name',
+  }),
+  warmupEpochs: z.number().min(0).max(1e6).default(0).register(optionWords, {
+    group: 'training',
+    help: 'epochs over which the learning rate rises from zero; may be a fraction',
+    value: 'epochs',
+  }),
+  stepEpochs: z.number().gt(0).max(1e6).default(4).register(optionWords, {
+    group: 'training',
+    help: 'with --schedule step: epochs from one drop to the next; may be a fraction',
+    value: 'epochs',
+  }),
+  stepFactor: z.number().min(0).max(1).default(0.5).register(optionWords, {
+    group: 'training',
+    help: 'with --schedule step: what each drop multiplies the learning rate by',
+    value: 'factor',
+  }),
+  momentum: fraction.default(0.9).register(optionWords, {
+    group: 'training',
+    help: 'with --optimizer momentum: decay of the velocity',
+    value: 'factor',
+  }),
+  beta1: fraction.default(0.9).register(optionWords, {
+    group: 'training',
+    help: 'with --optimizer adam: decay of the mean of the gradient',
+    value: 'factor',
+  }),
+  beta2: fraction.default(0.999).register(optionWords, {
+    group: 'training',
+    help: 'with --optimizer adam: decay of the mean of its square',
+    value: 'factor',
+  }),
+  epsilon: z.number().min(1e-30).max(1).default(1e-8).register(optionWords, {
+    group: 'training',
+    help: 'with --optimizer adam: added to the denominator',
+    value: 'value',
+  }),
+  weightDecay: z.number().min(0).max(1e6).default(0.02).register(optionWords, {
+    group: 'training',
+    help: 'weight decay, decoupled from the gradient, multiplied by the learning rate',
+    value: 'rate',
+  }),
+  seed: z.number().int().min(0).max(0xffff_ffff).default(1).register(optionWords, {
+    group: 'training',
+    help: 'seed of the first weights and of the order of the images',
+    value: 'n',
+  }),
+};
+
+/** All of a run's options, those of the model among them. */
+export const runOptions = { ...trainingOptions, ...modelOptions };
+
+export const runConfigSchema = z.strictObject({
+  hyperparameters: z.strictObject(modelOptions).prefault({}),
+  ...trainingOptions,
 });
 export type RunConfig = z.infer<typeof runConfigSchema>;
 
+/** The configuration as one flat record, with the names of the options. */
+export function flatten({ hyperparameters, ...rest }: RunConfig): OptionValues<typeof runOptions> {
+  return { ...rest, ...hyperparameters };
+}
+
+/** The configuration that the options make; others among them are left out. */
+export function runConfigOf(values: OptionValues<typeof runOptions>): RunConfig {
+  const pick = (shape: OptionShape) =>
+    Object.fromEntries(Object.entries(values).filter(([key]) => Object.hasOwn(shape, key)));
+  return runConfigSchema.parse({ ...pick(trainingOptions), hyperparameters: pick(modelOptions) });
+}
+
 /**
+ * A configuration as a run stores it, checked.
+ *
  * @throws {UserError} naming the first option that is wrong
  */
 export function parseRunConfig(value: unknown): RunConfig {
   const parsed = runConfigSchema.safeParse(value);
   if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0];
-  throw new UserError(`Wrong configuration: ${issue.path.map(String).join('.')}: ${issue.message}`);
+  const [issue] = parsed.error.issues;
+  const where = 'the configuration';
+  if (issue.code === 'unrecognized_keys') {
+    throw unknownOptions(issue.keys, Object.keys(runOptions), where);
+  }
+  const key = issue.path.find((part) => Object.hasOwn(runOptions, part)) as
+    keyof typeof runOptions | undefined;
+  if (key === undefined) throw new UserError(`Cannot use ${where}: ${issue.message}`);
+  const names = issue.path.slice(0, issue.path.indexOf(key) + 1);
+  const wrong = names.reduce<unknown>(
+    (at, name) => (at as Record<PropertyKey, unknown>)[name],
+    value,
+  );
+  throw refusal(key, runOptions[key], `"${key}": ${shorten(JSON.stringify(wrong))}`);
 }

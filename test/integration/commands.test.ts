@@ -24,18 +24,62 @@ async function expectSentence(args: readonly string[], sentence: RegExp): Promis
 
 describe('exit code 2', () => {
   test.each([
-    [['train', '--no-such-option'], /unknown option '--no-such-option'/],
-    [['train', '--epochs', 'many'], /A number is expected/],
-    [['train', '--workers', '0'], /From 1 to 256/],
-    [['train', '--optimizer', 'magic'], /Allowed are sgd, momentum, adam/],
-    [['worker'], /missing required argument 'url'/],
-    [['no-such-command'], /unknown command/],
-  ])('for %j', async (args, message) => {
+    [['train', '--no-such-option'], /^lockstep: unknown option '--no-such-option'/],
+    [['worker'], /^lockstep: missing required argument 'url'/],
+    [['bench', 'everything'], /^lockstep: .* Allowed choices are engine, step, scaling/],
+    [['no-such-command'], /^lockstep: unknown command/],
+  ])('and where to look, for %j', async (args, message) => {
     const { code, stderr } = await lockstep(args);
     expect(stderr).toMatch(message);
-    expect(stderr).not.toMatch(/\n {4}at /);
+    expect(stderr).toMatch(/\nSee lockstep( \w+)? --help\n$/);
     expect(code).toBe(2);
   });
+
+  test.each<[string[], Record<string, string>, RegExp]>([
+    [['train', '--epochs', 'many'], {}, /--epochs many: expected a whole number from 1 to/],
+    [['train', '--workers', '0'], {}, /--workers 0: expected a whole number from 1 to 256$/],
+    [['train', '--optimizer', 'magic'], {}, /--optimizer magic: expected sgd, momentum or adam$/],
+    [['train', '--channels', '0,6'], {}, /--channels 0,6: expected a list of 1 to 8 entries/],
+    [['train', '--engines', 'simd,gpu'], {}, /--engines simd,gpu: expected a list of engines/],
+    [['train'], { LOCKSTEP_LR: '0' }, /LOCKSTEP_LR=0 \(--lr\): expected a number above 0/],
+    [['train'], { LOCKSTEP_QUIET: 'maybe' }, /LOCKSTEP_QUIET=maybe \(--quiet\): expected true or/],
+    [['worker', 'ws://127.0.0.1:1', '--device', '-1'], {}, /--device -1: expected a whole number/],
+    [['worker', 'http://127.0.0.1:1'], {}, /a coordinator's URL, such as ws:/],
+    [['board', 'runs', '--port', '65536'], {}, /--port 65536: expected a whole number/],
+    [
+      ['summary', '--config', 'no-such-file'],
+      {},
+      /configuration no-such-file \(--config\): ENOENT/,
+    ],
+  ])('and one sentence, for %j with %j', async (args, environment, sentence) => {
+    const { code, stderr } = await lockstep(args, environment);
+    expect(stderr).toMatch(/^lockstep: [^\n]+\n$/);
+    expect(stderr.trimEnd()).toMatch(sentence);
+    expect(code).toBe(2);
+  });
+
+  test('and the nearest name, for a file with unknown options', async () => {
+    const file = join(await temporaryDirectory(), 'run.json');
+    await writeFile(file, '{"batchsize": 128, "workers": 2}');
+    const { code, stderr } = await lockstep(['train', '--config', file]);
+    expect(stderr).toBe(
+      `lockstep: Unknown option in ${file}: "batchsize" (did you mean "batchSize"?)\n`,
+    );
+    expect(code).toBe(2);
+  });
+});
+
+test('a file sets every kind of option', async () => {
+  const dir = await temporaryDirectory();
+  const out = join(dir, 'run');
+  const dataset = await smallMnist(40, 20);
+  const file = join(dir, 'run.json');
+  const values = { workers: 1, port: 0, out, dataset, epochs: 1, quiet: true, seed: 5 };
+  await writeFile(file, JSON.stringify(values));
+  const { code, stdout } = await lockstep(['train', '--seed', '6'], { LOCKSTEP_CONFIG: file });
+  expect({ code, stdout }).toEqual({ code: 0, stdout: '' });
+  const config = await readFile(join(out, 'config.json'), 'utf8');
+  expect(JSON.parse(config)).toMatchObject({ dataset, epochs: 1, seed: 6 });
 });
 
 describe('exit code 1 and one sentence', () => {

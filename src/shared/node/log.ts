@@ -9,8 +9,7 @@ import winston from 'winston';
 import { createAppendFile } from './append-file.js';
 import { printable } from '../printable.js';
 
-export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
-export type LogLevel = (typeof LOG_LEVELS)[number];
+export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
 
 /** What a message is about, for programs that read the file. Errors stand there with their stack. */
 type LogFields = Readonly<Record<string, unknown>>;

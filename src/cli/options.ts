@@ -1,0 +1,261 @@
+/**
+ * The options of every command, and the only place where they are declared: what they take, what holds without them,
+ * and their words. Those that the bits of a run depend on are in src/shared/config.ts.
+ */
+import * as z from 'zod';
+import { ENGINE_REQUESTS } from '../model/engine/engine.js';
+import { modelOptions, runOptions } from '../shared/config.js';
+import type { LogLevel } from '../shared/node/log.js';
+import { formatChoices, optionWords, type OptionShape } from '../shared/option.js';
+
+export const DEFAULT_PORT = 7700;
+
+const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const satisfies readonly LogLevel[];
+const text = z.string().min(1).max(4096);
+const port = z.number().int().min(0).max(65_535);
+const engine = z.enum(ENGINE_REQUESTS);
+
+const quiet = z.boolean().default(false).register(optionWords, {
+  group: 'output',
+  help: 'show only warnings and errors on the console',
+});
+const logLevel = z.enum(LOG_LEVELS).default('info').register(optionWords, {
+  group: 'output',
+  help: 'least severe messages to log',
+  value: 'level',
+});
+const json = z.boolean().default(false).register(optionWords, {
+  group: 'output',
+  help: 'print JSON, for scripts',
+});
+const host = text.default('127.0.0.1').register(optionWords, {
+  group: 'network',
+  help: 'address to listen on; 0.0.0.0 for all',
+  value: 'address',
+});
+const device = z.number().int().min(0).max(64).optional().register(optionWords, {
+  group: 'run',
+  help: 'which GPU to use, counted from 0',
+  value: 'n',
+  unset: 'the preferred one',
+});
+
+/** Of how a run is served: nothing here changes its bits. */
+export const serveOptions = {
+  resume: z.union([z.boolean(), text]).default(false).register(optionWords, {
+    group: 'run',
+    help: 'resume the run in this directory from its last checkpoint; without one, that of --out',
+    value: 'dir',
+    expected: 'a directory, or true for that of --out',
+  }),
+  minWorkers: z.number().int().min(1).max(1000).default(1).register(optionWords, {
+    group: 'run',
+    help: 'workers to wait for before each step',
+    value: 'n',
+  }),
+  maxWorkers: z.number().int().min(1).max(1000).default(256).register(optionWords, {
+    group: 'run',
+    help: 'workers at most; others are refused',
+    value: 'n',
+  }),
+  targetAccuracy: z.number().min(0).max(1).optional().register(optionWords, {
+    group: 'run',
+    help: 'stop as soon as an evaluation reaches this accuracy',
+    value: 'fraction',
+    unset: 'none',
+  }),
+  checkpointEvery: z
+    .union([
+      z.number().int().min(1).max(1e9),
+      z
+        .string()
+        .regex(/^\d{1,6}(\.\d{1,3})?s$/)
+        .refine((every) => parseFloat(every) > 0),
+    ])
+    .default('2s')
+    .register(optionWords, {
+      group: 'run',
+      help: 'steps (500) or time (2s) between checkpoints; each epoch ends with one too',
+      value: 'n|seconds',
+      expected: 'steps as a whole number from 1 (500), or seconds above 0 (2s)',
+    }),
+  require: z.enum(['exact']).optional().register(optionWords, {
+    group: 'run',
+    help: 'exact: refuse workers whose engine is approximate',
+    value: 'what',
+    unset: 'none',
+  }),
+  audit: z.number().min(0).max(1).default(0).register(optionWords, {
+    group: 'run',
+    help: 'fraction of the work that a second worker repeats, to compare the bits',
+    value: 'fraction',
+  }),
+  verifyLedger: z.boolean().default(false).register(optionWords, {
+    group: 'run',
+    help: 'check after each epoch that every image counted once',
+  }),
+  host,
+  port: port.optional().register(optionWords, {
+    group: 'network',
+    help: 'port for workers, page and metrics; 0 for any free one',
+    value: 'port',
+    unset: String(DEFAULT_PORT),
+  }),
+  token: text.optional().register(optionWords, {
+    group: 'network',
+    help: 'secret that workers have to know',
+    value: 'text',
+    unset: 'none',
+    isSecret: true,
+  }),
+  heartbeatTimeout: z.number().min(0.2).max(3600).default(3).register(optionWords, {
+    group: 'network',
+    help: 'silence after which a worker counts as lost',
+    value: 'seconds',
+  }),
+  out: text.optional().register(optionWords, {
+    group: 'output',
+    help: 'run directory',
+    value: 'dir',
+    unset: 'runs/DATE-TIME',
+  }),
+  logEvery: z.number().int().min(1).max(1e9).default(100).register(optionWords, {
+    group: 'output',
+    help: 'steps from one line of the log to the next',
+    value: 'steps',
+  }),
+  trace: z.boolean().default(false).register(optionWords, {
+    group: 'output',
+    help: 'write trace.json, for ui.perfetto.dev or chrome://tracing',
+  }),
+  keepServing: z.boolean().default(false).register(optionWords, {
+    group: 'output',
+    help: 'serve the page after the end of the run, until Ctrl-C',
+  }),
+  quiet,
+  logLevel,
+  progress: z.boolean().default(true).register(optionWords, {
+    group: 'output',
+    help: 'print plain lines even on a terminal, in place of a live status',
+  }),
+};
+
+/** `--config` and `--print-config`, which every command has. */
+export const commonOptions = {
+  config: text.optional().register(optionWords, {
+    group: 'output',
+    help: 'JSON file with options, named as in {"batchSize": 128}',
+    value: 'file',
+    unset: 'none',
+  }),
+  printConfig: z.boolean().default(false).register(optionWords, {
+    group: 'output',
+    help: 'print every option, its value and where that came from, and do nothing else',
+  }),
+};
+
+export const COMMAND_OPTIONS = {
+  train: {
+    workers: z.number().int().min(1).max(256).optional().register(optionWords, {
+      group: 'run',
+      help: 'local worker processes',
+      value: 'n',
+      unset: 'one per core, at most 8',
+    }),
+    engine: engine.default('simd').register(optionWords, {
+      group: 'run',
+      help: 'engine of all local workers',
+      value: 'name',
+    }),
+    engines: z
+      .array(engine)
+      .min(1)
+      .max(256)
+      .optional()
+      .register(optionWords, {
+        group: 'run',
+        help: 'engine of each local worker, such as webgpu,simd, in place of --workers and --engine',
+        value: 'list',
+        unset: 'none',
+        expected: `a list of engines with commas between them, each ${formatChoices(ENGINE_REQUESTS)}`,
+      }),
+    ...runOptions,
+    ...serveOptions,
+  },
+  coordinator: { ...runOptions, ...serveOptions },
+  worker: {
+    engine: engine.default('auto').register(optionWords, {
+      group: 'run',
+      help: 'what computes the gradients',
+      value: 'name',
+    }),
+    device,
+    maxMemory: z.number().int().min(64).max(1_000_000).default(4096).register(optionWords, {
+      group: 'run',
+      help: 'refuse a run that would need more memory than this',
+      value: 'MB',
+    }),
+    name: text.max(200).optional().register(optionWords, {
+      group: 'run',
+      help: 'name to be shown by',
+      value: 'text',
+      unset: 'the host name',
+    }),
+    token: text.optional().register(optionWords, {
+      group: 'network',
+      help: 'secret of the run',
+      value: 'text',
+      unset: 'none',
+      isSecret: true,
+    }),
+    retryFor: z.number().min(0).max(1e9).optional().register(optionWords, {
+      group: 'network',
+      help: 'give up after this long without a coordinator',
+      value: 'seconds',
+      unset: 'never',
+    }),
+    quiet,
+    logLevel,
+  },
+  evaluate: {
+    dataset: text.optional().register(optionWords, {
+      group: 'data',
+      help: 'mnist, or a folder of IDX files',
+      value: 'name|dir',
+      unset: 'the one it was trained on',
+    }),
+    json,
+  },
+  predict: { json },
+  summary: modelOptions,
+  doctor: { device, json },
+  bench: {
+    workers: z.number().int().min(1).max(64).optional().register(optionWords, {
+      group: 'run',
+      help: 'workers of step; the most of scaling',
+      value: 'n',
+      unset: 'one per core, at most 8',
+    }),
+    batchSize: z.number().int().min(1).max(60_000).default(128).register(optionWords, {
+      group: 'training',
+      help: 'images of one update, for step and scaling',
+      value: 'images',
+    }),
+    seconds: z.number().gt(0).max(1e6).default(5).register(optionWords, {
+      group: 'run',
+      help: 'time for each kind, or each number of workers',
+      value: 'seconds',
+    }),
+    json,
+  },
+  board: {
+    host,
+    port: port.default(7701).register(optionWords, {
+      group: 'network',
+      help: 'port to listen on; 0 for any free one',
+      value: 'port',
+    }),
+  },
+} satisfies Record<string, OptionShape>;
+
+export type CommandName = keyof typeof COMMAND_OPTIONS;
