@@ -4,8 +4,8 @@
  * 128 + the signal's number for a run that was stopped before its end.
  */
 import { Command, CommanderError } from 'commander';
-import { readFileSync } from 'node:fs';
 import { UserError, messageOf } from '../shared/errors.js';
+import { version } from '../shared/node/version.js';
 import { UsageError } from '../shared/option.js';
 
 /** Each command is loaded when it is asked for, or all of them for the help: a worker needs no web server. */
@@ -15,15 +15,12 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   worker: async () => (await import('./worker.js')).workerCommand(),
   evaluate: async () => (await import('./evaluate.js')).evaluateCommand(),
   predict: async () => (await import('./predict.js')).predictCommand(),
+  export: async () => (await import('./export.js')).exportCommand(),
   summary: async () => (await import('./summary.js')).summaryCommand(),
   bench: async () => (await import('./bench.js')).benchCommand(),
   doctor: async () => (await import('./doctor.js')).doctorCommand(),
   board: async () => (await import('./board.js')).boardCommand(),
 };
-
-const { version } = JSON.parse(
-  readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
-) as { version: string };
 
 const program = new Command('lockstep')
   .description('Distributed data-parallel training: the same bits on any number of workers')

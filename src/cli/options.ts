@@ -4,6 +4,7 @@
  */
 import * as z from 'zod';
 import { ENGINE_REQUESTS } from '../model/engine/engine.js';
+import { EXPORT_FORMATS } from '../model/export/format.js';
 import { modelOptions, runOptions } from '../shared/config.js';
 import type { LogLevel } from '../shared/node/log.js';
 import { formatChoices, optionWords, type OptionShape } from '../shared/option.js';
@@ -227,6 +228,28 @@ export const COMMAND_OPTIONS = {
     json,
   },
   predict: { json },
+  export: {
+    format: z
+      .array(z.enum(EXPORT_FORMATS))
+      .min(1)
+      .max(16)
+      .default([...EXPORT_FORMATS])
+      .register(optionWords, {
+        group: 'output',
+        help: 'formats to write, with commas between them',
+        value: 'list',
+        expected: `a list of formats with commas between them, each ${formatChoices(EXPORT_FORMATS)}`,
+      }),
+    out: text.default('exported').register(optionWords, {
+      group: 'output',
+      help: 'folder to write into',
+      value: 'dir',
+    }),
+    force: z.boolean().default(false).register(optionWords, {
+      group: 'output',
+      help: 'replace other files of the same names',
+    }),
+  },
   summary: modelOptions,
   doctor: { device, json },
   bench: {

@@ -9,7 +9,7 @@ export interface ParamTensor extends ParamSlice {
 }
 
 /** In the order of θ, without gaps. */
-export function paramTensorsOf(model: Model): ParamTensor[] {
+export function paramTensorsOf(model: Pick<Model, 'layers'>): ParamTensor[] {
   return model.layers.flatMap((layer): ParamTensor[] => {
     if (layer.kind === 'pool') return [];
     const { name, weights, biases } = layer;

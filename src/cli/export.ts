@@ -1,0 +1,57 @@
+/** `lockstep export`: a trained model in the formats of others. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { findCheckpoint } from '../model/checkpoint.js';
+import { exportModel, type ExportedFile } from '../model/export/export.js';
+import { UserError, messageOf } from '../shared/errors.js';
+import { formatCount } from '../shared/format.js';
+import { fileStorage } from '../shared/node/storage.js';
+import { optionCommand } from './command.js';
+import { warn } from './evaluate.js';
+
+export function exportCommand() {
+  return optionCommand(
+    'export',
+    'write a trained model for ONNX, PyTorch, TensorFlow.js or plain JavaScript, with a model card',
+    'runs/first --format onnx --out exported',
+    async ({ values: { format, out, force } }, [where]) => {
+      const { checkpoint, path } = await findCheckpoint(fileStorage, where, warn);
+      const files = exportModel(checkpoint, [...new Set(format)]);
+      await write(out, files, force);
+      console.log(`${path}: step ${formatCount(checkpoint.globalStep)}, epoch ${checkpoint.epoch}`);
+      for (const { name, bytes } of files) {
+        console.log(`  ${join(out, name)}  ${formatCount(bytes.length)} bytes`);
+      }
+    },
+  ).argument('<checkpoint>', 'a file, or a run directory: its best checkpoint, else its last');
+}
+
+/**
+ * All of the files, or none where one of them would replace another file.
+ *
+ * @throws {UserError}
+ */
+async function write(
+  dir: string,
+  files: readonly ExportedFile[],
+  isForced: boolean,
+): Promise<void> {
+  const wanted: ExportedFile[] = [];
+  for (const file of files) {
+    const found = await readFile(join(dir, file.name)).catch(() => null);
+    if (found?.equals(file.bytes)) continue;
+    if (found && !isForced) {
+      throw new UserError(
+        `Cannot write ${join(dir, file.name)}: another file is there; take another --out, or --force to replace it`,
+      );
+    }
+    wanted.push(file);
+  }
+  try {
+    for (const { name, bytes } of wanted) {
+      await fileStorage.writeDurably(join(dir, name), bytes);
+    }
+  } catch (error) {
+    throw new UserError(`Cannot write into ${dir}: ${messageOf(error)}`, { cause: error });
+  }
+}
