@@ -92,6 +92,7 @@ describe('coordinator and worker', () => {
     ]);
     const port = Number((await coordinator.said(/ws:\/\/127\.0\.0\.1:(\d+)/))[1]);
     const liar = startProgram(LYING_WORKER, [`ws://127.0.0.1:${port}`]);
+    await liar.said(/Joined run/);
     const first = workerOf(port);
     await coordinator.said(/liar \(\w+\) lost .*has not the bits of engine simd\/1/);
     const second = workerOf(port);
