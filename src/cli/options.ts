@@ -88,7 +88,7 @@ export const serveOptions = {
   }),
   audit: z.number().min(0).max(1).default(0).register(optionWords, {
     group: 'run',
-    help: 'fraction of the work that a second worker repeats, to compare the bits',
+    help: 'fraction of the answers that the coordinator computes again before they count',
     value: 'fraction',
   }),
   verifyLedger: z.boolean().default(false).register(optionWords, {

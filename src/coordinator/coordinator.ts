@@ -255,9 +255,11 @@ export class Coordinator {
   /** Evaluates on the sets there are. @returns false if it was broken off */
   private async evaluateAll(): Promise<boolean> {
     const { samples } = this.options;
-    const validation = samples.numValidation > 0 ? await this.evaluate('validation') : null;
-    const test = await this.evaluate('test');
-    if (!test || (samples.numValidation > 0 && !validation)) return false;
+    const hasValidation = samples.numValidation > 0;
+    const validation = hasValidation ? await this.evaluate('validation', true) : null;
+    if (hasValidation && !validation) return false;
+    const test = await this.evaluate('test', !hasValidation);
+    if (!test) return false;
     const decidingAccuracy = (validation ?? test).accuracy;
     const isBest = decidingAccuracy > this.progress.bestAccuracy;
     this.progress = {
@@ -272,11 +274,15 @@ export class Coordinator {
     return true;
   }
 
-  private async evaluate(set: EvaluationSet): Promise<EvaluationDone | null> {
+  private async evaluate(set: EvaluationSet, isDeciding: boolean): Promise<EvaluationDone | null> {
     const { clock, samples, report } = this.options;
     const startedAt = clock.now();
     const work = new EvaluationWork(this.globalStep, set, samples, EVALUATION_BLOCK, this.params);
     if (!(await this.gatherer.gather(work))) return null;
+    // What would end the run, or be called its best, is not taken on a worker's word.
+    if (isDeciding && this.isGain(work.numCorrect() / work.labels.length)) {
+      if (!(await this.gatherer.confirm(work))) return null;
+    }
     const { labels, images, predictions } = work;
     const numImages = labels.length;
     const time = clock.now();
@@ -297,6 +303,13 @@ export class Coordinator {
     };
     report(event);
     return event;
+  }
+
+  /** Whether a deciding accuracy would end the run or be its best. */
+  private isGain(accuracy: number): boolean {
+    const { targetAccuracy } = this.options;
+    const isTarget = targetAccuracy !== null && accuracy >= targetAccuracy;
+    return isTarget || accuracy > this.progress.bestAccuracy;
   }
 
   private outcome(): RunResult['outcome'] {

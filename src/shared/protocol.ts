@@ -24,6 +24,10 @@ const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, {
 const count = z.number().int().min(0).max(0xffff_ffff);
 /** Milliseconds: a duration, or a time of the sender's clock. */
 const milliseconds = z.number().min(0).max(1e15);
+/** NaN and Inf among them: they are judged, not refused. */
+const float = z.custom<number>((value) => typeof value === 'number', {
+  error: 'expected a number',
+});
 const name = z.string().min(1).max(200);
 const workerId = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/);
 const rangeSchema = z
@@ -68,7 +72,7 @@ const partial = z.strictObject({
   range: rangeSchema,
   /** (P,) float32 */
   gradient: bytes,
-  lossSum: z.number(),
+  lossSum: float,
   numCorrect: count,
   /** Images that the sum is over. */
   numImages: count,

@@ -50,6 +50,22 @@ describe('train', () => {
     },
   );
 
+  test('ends with a hint when it diverges to NaN', async () => {
+    const { code, stderr } = await lockstep([
+      ...[
+        'train',
+        '--dataset',
+        await smallMnist(),
+        '--out',
+        join(await temporaryDirectory(), 'run'),
+      ],
+      ...['--workers', '1', '--epochs', '1', '--optimizer', 'sgd', '--activation', 'relu'],
+      ...['--lr', '1000000'],
+    ]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/The training diverged at step \d+: .*smaller --lr/);
+  });
+
   test('prints no control characters into a pipe', async () => {
     const dataset = await smallMnist();
     const { code, stdout } = await lockstep([

@@ -68,6 +68,7 @@ describe('the simulator', () => {
     'params-once',
     'stale-partial',
     'no-finite-check',
+    'no-audit',
     'resume-step-late',
     'no-heartbeat',
     'timer-left',

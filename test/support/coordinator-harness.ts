@@ -16,7 +16,8 @@ import {
 } from '../../src/shared/protocol.js';
 import { createRandom } from '../../src/shared/random.js';
 import { FakeChannel } from './fake-channel.js';
-import { allTrainings, imagesOf, type Training } from './simulator/training.js';
+import { IMAGE_BYTES } from '../../src/model/lenet.js';
+import { allTrainings, EVALUATION_BLOCK, imagesOf, type Training } from './simulator/training.js';
 import { VirtualProcess, VirtualTime } from './virtual-clock.js';
 
 export const HEARTBEAT_TIMEOUT_MS = 3_000;
@@ -35,7 +36,7 @@ export interface Harness {
   /** Lets what is ready happen. */
   readonly settle: () => Promise<void>;
   /** A new connection. */
-  readonly connect: () => FakeWorker;
+  readonly connect: (address?: string) => FakeWorker;
   /** A new connection of a worker that has said hello and ready. */
   readonly join: (workerId?: string | null) => Promise<FakeWorker>;
   readonly eventsOf: <Type extends RunEvent['type']>(
@@ -87,9 +88,9 @@ export function createHarness(overrides: Partial<CoordinatorOptions> = {}): Harn
     stop,
     run: () => coordinator.run(stop.signal),
     settle: () => time.advance(0),
-    connect() {
+    connect(address = 'test') {
       const channel = new FakeChannel();
-      coordinator.accept(channel, 'test');
+      coordinator.accept(channel, address);
       return new FakeWorker(harness, channel);
     },
     async join(workerId = null) {
@@ -212,6 +213,40 @@ export class FakeWorker {
       lossSum,
       numCorrect,
       numImages,
+      startedAt: 0,
+      computeMs: 1,
+      ...changes,
+    };
+  }
+
+  /** The true answer to a range of the evaluation that was asked last. */
+  evaluationOf(range: Range, changes: Partial<Message<'evaluation'>> = {}): Message<'evaluation'> {
+    const { samples, createEngine, model } = this.harness.training;
+    const asked = this.channel.sentOf('evaluate');
+    const { globalStep, set } = asked.at(-1)!;
+    const params = asked.findLast((message) => message.params !== null)!.params!;
+    const { images, labels } = samples.evaluationSet(set);
+    const engine = createEngine();
+    engine.setParams(float32From(params, model.numParams, 'params'));
+    const lossSums = new Float32Array(range[1] - range[0]);
+    const predictions: number[] = [];
+    for (let block = range[0]; block < range[1]; block++) {
+      const [from, to] = [block * EVALUATION_BLOCK, (block + 1) * EVALUATION_BLOCK];
+      const result = engine.evaluate(
+        images.subarray(from * IMAGE_BYTES, to * IMAGE_BYTES),
+        labels.subarray(from, to),
+      );
+      if (result instanceof Promise) throw new TypeError('Expected an engine that does not wait');
+      lossSums[block - range[0]] = result.lossSum;
+      predictions.push(...result.predictions);
+    }
+    return {
+      type: 'evaluation',
+      globalStep,
+      set,
+      range: [range[0], range[1]],
+      lossSums: bytesOf(lossSums),
+      predictions: Uint8Array.from(predictions),
       startedAt: 0,
       computeMs: 1,
       ...changes,

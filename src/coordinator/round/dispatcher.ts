@@ -22,6 +22,8 @@ export interface Work {
   readonly kind: 'step' | 'evaluation';
   readonly numUnits: number;
   isDone(unit: number): boolean;
+  /** False for a unit that is done, or whose answer is being confirmed. */
+  isOpen(unit: number): boolean;
   /** Indices of the samples of a range of units. */
   samplesOf(range: Range): Uint32Array;
   /** The frame that hands the shares out, with θ or, for workers that have it, without. */
@@ -89,7 +91,7 @@ export class Dispatcher {
     const finished = new Promise<void>((resolve) => (finish = resolve));
     const current: Current = {
       work,
-      round: new Round(work.numUnits, (unit) => work.isDone(unit)),
+      round: new Round(work.numUnits, (unit) => !work.isOpen(unit)),
       hasParams: new Set(),
       answers: new Map(),
       last: null,
@@ -117,14 +119,6 @@ export class Dispatcher {
       const member = this.group.get(workerId);
       if (member) for (const range of ranges) this.sendSamples(member, work.samplesOf(range));
     }
-  }
-
-  /** Has the worker compute a range, whoever else has it. */
-  assign(member: Member, range: Range): void {
-    if (!this.current) return;
-    const before = this.clock.now();
-    const pace = this.meter(this.current.work, member).paceOf(member.workerId);
-    this.send(this.current, this.current.round.assign(before, pace, range), before);
   }
 
   joined(): void {

@@ -1,52 +1,34 @@
 /**
  * Gathers results from the workers: gives a step's or an evaluation's work to the dispatcher, checks each answer
- * against what was asked, and has doubtful ones decided by the arbiter, an exact engine of the coordinator's own.
+ * against what was asked, and has the auditor confirm those that are doubtful or drawn for it before they count.
  */
-import type { Engine } from '../../model/engine/engine.js';
-import { IMAGE_BYTES } from '../../model/lenet.js';
+import { NUM_CLASSES } from '../../model/lenet.js';
 import type { VectorOps } from '../../model/engine/simd/vector.js';
-import { TreeSum } from '../../model/engine/tree-sum.js';
 import type { Channel } from '../../shared/channel.js';
-import type { Clock } from '../../shared/clock.js';
-import { bytesOf, copyFloat32, float32From } from '../../shared/codec.js';
+import { copyFloat32, float32From } from '../../shared/codec.js';
 import { ProtocolError, UserError } from '../../shared/errors.js';
 import type { Message, Range } from '../../shared/protocol.js';
-import type { Random } from '../../shared/random.js';
+import { isNode } from '../../shared/tree.js';
+import { Auditor, type AuditorOptions } from './auditor.js';
 import { Dispatcher, type RoundTimes } from './dispatcher.js';
 import { WorkerGroup, type GroupHandler, type GroupOptions, type Member } from '../group/group.js';
-import type { Samples } from '../samples.js';
-import type { EvaluationWork, StepPartial, StepWork } from './work.js';
+import type { BlockResult, EvaluationWork, StepPartial, StepWork } from './work.js';
 
-export interface GathererOptions extends Omit<GroupOptions, 'handler'> {
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly samples: Samples;
-  /** An exact engine of the run's model: decides where workers disagree. */
-  readonly arbiter: Engine;
+export interface GathererOptions extends Omit<GroupOptions, 'handler'>, AuditorOptions {
   readonly vectors: VectorOps;
-  /** Share of partials that a second exact worker repeats, 0 to 1. */
-  readonly audit: number;
   /** Counts a fault met and mended. */
   readonly count: (fault: string) => void;
-}
-
-/** A partial that waits for a second worker to agree. */
-interface Audit {
-  readonly range: Range;
-  readonly first: Member;
-  readonly partial: StepPartial;
-  readonly second: Member;
 }
 
 export class Gatherer implements GroupHandler {
   readonly group: WorkerGroup;
   private readonly options: GathererOptions;
   private readonly dispatcher: Dispatcher;
+  private readonly auditor: Auditor;
   /** What answers are for, while there is something. */
   private current: StepWork | EvaluationWork | null = null;
   /** The step of the work last begun. */
   private globalStep = 0;
-  private audits: Audit[] = [];
   /** Buffers (P,) for partials, used again from step to step. */
   private readonly freeGradients: Float32Array[] = [];
   private readonly stopped = new AbortController();
@@ -56,6 +38,7 @@ export class Gatherer implements GroupHandler {
   constructor(options: GathererOptions) {
     this.options = options;
     this.dispatcher = new Dispatcher(options.clock, options.samples);
+    this.auditor = new Auditor(options);
     this.group = new WorkerGroup({ ...options, handler: this });
     this.dispatcher.attach(this.group);
   }
@@ -75,10 +58,26 @@ export class Gatherer implements GroupHandler {
     this.globalStep = work.globalStep;
     const times = await this.dispatcher.run(work, this.stopped.signal);
     this.current = null;
-    this.audits = [];
     if (work.kind === 'step') this.freeGradients.push(...work.gradients);
     if (this.failure) throw this.failure;
     return work.isComplete ? times : null;
+  }
+
+  /**
+   * Replaces what workers said of an evaluation that was gathered by what the coordinator's own engine finds, where
+   * answers are audited at all.
+   *
+   * @returns false if it was broken off by `stop`
+   */
+  async confirm(work: EvaluationWork): Promise<boolean> {
+    if (!this.auditor.isOn) return true;
+    const { signal } = this.stopped;
+    for (const [block, source] of work.unconfirmed) {
+      const own = await this.auditor.evaluate(work, block, () => !signal.aborted);
+      if (!own) return false;
+      this.settleBlock(source, work, block, work.resultOf(block), own);
+    }
+    return true;
   }
 
   /** Sends ahead the samples that the next step will need. */
@@ -113,8 +112,6 @@ export class Gatherer implements GroupHandler {
 
   lost(member: Member): { readonly hadWork: boolean; readonly action: string } {
     this.options.count('workersLost');
-    // What the second one of an audit did not do is done again, by whoever can.
-    this.audits = this.audits.filter(({ second }) => second !== member);
     return this.dispatcher.lost(member);
   }
 
@@ -160,29 +157,37 @@ export class Gatherer implements GroupHandler {
         `Wrong partial of ${show(range)}: ${numImages} images, ${numCorrect} of them right`,
       );
     }
+    if (member.isExact && !isNode(range, step.numUnits)) {
+      throw new ProtocolError(
+        'malformed',
+        `Wrong partial of ${show(range)}: no node of the tree, as an exact worker's is`,
+      );
+    }
     const gradient = this.freeGradients.pop() ?? this.options.vectors.allocate();
     step.gradients.push(gradient);
     copyFloat32(message.gradient, gradient, 'gradient');
     this.noteAnswer(member, message);
 
     const partial = { gradient, lossSum, numCorrect, numImages };
-    if (!this.isFinite(partial)) {
-      this.judge(this.judgeBadNumbers(member, step, range));
-      return;
-    }
-    const audit = this.audits.find(
-      (other) => other.range[0] < range[1] && range[0] < other.range[1],
-    );
-    if (audit) this.takeSecond(member, step, range, partial, audit);
-    else if (!this.beginAudit(member, step, range, partial)) this.use(member, step, range, partial);
-    step.traces.push({
+    const trace = {
       workerId: member.workerId,
       range,
       startedAt: startedAt - member.clockOffset.offsetMs,
       computeMs,
       receivedAt: this.options.clock.now(),
-      wasUsed: range[1] > range[0] && step.isDone(range[0]),
-    });
+      wasUsed: false,
+    };
+    step.traces.push(trace);
+    const use = (source: Member | null, node: Range, value: StepPartial) => {
+      const added = step.reducer.add(node, value);
+      step.credit(source, added);
+      if (added.length === 0) this.options.count('duplicatePartials');
+      else trace.wasUsed = source !== null;
+    };
+    if (!step.hasOpen(range)) this.options.count('duplicatePartials');
+    else if (!this.isFinite(partial) || this.auditor.draw()) {
+      this.begin(this.confirmPartial(member, step, range, partial, use));
+    } else use(member, range, partial);
     this.dispatcher.progressed();
   }
 
@@ -192,15 +197,37 @@ export class Gatherer implements GroupHandler {
     work: EvaluationWork,
   ): void {
     const { range, predictions } = message;
-    const lossSums = float32From(message.lossSums, range[1] - range[0], 'lossSums');
-    if (range[1] > work.numUnits || predictions.length !== work.imagesIn(range)) {
+    const [lo, hi] = range;
+    const lossSums = float32From(message.lossSums, hi - lo, 'lossSums');
+    if (hi > work.numUnits || predictions.length !== work.imagesIn(range)) {
       throw new ProtocolError(
         'malformed',
         `Wrong evaluation of ${show(range)}: ${predictions.length} predictions`,
       );
     }
+    const wrong = predictions.find((prediction) => prediction >= NUM_CLASSES);
+    if (wrong !== undefined) {
+      throw new ProtocolError(
+        'malformed',
+        `Wrong evaluation of ${show(range)}: a prediction of class ${wrong}, expected 0 to ${NUM_CLASSES - 1}`,
+      );
+    }
     this.noteAnswer(member, message);
-    if (work.take(range, lossSums, predictions) === 0) this.options.count('duplicateEvaluations');
+    if (!work.hasOpen(range)) this.options.count('duplicateEvaluations');
+    const isAudited = this.auditor.draw();
+    let from = 0;
+    for (let block = lo; block < hi; block++) {
+      const end = from + work.imagesIn([block, block + 1]);
+      const result = {
+        lossSum: lossSums[block - lo],
+        predictions: predictions.subarray(from, end),
+      };
+      from = end;
+      if (!work.isOpen(block)) continue;
+      if (isAudited || !Number.isFinite(result.lossSum)) {
+        this.begin(this.confirmBlock(member, work, block, result));
+      } else work.take(block, result, member);
+    }
     this.dispatcher.progressed();
   }
 
@@ -214,134 +241,97 @@ export class Gatherer implements GroupHandler {
     }
   }
 
-  private use(member: Member | null, step: StepWork, range: Range, partial: StepPartial): void {
-    const added = step.reducer.add(range, partial);
-    step.credit(member, added);
-    if (added.length === 0) this.options.count('duplicatePartials');
-  }
-
   // Doubts
 
-  /** Lets a judgement take its time; one that cannot be made, or finds that the run has diverged, ends the run. */
-  private judge(judgement: Promise<void>): void {
-    judgement.catch((error: unknown) => {
+  /** Lets a confirmation take its time; one that fails, or finds that the run has diverged, ends the run. */
+  private begin(confirmation: Promise<void>): void {
+    confirmation.catch((error: unknown) => {
       this.failure ??= error instanceof Error ? error : new Error(String(error));
       this.stop();
     });
   }
 
   /**
-   * A worker sent NaN or Inf. The arbiter computes the same: if it agrees, the training has diverged and stops before
-   * the update; if not, the worker is sent away and its work done by others.
+   * Has a partial computed again, and takes the auditor's in its place. NaN and Inf may be the training's fault: then
+   * it has diverged, and stops before the update.
    */
-  private async judgeBadNumbers(member: Member, step: StepWork, range: Range): Promise<void> {
-    const own = await this.arbitrate(step, range);
-    if (this.current !== step) return;
-    if (!this.isFinite(own)) {
-      throw new UserError(
-        `The training diverged at step ${step.globalStep}: its gradient is not finite; ` +
-          'start again with a smaller --lr, or resume from the last checkpoint',
-      );
-    }
-    this.options.count('badNumbers');
-    this.group.expel(member, 'badNumbers', `it sent NaN or Inf for ${show(range)}`);
-    this.dispatcher.progressed();
-  }
-
-  /** Asks a second exact worker for the same range, if chance will have it. @returns whether it did */
-  private beginAudit(first: Member, step: StepWork, range: Range, partial: StepPartial): boolean {
-    const { audit, random } = this.options;
-    if (audit === 0 || !first.isExact || random.float() >= audit) return false;
-    if (step.isDone(range[0])) return false;
-    const others = this.group.active().filter((member) => member !== first && member.isExact);
-    if (others.length === 0) return false;
-    const second = others[random.below(others.length)];
-    this.audits.push({ range, first, partial, second });
-    this.dispatcher.assign(second, range);
-    return true;
-  }
-
-  /**
-   * A partial that overlaps one under audit. That of the second worker is compared; one of anybody else shows that the
-   * second is late and its work was given away: then nobody waits for it, and the arbiter takes its place.
-   */
-  private takeSecond(
+  private async confirmPartial(
     member: Member,
     step: StepWork,
     range: Range,
     partial: StepPartial,
-    audit: Audit,
-  ): void {
-    const isSecond =
-      member === audit.second && range[0] === audit.range[0] && range[1] === audit.range[1];
-    this.audits = this.audits.filter((other) => other !== audit);
-    if (!isSecond) {
-      this.options.count('duplicatePartials');
-      this.judge(this.judgeAudit(step, audit, null));
-      return;
+    use: (source: Member | null, node: Range, value: StepPartial) => void,
+  ): Promise<void> {
+    step.hold(range);
+    const own = await this.auditor.partials(step, range, () => this.current === step);
+    if (this.current !== step || !own) return;
+    step.release(range);
+    if (!own.every((other) => this.isFinite(other.partial))) {
+      throw diverged(step.globalStep, 'its gradient is not finite');
     }
-    this.options.count('audits');
-    if (isSame(partial, audit.partial)) this.use(audit.first, step, range, audit.partial);
-    else this.judge(this.judgeAudit(step, audit, partial));
+    const isRight = this.auditor.isRightPartial(member.isExact, partial, own);
+    for (const other of own) use(isRight ? member : null, other.node, other.partial);
+    this.judge(member, isRight, this.isFinite(partial), `its gradient of ${show(range)}`);
+    this.dispatcher.progressed();
   }
 
-  /** Two exact workers differ, or there is no second: the arbiter tells who is wrong, and its own result counts. */
-  private async judgeAudit(
-    step: StepWork,
-    audit: Audit,
-    second: StepPartial | null,
+  private async confirmBlock(
+    member: Member,
+    work: EvaluationWork,
+    block: number,
+    result: BlockResult,
   ): Promise<void> {
-    const { range } = audit;
-    const own = await this.arbitrate(step, range);
-    if (this.current !== step) return;
-    this.use(null, step, range, own);
-    for (const [member, partial] of [
-      [audit.first, audit.partial],
-      [audit.second, second],
-    ] as const) {
-      if (partial === null || isSame(partial, own)) continue;
-      this.options.count('auditsFailed');
-      const message = `its gradient of ${show(range)} has not the bits of engine ${this.options.arbiter.fingerprint}`;
-      this.group.expel(member, 'badNumbers', message, true);
-    }
+    const units = [block, block + 1] as const;
+    work.hold(units);
+    const own = await this.auditor.evaluate(work, block, () => this.current === work);
+    if (this.current !== work || !own) return;
+    work.release(units);
+    this.settleBlock(member, work, block, result, own);
     this.dispatcher.progressed();
+  }
+
+  private settleBlock(
+    member: Member,
+    work: EvaluationWork,
+    block: number,
+    result: BlockResult,
+    own: BlockResult,
+  ): void {
+    if (!Number.isFinite(own.lossSum)) {
+      throw diverged(work.globalStep, `its loss on the ${work.set} images is not finite`);
+    }
+    const isRight = this.auditor.isRightBlock(member.isExact, result, own);
+    work.take(block, own, null);
+    const isFinite = Number.isFinite(result.lossSum);
+    this.judge(member, isRight, isFinite, `its evaluation of block ${block}`);
+  }
+
+  /** What becomes of a worker after an answer of its was computed again. */
+  private judge(member: Member, isRight: boolean, isFinite: boolean, what: string): void {
+    const { count, arbiter } = this.options;
+    if (this.auditor.isOn) count('audits');
+    if (isRight) return;
+    count(isFinite ? 'auditsFailed' : 'badNumbers');
+    const why = !isFinite
+      ? 'has NaN or Inf'
+      : member.isExact
+        ? `has not the bits of engine ${arbiter.fingerprint}`
+        : `is too far from that of engine ${arbiter.fingerprint}`;
+    this.group.expel(member, 'badNumbers', `${what} ${why}`, isFinite);
   }
 
   private isFinite({ lossSum, gradient }: StepPartial): boolean {
     return Number.isFinite(lossSum) && this.options.vectors.isFinite(gradient);
   }
-
-  private async arbitrate(step: StepWork, range: Range): Promise<StepPartial> {
-    const { arbiter, samples } = this.options;
-    arbiter.setParams(step.params);
-    const images = (units: Range) => collect(samples, step.samplesOf(units));
-    const partial = (await new TreeSum(arbiter).sum(range, images, () => true))!;
-    return { ...partial, gradient: partial.gradient.slice() };
-  }
 }
 
-/** The images of some samples, one after the other. */
-function collect(
-  samples: Samples,
-  indices: Uint32Array,
-): { images: Uint8Array; labels: Uint8Array } {
-  const images = new Uint8Array(indices.length * IMAGE_BYTES);
-  const labels = new Uint8Array(indices.length);
-  indices.forEach((index, i) => {
-    images.set(samples.image(index), i * IMAGE_BYTES);
-    labels[i] = samples.label(index);
-  });
-  return { images, labels };
-}
-
-function isSame(a: StepPartial, b: StepPartial): boolean {
-  return (
-    a.lossSum === b.lossSum &&
-    a.numCorrect === b.numCorrect &&
-    Buffer.compare(bytesOf(a.gradient), bytesOf(b.gradient)) === 0
+function diverged(globalStep: number, why: string): UserError {
+  return new UserError(
+    `The training diverged at step ${globalStep}: ${why}; ` +
+      'start again with a smaller --lr, or resume from the last checkpoint',
   );
 }
 
 function show([lo, hi]: Range): string {
-  return `micro-batches [${lo}, ${hi})`;
+  return `units [${lo}, ${hi})`;
 }

@@ -4,12 +4,15 @@
  */
 import { bytesOf, encode } from '../../shared/codec.js';
 import type { EvaluationSet, Range } from '../../shared/protocol.js';
+import { IMAGE_BYTES } from '../../model/lenet.js';
 import type { Work } from './dispatcher.js';
 import type { PartialTrace } from '../events.js';
 import type { Member } from '../group/group.js';
 import { Reducer } from './reducer.js';
 import type { Shares } from './round.js';
 import type { Samples } from '../samples.js';
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** A sum that travelled up, and what it counts. */
 export interface StepPartial {
@@ -20,16 +23,55 @@ export interface StepPartial {
   readonly numImages: number;
 }
 
-export class StepWork implements Work {
+/** What evaluating a block of images gives. */
+export interface BlockResult {
+  readonly lossSum: number;
+  /** (n,) */
+  readonly predictions: Uint8Array;
+}
+
+/** Work whose units may have an answer that does not count yet: nobody else is asked for them meanwhile. */
+abstract class ConfirmableWork {
+  readonly numUnits: number;
+  /** By unit: answers that are being confirmed. */
+  private readonly numHeld: Uint16Array;
+
+  constructor(numUnits: number) {
+    this.numUnits = numUnits;
+    this.numHeld = new Uint16Array(numUnits);
+  }
+
+  abstract isDone(unit: number): boolean;
+
+  isOpen(unit: number): boolean {
+    return !this.isDone(unit) && this.numHeld[unit] === 0;
+  }
+
+  hasOpen([lo, hi]: Range): boolean {
+    for (let unit = lo; unit < hi; unit++) if (this.isOpen(unit)) return true;
+    return false;
+  }
+
+  /** An answer for the range has come and is being confirmed. */
+  hold([lo, hi]: Range): void {
+    for (let unit = lo; unit < hi; unit++) this.numHeld[unit]++;
+  }
+
+  /** What `hold` was called for is decided. */
+  release([lo, hi]: Range): void {
+    for (let unit = lo; unit < hi; unit++) this.numHeld[unit]--;
+  }
+}
+
+export class StepWork extends ConfirmableWork implements Work {
   readonly kind = 'step';
   readonly globalStep: number;
-  readonly numUnits: number;
   readonly reducer: Reducer<StepPartial>;
   /** What each worker did of it, nothing counted twice. */
   readonly credits = new Map<Member, { numUnits: number; numImages: number }>();
   /** Units whose gradient is in the sum, each once if all is right. */
   readonly counted: number[] = [];
-  readonly traces: PartialTrace[] = [];
+  readonly traces: Mutable<PartialTrace>[] = [];
   /** Buffers of the partials that came. */
   readonly gradients: Float32Array[] = [];
   private readonly batch: Uint32Array;
@@ -39,11 +81,11 @@ export class StepWork implements Work {
 
   /** @param batch (n,) sample indices */
   constructor(globalStep: number, batch: Uint32Array, microBatch: number, params: Float32Array) {
+    super(Math.ceil(batch.length / microBatch));
     this.globalStep = globalStep;
     this.batch = batch;
     this.microBatch = microBatch;
     this.params = params;
-    this.numUnits = Math.ceil(batch.length / microBatch);
     this.reducer = new Reducer(this.numUnits);
   }
 
@@ -88,11 +130,10 @@ export class StepWork implements Work {
   }
 }
 
-export class EvaluationWork implements Work {
+export class EvaluationWork extends ConfirmableWork implements Work {
   readonly kind = 'evaluation';
   readonly globalStep: number;
   readonly set: EvaluationSet;
-  readonly numUnits: number;
   /** (n, 784) and (n,) */
   readonly images: Uint8Array;
   readonly labels: Uint8Array;
@@ -100,10 +141,12 @@ export class EvaluationWork implements Work {
   readonly predictions: Uint8Array;
   private readonly first: number;
   private readonly block: number;
-  private readonly params: Float32Array;
+  /** θ (P,), not changed while the work is under way. */
+  readonly params: Float32Array;
   /** (numUnits,) */
   private readonly lossSums: Float32Array;
-  private readonly done: Uint8Array;
+  /** By unit: whose word its result is; null for the auditor's. */
+  private readonly sources = new Map<number, Member | null>();
 
   /** @param block images of one unit */
   constructor(
@@ -113,23 +156,30 @@ export class EvaluationWork implements Work {
     block: number,
     params: Float32Array,
   ) {
+    const { images, labels, first } = samples.evaluationSet(set);
+    super(Math.ceil(labels.length / block));
     this.globalStep = globalStep;
     this.set = set;
-    ({ images: this.images, labels: this.labels, first: this.first } = samples.evaluationSet(set));
+    this.images = images;
+    this.labels = labels;
+    this.first = first;
     this.block = block;
     this.params = params;
-    this.numUnits = Math.ceil(this.labels.length / block);
-    this.predictions = new Uint8Array(this.labels.length);
+    this.predictions = new Uint8Array(labels.length);
     this.lossSums = new Float32Array(this.numUnits);
-    this.done = new Uint8Array(this.numUnits);
   }
 
   isDone(unit: number): boolean {
-    return this.done[unit] === 1;
+    return this.sources.has(unit);
   }
 
   get isComplete(): boolean {
-    return this.done.every((flag) => flag === 1);
+    return this.sources.size === this.numUnits;
+  }
+
+  /** Blocks that were taken as a worker said, and whose word they are. */
+  get unconfirmed(): (readonly [block: number, source: Member])[] {
+    return [...this.sources].filter((entry): entry is [number, Member] => entry[1] !== null);
   }
 
   samplesOf([lo, hi]: Range): Uint32Array {
@@ -141,19 +191,34 @@ export class EvaluationWork implements Work {
     return Math.min(hi * this.block, this.labels.length) - lo * this.block;
   }
 
-  /** Stores what came for a range of blocks; what was there already stays. @returns how many blocks were new */
-  take([lo, hi]: Range, lossSums: Float32Array, predictions: Uint8Array): number {
-    let numNew = 0;
-    for (let unit = lo; unit < hi; unit++) {
-      if (this.isDone(unit)) continue;
-      const begin = (unit - lo) * this.block;
-      const numImages = this.imagesIn([unit, unit + 1]);
-      this.lossSums[unit] = lossSums[unit - lo]!;
-      this.predictions.set(predictions.subarray(begin, begin + numImages), unit * this.block);
-      this.done[unit] = 1;
-      numNew++;
-    }
-    return numNew;
+  /** The images of one block, not copied. */
+  imagesOf(block: number): { readonly images: Uint8Array; readonly labels: Uint8Array } {
+    const [from, to] = this.placeOf(block);
+    return {
+      images: this.images.subarray(from * IMAGE_BYTES, to * IMAGE_BYTES),
+      labels: this.labels.subarray(from, to),
+    };
+  }
+
+  /** What is stored of a block. */
+  resultOf(block: number): BlockResult {
+    const [from, to] = this.placeOf(block);
+    return { lossSum: this.lossSums[block], predictions: this.predictions.subarray(from, to) };
+  }
+
+  /**
+   * Stores the result of a block. The auditor's stays; a worker's gives way to the auditor's alone.
+   *
+   * @param source whose word it is; null for the auditor's
+   * @returns whether the block had none before
+   */
+  take(block: number, { lossSum, predictions }: BlockResult, source: Member | null): boolean {
+    const isNew = !this.isDone(block);
+    if (!isNew && source !== null) return false;
+    this.lossSums[block] = lossSum;
+    this.predictions.set(predictions, this.placeOf(block)[0]);
+    this.sources.set(block, source);
+    return isNew;
   }
 
   /** Sum of the losses, block after block in float64. */
@@ -165,6 +230,12 @@ export class EvaluationWork implements Work {
     let numCorrect = 0;
     for (const [i, label] of this.labels.entries()) if (label === this.predictions[i]) numCorrect++;
     return numCorrect;
+  }
+
+  /** First image of a block, and the one after its last. */
+  private placeOf(block: number): readonly [from: number, to: number] {
+    const from = block * this.block;
+    return [from, from + this.imagesIn([block, block + 1])];
   }
 
   encode(shares: Shares, withParams: boolean): Uint8Array {

@@ -5,10 +5,12 @@
 import { Checkpointer } from '../../../src/coordinator/checkpointer.js';
 import { Coordinator } from '../../../src/coordinator/coordinator.js';
 import { Dispatcher } from '../../../src/coordinator/round/dispatcher.js';
+import { Auditor } from '../../../src/coordinator/round/auditor.js';
 import { Gatherer } from '../../../src/coordinator/round/gatherer.js';
 import { WorkerGroup } from '../../../src/coordinator/group/group.js';
 import { Reducer } from '../../../src/coordinator/round/reducer.js';
 import { Round } from '../../../src/coordinator/round/round.js';
+import { StepWork } from '../../../src/coordinator/round/work.js';
 import { Session } from '../../../src/worker/session.js';
 import { SampleCache } from '../../../src/worker/sample-cache.js';
 
@@ -46,20 +48,28 @@ const mutant = (
 ): Mutant => ({ what, apply: () => replace(target, name, make) });
 
 export const MUTANTS: Readonly<Record<string, Mutant>> = {
-  'no-duplicate-check': mutant(
-    'a partial that is there already is added once more',
-    Reducer,
-    'add',
-    (original) =>
-      function (range, value) {
-        const [lo, hi] = range;
-        const key = this.key(lo, hi);
-        const before = this.nodes.get(key);
-        if (before === undefined) return original.call(this, range, value);
-        for (let i = 0; i < value.gradient.length; i++) before.gradient[i] += value.gradient[i];
-        return [];
-      },
-  ),
+  'no-duplicate-check': {
+    what: 'a partial that is there already is added once more',
+    apply() {
+      const mends = [
+        replace(StepWork, 'hasOpen', () => () => true),
+        replace(
+          Reducer,
+          'add',
+          (original) =>
+            function (range, value) {
+              const [lo, hi] = range;
+              const before = this.nodes.get(this.key(lo, hi));
+              if (before === undefined) return original.call(this, range, value);
+              for (let i = 0; i < value.gradient.length; i++)
+                before.gradient[i] += value.gradient[i];
+              return [];
+            },
+        ),
+      ];
+      return () => mends.forEach((mend) => mend());
+    },
+  },
   'order-of-arrival': mutant(
     'partials are added in the order in which they came',
     Reducer,
@@ -101,35 +111,26 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
         return original.call(this, member, { ...message, globalStep });
       },
   ),
-  'no-finite-check': mutant(
-    'NaN is taken for a number',
-    Gatherer,
-    'judgeBadNumbers',
-    () =>
-      function (member, step, range) {
-        const gradient = step.gradients.at(-1);
-        const numImages = step.imagesIn(range);
-        this.use(member, step, range, { gradient, lossSum: 0, numCorrect: 0, numImages });
-        this.dispatcher.progressed();
-      },
-  ),
+  'no-finite-check': mutant('NaN is taken for a number', Gatherer, 'isFinite', () => () => true),
   'reused-buffer': mutant(
     'the buffer of a partial is used again within the step',
     Gatherer,
-    'use',
+    'takePartial',
     (original) =>
-      function (member, step, range, partial) {
-        original.call(this, member, step, range, partial);
-        this.freeGradients.push(partial.gradient);
+      function (member, message, step) {
+        original.call(this, member, message, step);
+        this.freeGradients.push(step.gradients.at(-1));
       },
   ),
   'no-audit': mutant(
-    'the second worker of an audit is always believed',
-    Gatherer,
-    'takeSecond',
+    'an answer that is audited counts before it is confirmed',
+    Auditor,
+    'partials',
     (original) =>
-      function (member, step, range, _partial, audit) {
-        original.call(this, member, step, range, audit.partial, audit);
+      async function (step, range, isWanted) {
+        const own = await original.call(this, step, range, isWanted);
+        const partial = { ...own[0].partial, gradient: step.gradients.at(-1) };
+        return [{ node: range, partial }];
       },
   ),
   'resume-step-late': mutant(

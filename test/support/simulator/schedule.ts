@@ -107,8 +107,8 @@ export function scheduleOf(seed: number, numTrainings: number): Schedule {
     audit: pick(random, [0, 0, 0.1, 1]),
     workers: workersOf(random, numWorkers),
   };
-  // Wrong bits are found out where every partial is audited, which takes two workers at all times.
-  if (below(12) === 0) return withLiar(random, schedule);
+  // Wrong bits are found out where every answer is audited.
+  if (below(12) === 0) return withLiars(random, schedule);
   // Some schedules are calm, some are all about one kind of fault, most are a mixture.
   const numFaults = pick(random, [0, 1, 2, 3, 5, 8, 12]);
   const only = below(3) === 0 ? below(NUM_KINDS) : null;
@@ -135,23 +135,21 @@ function workersOf(random: Random, numWorkers: number): WorkerSetup[] {
   }));
 }
 
-/** One of three workers or more computes wrong bits now and then; nothing else goes wrong. */
-function withLiar(random: Random, schedule: Omit<Schedule, 'faults'>): Schedule {
-  const numWorkers = 3 + random.below(3);
+/** All workers but one compute wrong bits now and then; nothing else goes wrong. */
+function withLiars(random: Random, schedule: Omit<Schedule, 'faults'>): Schedule {
+  const numWorkers = 2 + random.below(4);
   return {
     ...schedule,
     audit: 1,
-    minWorkers: 2,
+    minWorkers: 1,
     maxWorkers: 64,
     workers: workersOf(random, numWorkers),
-    faults: [
-      {
-        kind: 'wrong bits',
-        worker: random.below(numWorkers),
-        count: 1 + random.below(3),
-        when: { atMs: random.below(300) },
-      },
-    ],
+    faults: Array.from({ length: numWorkers - 1 }, (_, worker) => ({
+      kind: 'wrong bits' as const,
+      worker,
+      count: 1 + random.below(3),
+      when: { atMs: random.below(300) },
+    })),
   };
 }
 

@@ -29,7 +29,7 @@ const HYPERPARAMETERS = {
   pool: 'avg',
 } as const;
 /** As the coordinator has it; part of the contract. */
-const EVALUATION_BLOCK = 250;
+export const EVALUATION_BLOCK = 250;
 
 /** A training and all that must come out of it. */
 export interface Training {
