@@ -47,11 +47,10 @@ export async function runCrew(
     ...overrides,
   });
   const random = createRandom(1, 'crew');
-  let result: RunResult | null = null;
-  let failure: unknown = null;
+  const ended: { result?: RunResult; error?: Error } = {};
   harness.run().then(
-    (value) => (result = value),
-    (error: unknown) => (failure = error),
+    (result) => (ended.result = result),
+    (error: unknown) => (ended.error = error as Error),
   );
   await harness.settle();
   const closeCodes = new Map<string, number[]>();
@@ -82,9 +81,9 @@ export async function runCrew(
       }
     }
     await harness.time.advance(20);
-    if (failure !== null) throw failure;
-    if (result !== null) {
-      return { result, harness, closeCodes: (name) => closeCodes.get(name) ?? [] };
+    if (ended.error) throw ended.error;
+    if (ended.result) {
+      return { result: ended.result, harness, closeCodes: (name) => closeCodes.get(name) ?? [] };
     }
   }
   harness.stop.abort();
