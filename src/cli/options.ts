@@ -251,7 +251,14 @@ export const COMMAND_OPTIONS = {
     }),
   },
   summary: modelOptions,
-  doctor: { device, json },
+  doctor: {
+    device,
+    json,
+    fix: z.boolean().default(false).register(optionWords, {
+      group: 'run',
+      help: 'install with npm what an engine lacks, then look again',
+    }),
+  },
   bench: {
     workers: z.number().int().min(1).max(64).optional().register(optionWords, {
       group: 'run',

@@ -2,7 +2,9 @@
  * The tfjs engine on each backend that this machine has, in the test's own process. All backends share one tfjs, which
  * has one active backend: an engine must be done before the next is created.
  */
+import { readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
 import type { Engine } from '../../src/model/engine/engine.js';
 import { buildModel, LENET5, type Model } from '../../src/model/lenet.js';
 import { createTfjsEngine, type Tfjs } from '../../src/model/engine/tfjs/engine.js';
@@ -45,17 +47,18 @@ function opened(name: TfjsEngineName): TfjsBackend {
   };
 }
 
-function isInstalled(name: string): boolean {
+/** True if the package is there with its library, which `npm ci --ignore-scripts` leaves out. */
+function hasLibrary(name: string): boolean {
   try {
-    require.resolve(name);
-    return true;
+    const lib = join(dirname(require.resolve(`${name}/package.json`)), 'lib');
+    return readdirSync(lib, { recursive: true }).some((file) => file.includes('tfjs_binding.node'));
   } catch {
     return false;
   }
 }
 
 const tensorflow =
-  isInstalled('@tensorflow/tfjs-node-gpu') || isInstalled('@tensorflow/tfjs-node')
+  hasLibrary('@tensorflow/tfjs-node-gpu') || hasLibrary('@tensorflow/tfjs-node')
     ? [opened('tensorflow')]
     : [];
 const webgpu = useWebgpu() ? [opened('webgpu')] : [];

@@ -8,7 +8,7 @@ import { ENGINE_NAMES, type EngineName } from './engine.js';
 import { probeEngine, type Measurement, type Probe } from './tfjs/probe.js';
 import { chooseEngine, type EngineChoice } from './engines.js';
 import { listNvidiaGpus, type NvidiaGpu } from './tfjs/nvidia.js';
-import { INSTALL_TENSORFLOW } from './tfjs/packages.js';
+import { INSTALL_TENSORFLOW, commandLine, hasCudaBuild, type Command } from './tfjs/install.js';
 
 export interface EngineDiagnosis {
   readonly name: EngineName;
@@ -23,6 +23,8 @@ export interface EngineDiagnosis {
   /** What stands in the way, or is worth knowing. */
   readonly reason: string | null;
   readonly cure: string | null;
+  /** What `doctor --fix` runs; empty where the cure is nothing that npm can do, or of no use on this machine. */
+  readonly fix: readonly Command[];
 }
 
 export interface Diagnosis {
@@ -55,6 +57,7 @@ export function diagnoseEngine(
   name: EngineName,
   probe: Probe,
   gpus: readonly NvidiaGpu[],
+  platform = `${process.platform} ${process.arch}`,
 ): EngineDiagnosis {
   const nothing = {
     name,
@@ -64,10 +67,13 @@ export function diagnoseEngine(
     isHardwareGpu: false,
     memoryBytes: null,
     measurement: null,
+    fix: [],
   };
   if (!probe.isAvailable) {
-    const { reason, cure } = probe;
-    return { ...nothing, isAvailable: false, reason, cure };
+    const { reason, cure, fix = [] } = probe;
+    const isOfUse = name !== 'tensorflow' || (gpus.length > 0 && hasCudaBuild(platform));
+    if (isOfUse) return { ...nothing, isAvailable: false, reason, cure, fix };
+    return { ...nothing, isAvailable: false, reason, cure: uselessHere(gpus, platform, cure) };
   }
   const { version, device, isHardwareGpu, memoryBytes, measurement } = probe;
   return {
@@ -79,16 +85,30 @@ export function diagnoseEngine(
     isHardwareGpu,
     memoryBytes,
     measurement,
-    ...remark(name, probe, gpus),
+    ...remark(name, probe, gpus, platform),
   };
+}
+
+/** Why this machine does better without TensorFlow. */
+function uselessHere(gpus: readonly NvidiaGpu[], platform: string, cure: string): string {
+  return hasCudaBuild(platform)
+    ? `it is of use with an NVIDIA GPU only, and no driver of one answers (nvidia-smi); with one, ${cure}`
+    : `on ${platform} its library is for the CPU; ${gpus.length > 0 ? 'take --engine webgpu' : 'simd is the engine for CPUs'}`;
+}
+
+interface Remark {
+  readonly reason: string | null;
+  readonly cure: string | null;
+  readonly fix?: readonly Command[];
 }
 
 function remark(
   name: EngineName,
   probe: Probe & { readonly isAvailable: true },
   gpus: readonly NvidiaGpu[],
-): { readonly reason: string | null; readonly cure: string | null } {
-  if (name === 'tensorflow' && !probe.isHardwareGpu) return tensorflowOnCpu(probe, gpus);
+  platform: string,
+): Remark {
+  if (name === 'tensorflow' && !probe.isHardwareGpu) return tensorflowOnCpu(probe, gpus, platform);
   if (name === 'webgpu' && !probe.isHardwareGpu) {
     return {
       reason: `${probe.device} is no GPU but a CPU that imitates one`,
@@ -101,7 +121,8 @@ function remark(
 function tensorflowOnCpu(
   { version, missingLibraries }: Probe & { readonly isAvailable: true },
   gpus: readonly NvidiaGpu[],
-): { readonly reason: string; readonly cure: string } {
+  platform: string,
+): Remark {
   if (gpus.length === 0) {
     return {
       reason: 'TensorFlow computes on the CPU, as no NVIDIA driver answers (nvidia-smi)',
@@ -114,13 +135,22 @@ function tensorflowOnCpu(
       cure: 'unset CUDA_VISIBLE_DEVICES',
     };
   }
-  const missing = missingLibraries.length > 0 ? `: it misses ${missingLibraries.join(', ')}` : '';
+  if (!hasCudaBuild(platform)) {
+    return {
+      reason: `TensorFlow (${version}) does not use ${gpus[0].name}: on ${platform} its library is for the CPU`,
+      cure: 'take --engine webgpu',
+    };
+  }
+  if (missingLibraries.length > 0) {
+    return {
+      reason: `TensorFlow (${version}) does not use ${gpus[0].name}: it misses ${missingLibraries.join(', ')}`,
+      cure: 'install CUDA 11.2 or a later 11 with cuDNN 8, and put their folders into LD_LIBRARY_PATH; or take --engine webgpu',
+    };
+  }
   return {
-    reason: `TensorFlow (${version}) does not use ${gpus[0].name}${missing}`,
-    cure:
-      missingLibraries.length > 0
-        ? 'install CUDA 11.2 or a later 11 with cuDNN 8, and put their folders into LD_LIBRARY_PATH; or take --engine webgpu'
-        : `install the GPU package with: ${INSTALL_TENSORFLOW}; or take --engine webgpu`,
+    reason: `TensorFlow (${version}) does not use ${gpus[0].name}`,
+    cure: `install the GPU package with: ${commandLine(INSTALL_TENSORFLOW)}; or take --engine webgpu`,
+    fix: INSTALL_TENSORFLOW,
   };
 }
 

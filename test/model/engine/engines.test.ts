@@ -1,3 +1,6 @@
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { diagnoseEngine, formatDiagnosis } from '../../../src/model/engine/doctor.js';
 import {
@@ -6,10 +9,16 @@ import {
   type AvailableEngine,
   type Probe,
 } from '../../../src/model/engine/tfjs/probe.js';
-import { chooseEngine, createEngine, selectEngine } from '../../../src/model/engine/engines.js';
+import {
+  chooseEngine,
+  createEngine,
+  selectEngine,
+  type EngineChoice,
+} from '../../../src/model/engine/engines.js';
 import { buildModel, LENET5 } from '../../../src/model/lenet.js';
 import { parseNvidiaGpus, type NvidiaGpu } from '../../../src/model/engine/tfjs/nvidia.js';
 import { chooseAdapter, isSoftwareAdapter } from '../../../src/model/engine/tfjs/packages.js';
+import { checkoutWith } from '../../support/checkout.js';
 
 const model = buildModel(LENET5);
 
@@ -29,6 +38,7 @@ const absent: Probe = {
   isAvailable: false,
   reason: 'it is not installed',
   cure: 'install it',
+  fix: [['npm', 'install', 'it']],
   missingLibraries: [],
 };
 const gpu: NvidiaGpu = {
@@ -78,6 +88,36 @@ describe('chooseEngine()', () => {
       reason:
         'no CUDA GPU for TensorFlow (it is not installed), no GPU for WebGPU (only SwiftShader)',
     });
+  });
+});
+
+describe('with a GPU package that', () => {
+  test.each([
+    {
+      name: 'has no library',
+      code: `throw new Error('The Node.js native addon module (tfjs_binding.node) can not be found at path: x')`,
+      reason: '@tensorflow/tfjs-node-gpu is installed without its library',
+    },
+    {
+      name: 'misses a library of the system',
+      code: `throw new Error('libtensorflow.so.2: cannot open shared object file\\nRequire stack:')`,
+      reason: 'tfjs-node-gpu does not load (libtensorflow.so.2: cannot open shared object file)',
+    },
+    { name: 'crashes', code: 'process.abort()', reason: 'its process ended with SIGABRT' },
+  ])('$name, auto takes the next engine and says why', async ({ code, reason }) => {
+    const checkout = await checkoutWith('@tensorflow/tfjs-node-gpu', code);
+    const engines = JSON.stringify(join(checkout, 'dist/model/engine/engines.js'));
+    const program = `
+      const { selectEngine } = await import(${engines});
+      console.log(JSON.stringify(await selectEngine('auto')));`;
+    const { stdout } = await promisify(execFile)(
+      process.execPath,
+      ['--input-type=module', '-e', program],
+      { env: { ...process.env, VK_ICD_FILENAMES: '/nowhere', VK_DRIVER_FILES: '/nowhere' } },
+    );
+    const choice = JSON.parse(stdout) as EngineChoice;
+    expect(choice.name).not.toBe('tensorflow');
+    expect(choice.reason).toContain(reason);
   });
 });
 
@@ -174,6 +214,24 @@ describe('diagnoseEngine()', () => {
     expect(diagnoseEngine('tensorflow', found({}), []).reason).toContain(
       'no NVIDIA driver answers',
     );
+  });
+
+  test('names the CPU build of the GPU package on ARM', () => {
+    const { reason, cure, fix } = diagnoseEngine('tensorflow', found({}), [gpu], 'linux arm64');
+    expect(reason).toContain('does not use NVIDIA L4: on linux arm64 its library is for the CPU');
+    expect(cure).toBe('take --engine webgpu');
+    expect(fix).toEqual([]);
+  });
+
+  test.each([
+    { gpus: [gpu], platform: 'linux x64', isFixed: true },
+    { gpus: [gpu], platform: 'win32 x64', isFixed: true },
+    { gpus: [gpu], platform: 'linux arm64', isFixed: false },
+    { gpus: [], platform: 'linux x64', isFixed: false },
+    { gpus: [], platform: 'darwin arm64', isFixed: false },
+  ])('fixes TensorFlow only where it gets a GPU: %o', ({ gpus, platform, isFixed }) => {
+    const { fix } = diagnoseEngine('tensorflow', absent, gpus, platform);
+    expect(fix).toEqual(isFixed ? [['npm', 'install', 'it']] : []);
   });
 
   test('says that SwiftShader is no GPU', () => {

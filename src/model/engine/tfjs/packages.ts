@@ -8,18 +8,14 @@
 import type { KernelBackend } from '@tensorflow/tfjs-core';
 import { createRequire } from 'node:module';
 import { cpus, tmpdir } from 'node:os';
-import { UserError } from '../../../shared/errors.js';
+import { UserError, messageOf } from '../../../shared/errors.js';
 import type { Engine, MaybePromise } from '../engine.js';
 import type { Model } from '../../lenet.js';
+import { INSTALL_TENSORFLOW, INSTALL_WEBGPU, commandLine, type Command } from './install.js';
 import { visibleNvidiaGpu } from './nvidia.js';
 import { createTfjsEngine, type Tfjs } from './engine.js';
 
 const require = createRequire(import.meta.url);
-
-/** Those that this version of the code was made with. */
-export const TFJS_VERSION = '4.22.0';
-export const INSTALL_TENSORFLOW = `npm install --no-save @tensorflow/tfjs-node-gpu@${TFJS_VERSION}`;
-export const INSTALL_WEBGPU = 'npm ci --include=optional';
 
 const DAWN = 'webgpu' as string;
 
@@ -30,11 +26,19 @@ export type TfjsEngineName = 'tensorflow' | 'webgpu';
 export class EngineUnavailable extends UserError {
   readonly reason: string;
   readonly cure: string;
+  /** The cure as commands of npm's, where it is one; in the folder of package.json. */
+  readonly fix: readonly Command[];
 
-  constructor(engine: string, reason: string, cure: string, options?: ErrorOptions) {
+  constructor(
+    engine: string,
+    reason: string,
+    cure: string,
+    options?: ErrorOptions & { readonly fix?: readonly Command[] },
+  ) {
     super(`The ${engine} engine is not available: ${reason}; ${cure}`, options);
     this.reason = reason;
     this.cure = cure;
+    this.fix = options?.fix ?? [];
   }
 }
 
@@ -109,15 +113,25 @@ function requireTensorflow(): NodeTfjs {
     try {
       return require(name) as NodeTfjs;
     } catch (error) {
-      failures.push(`${name} does not load (${firstLine(error)})`);
+      failures.push(
+        isWithoutLibrary(error)
+          ? `${name} is installed without its library, which its install script downloads`
+          : `${name} does not load (${firstLine(error)})`,
+      );
     }
   }
   throw new EngineUnavailable(
     'tensorflow',
     failures.join(', ') ||
       'neither @tensorflow/tfjs-node-gpu nor @tensorflow/tfjs-node is installed',
-    `install it with: ${INSTALL_TENSORFLOW} (offline: node scripts/install-tensorflow.mjs PATH, see docs/gpu.md)`,
+    `install it with: ${commandLine(INSTALL_TENSORFLOW)} (offline: node scripts/install-tensorflow.mjs PATH, see docs/gpu.md)`,
+    { fix: INSTALL_TENSORFLOW },
   );
+}
+
+/** What tfjs-node says of an installation whose script did not run, or could not download. */
+function isWithoutLibrary(error: unknown): boolean {
+  return messageOf(error).includes('native addon module (tfjs_binding.node) can not be found');
 }
 
 /** The part of WebGPU that is used here. */
@@ -167,7 +181,8 @@ async function loadWebgpu(model: Model, device: number | null): Promise<TfjsEngi
     throw new EngineUnavailable(
       'webgpu',
       `${missing.join(', ')} ${missing.length === 1 ? 'is' : 'are'} not installed`,
-      `install with: ${INSTALL_WEBGPU}`,
+      `install with: ${commandLine(INSTALL_WEBGPU)}`,
+      { fix: INSTALL_WEBGPU },
     );
   }
   // Vulkan drivers complain about its absence on every machine without a desktop.

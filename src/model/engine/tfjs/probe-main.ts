@@ -20,7 +20,7 @@ try {
 } catch (error) {
   report(
     error instanceof EngineUnavailable
-      ? { isAvailable: false, reason: error.reason, cure: error.cure }
+      ? { isAvailable: false, reason: error.reason, cure: error.cure, fix: error.fix }
       : { isAvailable: false, reason: messageOf(error), cure: 'see docs/gpu.md' },
   );
 }

@@ -9,6 +9,7 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { UserError } from '../../../shared/errors.js';
 import type { EngineName } from '../engine.js';
+import type { Command } from './install.js';
 
 export interface AvailableEngine {
   readonly isAvailable: true;
@@ -26,6 +27,8 @@ export interface UnavailableEngine {
   readonly isAvailable: false;
   readonly reason: string;
   readonly cure: string;
+  /** The cure as commands of npm's, where it is one. */
+  readonly fix?: readonly Command[];
 }
 
 export interface Measurement {

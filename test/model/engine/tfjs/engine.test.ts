@@ -176,8 +176,7 @@ test('startEngineThread() says what to install', async ({ skip }) => {
     'TensorFlow is installed',
   );
   await expect(startEngineThread('tensorflow', buildModel(LENET5))).rejects.toThrow(
-    'The tensorflow engine is not available: neither @tensorflow/tfjs-node-gpu nor @tensorflow/tfjs-node is ' +
-      'installed; install it with: npm install --no-save @tensorflow/tfjs-node-gpu@4.22.0',
+    /^The tensorflow engine is not available: .* installed.*; install it with: npm install --no-save/,
   );
 });
 
