@@ -18,12 +18,17 @@ chmodSync(`${root}dist/cli/main.js`, 0o755);
 
 // The kernels of the `simd` engine. The host owns the memory; nothing is collected, nothing asserted.
 mkdirSync(`${root}dist/model/engine/simd`, { recursive: true });
-run(
-  'assemblyscript/bin/asc.js',
-  'src/model/engine/simd/assembly/index.ts',
-  ...['--outFile', 'dist/model/engine/simd/simd.wasm'],
-  ...['--runtime', 'stub', '--importMemory', '--noExportMemory', '--initialMemory', '1'],
-  ...['--enable', 'simd', '--noAssert', '-O3'],
-);
+const assembly = (outFile, ...flags) =>
+  run(
+    'assemblyscript/bin/asc.js',
+    'src/model/engine/simd/assembly/index.ts',
+    ...['--outFile', `dist/model/engine/simd/${outFile}`],
+    ...['--runtime', 'stub', '--importMemory', '--noExportMemory', '--initialMemory', '1'],
+    ...['--enable', 'simd', '--noAssert', '-O3'],
+    ...flags,
+  );
+assembly('simd.wasm');
+// The same kernels over a memory that threads share.
+assembly('simd-shared.wasm', '--enable', 'threads', '--sharedMemory', '--maximumMemory', '65536');
 
 await buildPage(`${root}dist/coordinator/page/browser`);

@@ -16,11 +16,16 @@ const RESTART_AFTER_MS = 500;
 /** After its channel is closed a worker has this long, ms. */
 const END_WITHIN_MS = 1_000;
 
+/** What one of them computes with. */
+export interface LocalWorker {
+  readonly engine: string;
+  readonly threads: number;
+}
+
 export interface LocalWorkersOptions {
   readonly url: string;
   readonly token: string | null;
-  /** One worker an entry: its engine. */
-  readonly engines: readonly string[];
+  readonly workers: readonly LocalWorker[];
   readonly log: Logger;
   /** Once it has aborted, a worker that ends is not started again. */
   readonly stop: AbortSignal;
@@ -34,23 +39,26 @@ export interface LocalWorkers {
 }
 
 export function startLocalWorkers(options: LocalWorkersOptions): LocalWorkers {
-  const { url, token, engines, log, stop, gaveUp } = options;
+  const { url, token, workers, log, stop, gaveUp } = options;
   const children = new Set<ChildProcess>();
   const restarts = new Set<NodeJS.Timeout>();
   let isClosing = false;
-  let numAlive = engines.length;
+  let numAlive = workers.length;
 
   const giveUp = () => {
     numAlive--;
     if (numAlive === 0) gaveUp('Cannot keep any worker running; see the lines above');
   };
 
-  const start = (engine: string, index: number, numFailed: number) => {
+  const start = (worker: LocalWorker, index: number, numFailed: number) => {
     const name = `worker-${index + 1}`;
     const startedAt = Date.now();
     const child = spawn(
       NODE[0],
-      [...NODE.slice(1), MAIN, 'worker', url, '--name', name, '--engine', engine, '--quiet'],
+      [
+        ...[...NODE.slice(1), MAIN, 'worker', url, '--name', name, '--quiet'],
+        ...['--engine', worker.engine, '--threads', String(worker.threads)],
+      ],
       {
         // Closed by the end of this process, however it comes: the worker follows (signals.ts).
         stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
@@ -83,12 +91,12 @@ export function startLocalWorkers(options: LocalWorkersOptions): LocalWorkers {
       log.info(`${name} ended ${how}; starting it again`);
       const timeout = setTimeout(() => {
         restarts.delete(timeout);
-        if (!stop.aborted) start(engine, index, failed);
+        if (!stop.aborted) start(worker, index, failed);
       }, RESTART_AFTER_MS);
       restarts.add(timeout);
     });
   };
-  engines.forEach((engine, index) => start(engine, index, 0));
+  workers.forEach((worker, index) => start(worker, index, 0));
 
   return {
     async close() {

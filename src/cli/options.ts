@@ -5,6 +5,7 @@
 import * as z from 'zod';
 import { ENGINE_REQUESTS } from '../model/engine/engine.js';
 import { EXPORT_FORMATS } from '../model/export/format.js';
+import { MAX_THREADS } from '../worker/computation.js';
 import { modelOptions, runOptions } from '../shared/config.js';
 import type { LogLevel } from '../shared/node/log.js';
 import { formatChoices, optionWords, type OptionShape } from '../shared/option.js';
@@ -155,6 +156,8 @@ export const commonOptions = {
   }),
 };
 
+const threads = z.number().int().min(1).max(MAX_THREADS);
+
 export const COMMAND_OPTIONS = {
   train: {
     workers: z.number().int().min(1).max(256).optional().register(optionWords, {
@@ -167,6 +170,11 @@ export const COMMAND_OPTIONS = {
       group: 'run',
       help: 'engine of all local workers',
       value: 'name',
+    }),
+    threads: threads.default(1).register(optionWords, {
+      group: 'run',
+      help: 'threads of each local worker that compute; for the engine simd',
+      value: 'n',
     }),
     engines: z
       .array(engine)
@@ -191,6 +199,11 @@ export const COMMAND_OPTIONS = {
       value: 'name',
     }),
     device,
+    threads: threads.default(1).register(optionWords, {
+      group: 'run',
+      help: 'threads that compute; for the engine simd',
+      value: 'n',
+    }),
     maxMemory: z.number().int().min(64).max(1_000_000).default(4096).register(optionWords, {
       group: 'run',
       help: 'refuse a run that would need more memory than this',

@@ -36,7 +36,7 @@ import { textOf } from '../shared/option.js';
 import { createRandom } from '../shared/random.js';
 import { fileStorage } from '../shared/node/storage.js';
 import { letHeapGrow } from './heap.js';
-import { startLocalWorkers } from './local-workers.js';
+import { startLocalWorkers, type LocalWorker } from './local-workers.js';
 import { DEFAULT_PORT } from './options.js';
 import type { ServeOptions } from './serve-options.js';
 import { givenRunOptions, type RunSettings } from './settings.js';
@@ -46,13 +46,13 @@ import { exitCodeOf, stopSignal } from './signals.js';
  * Serves a run to its end.
  *
  * @param settings the command's, for the configuration
- * @param engines of the local workers, one an entry
+ * @param localWorkers to be run on this machine
  * @throws {UserError} if something that the user can mend is in the way, or the training diverged
  */
 export async function serveRun(
   settings: RunSettings,
   options: ServeOptions,
-  engines: readonly string[],
+  localWorkers: readonly LocalWorker[],
 ): Promise<void> {
   letHeapGrow();
   const stop = stopSignal();
@@ -70,7 +70,7 @@ export async function serveRun(
     file: directory.logPath,
   });
   try {
-    await serve(directory, options, engines, log, stop);
+    await serve(directory, options, localWorkers, log, stop);
   } finally {
     await log.close();
     await directory.release();
@@ -80,7 +80,7 @@ export async function serveRun(
 async function serve(
   directory: RunDirectory,
   options: ServeOptions,
-  engines: readonly string[],
+  localWorkers: readonly LocalWorker[],
   log: Logger,
   stop: AbortSignal,
 ): Promise<void> {
@@ -94,7 +94,7 @@ async function serve(
     ? await findResumable(directory, arbiter.fingerprint, warn)
     : null;
   const firstStep = resumeFrom?.globalStep ?? 0;
-  warnOfIdleWorkers(config, samples.numTrain, engines.length, log);
+  warnOfIdleWorkers(config, samples.numTrain, localWorkers.length, log);
 
   const watch = await createObservers(directory, options, log, firstStep);
   const coordinator = new Coordinator({
@@ -119,18 +119,18 @@ async function serve(
       return writeCheckpoint(fileStorage, checkpointsPath, checkpoint, isBest);
     },
   });
-  const server = await listenSomewhere(options, engines.length > 0, {
+  const server = await listenSomewhere(options, localWorkers.length > 0, {
     numParams: model.numParams,
     accept: (channel, address) => coordinator.accept(channel, address),
     handle: watch.handle,
   });
-  sayWhere(options, server.port, engines.length === 0, log);
+  sayWhere(options, server.port, localWorkers.length === 0, log);
 
   const failed = new AbortController();
   const workers = startLocalWorkers({
     url: `ws://${reachable(options.host)}:${server.port}`,
     token: options.token,
-    engines,
+    workers: localWorkers,
     log,
     stop,
     gaveUp: (message) => failed.abort(new UserError(message)),
@@ -140,7 +140,8 @@ async function serve(
     failed.signal.throwIfAborted();
     await directory.writeResult(result);
     if (result.outcome === 'stopped') {
-      const command = engines.length > 0 ? `train --workers ${engines.length}` : 'coordinator';
+      const command =
+        localWorkers.length > 0 ? `train --workers ${localWorkers.length}` : 'coordinator';
       log.info(`To go on: npx lockstep ${command} --resume ${directory.path}`);
       // So that `lockstep train && …` does not go on with a half-trained model.
       process.exitCode = exitCodeOf(stop.reason);

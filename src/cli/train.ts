@@ -12,11 +12,12 @@ export function trainCommand() {
     'train with a coordinator and local workers, in one command',
     '--workers 2 --epochs 5',
     async (settings) => {
-      const { engine, engines, workers = defaultNumWorkers() } = settings.values;
+      const { engine, workers = defaultNumWorkers(), threads } = settings.values;
+      const engines = settings.values.engines ?? new Array<string>(workers).fill(engine);
       await serveRun(
         settings,
         serveOptionsOf(settings.values),
-        engines ?? new Array<string>(workers).fill(engine),
+        engines.map((name) => ({ engine: name, threads })),
       );
     },
   );

@@ -8,6 +8,7 @@ import { UsageError } from '../shared/option.js';
 import { createRandom } from '../shared/random.js';
 import { dial } from '../worker/connection.js';
 import { EngineComputation } from '../worker/engine-computation.js';
+import { startThreads } from '../worker/threads/thread-computation.js';
 import { Worker } from '../worker/worker.js';
 import { optionCommand } from './command.js';
 import { keepYoungSmall, letHeapGrow, youngCollector } from './heap.js';
@@ -34,9 +35,11 @@ export function workerCommand() {
       const worker = new Worker({
         dial: (signal) => dial(url, signal),
         createComputation: async (model) =>
-          new EngineComputation(await createEngine(choice.name, model, { device }), {
-            clock: systemClock,
-          }),
+          options.threads > 1 && choice.name === 'simd'
+            ? startThreads(model, options.threads, systemClock)
+            : new EngineComputation(await createEngine(choice.name, model, { device }), {
+                clock: systemClock,
+              }),
         engineName: choice.name,
         name,
         host: hostname(),

@@ -7,18 +7,23 @@ import type { Partial } from '../model/engine/tree-sum.js';
 import type { EvaluationSet, Range } from '../shared/protocol.js';
 import type { SampleCache } from './sample-cache.js';
 
+/** Threads of one worker at most. */
+export const MAX_THREADS = 64;
+
 /** Work under one θ: micro-batches of a step, or blocks of an evaluation. */
 export type Task = StepTask | EvaluationTask;
 
 interface TaskBase {
   readonly globalStep: number;
-  /** θ (P,); does not change while the task is wanted. */
+  /** θ (P,); does not change before the signal aborts. */
   readonly params: Float32Array;
   readonly numUnits: number;
   /** Images of one unit; the last may have fewer. */
   readonly unitSize: number;
   /** Ranges of units that are not begun; more may come while the task runs. */
   readonly ranges: Range[];
+  /** Aborts once the task is superseded: what is left of it is of no use. */
+  readonly signal: AbortSignal;
 }
 
 export interface StepTask extends TaskBase {
@@ -47,8 +52,6 @@ export interface Answers {
   partial(range: Range, partial: Partial, timing: Timing): void;
   /** @param lossSums one a block  @param predictions one an image */
   evaluation(range: Range, lossSums: Float32Array, predictions: Uint8Array, timing: Timing): void;
-  /** False once the task is superseded: what is left of it is of no use. */
-  isWanted(): boolean;
 }
 
 export interface Computation {
@@ -64,7 +67,7 @@ export interface Computation {
   prove(proofSeed: number): Promise<Float32Array>;
 
   /**
-   * Computes the task's ranges until none is left or the task is no longer wanted. One call at a time.
+   * Computes the task's ranges until none is left or its signal aborts. One call at a time.
    *
    * @throws {ProtocolError} if the task asks for samples that were not sent; whatever else it throws, it is of no more use
    */

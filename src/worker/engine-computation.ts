@@ -2,7 +2,6 @@
 import type { Engine } from '../model/engine/engine.js';
 import { proveEngine } from '../model/engine/proof.js';
 import { TreeSum, type Batch } from '../model/engine/tree-sum.js';
-import { IMAGE_BYTES } from '../model/lenet.js';
 import type { Clock } from '../shared/clock.js';
 import type { Range } from '../shared/protocol.js';
 import { maximalNodes } from '../shared/tree.js';
@@ -84,13 +83,13 @@ export class EngineComputation implements Computation {
   ): Promise<boolean> {
     const { clock, engine, treeSum } = this;
     const batchOf = (units: Range) => this.gather(samples, indicesOf(task, units));
-    const proceed = () => this.proceed(answers);
+    const proceed = () => this.proceed(task);
     for (const node of engine.isExact ? maximalNodes(range, task.numUnits) : [range]) {
       const startedAt = clock.now();
       const partial = engine.isExact
         ? await treeSum.sum(node, batchOf, proceed)
         : await treeSum.sumAtOnce(node, batchOf);
-      if (!partial || !answers.isWanted()) return false;
+      if (!partial || task.signal.aborted) return false;
       answers.partial(node, partial, { startedAt, computeMs: clock.now() - startedAt });
       if (!(await proceed())) return false;
     }
@@ -114,7 +113,7 @@ export class EngineComputation implements Computation {
       const evaluation = await engine.evaluate(images, labels);
       lossSums[unit - lo] = evaluation.lossSum;
       predictions.set(evaluation.predictions, (unit - lo) * task.unitSize);
-      if (!(await this.proceed(answers))) return false;
+      if (!(await this.proceed(task))) return false;
     }
     answers.evaluation(range, lossSums, predictions, {
       startedAt,
@@ -124,18 +123,15 @@ export class EngineComputation implements Computation {
   }
 
   /** Lets frames in. @returns whether the task is still the one to work on */
-  private async proceed(answers: Answers): Promise<boolean> {
+  private async proceed({ signal }: Task): Promise<boolean> {
     await this.clock.yield();
-    return answers.isWanted();
+    return !signal.aborted;
   }
 
   /** The samples, in memory that is used again. */
   private gather(samples: SampleCache, indices: Uint32Array): Batch {
     if (this.batch.labels.length < indices.length) {
-      this.batch = {
-        images: new Uint8Array(indices.length * IMAGE_BYTES),
-        labels: new Uint8Array(indices.length),
-      };
+      this.batch = samples.createBatch(indices.length);
     }
     return samples.gather(indices, this.batch);
   }

@@ -81,6 +81,8 @@ export class Session implements ChannelHandler {
   /** Once the worker has proved itself on this connection. */
   private joined: Joined | null = null;
   private task: Task | null = null;
+  /** Aborts the task. */
+  private superseded = new AbortController();
   private isComputing = false;
   private isOver = false;
   private isLeaving = false;
@@ -106,7 +108,7 @@ export class Session implements ChannelHandler {
     const ended = new Promise<Ending>((resolve) => (this.end = resolve));
     const leave = () => {
       this.isLeaving = true;
-      this.task = null;
+      this.supersede();
       this.send({ type: 'leave' });
       this.channel.close(CLOSE_CODES.left, 'leave');
       // A process that ends before the other side has closed may take its goodbye with it: what is sent to it then
@@ -129,7 +131,7 @@ export class Session implements ChannelHandler {
     this.watch();
     const ending = await ended;
     this.isOver = true;
-    this.task = null;
+    this.supersede();
     this.watchdog?.cancel();
     this.patience?.cancel();
     signal.removeEventListener('abort', leave);
@@ -212,7 +214,7 @@ export class Session implements ChannelHandler {
       );
     }
     if (memory.samples?.datasetId !== datasetId || memory.samples.numSamples !== numSamples) {
-      memory.samples = new SampleCache(datasetId, numSamples);
+      memory.samples = SampleCache.create(datasetId, numSamples, IMAGE_BYTES);
     }
     memory.workerId = welcome.workerId;
     this.heartbeatTimeoutMs = welcome.heartbeatTimeoutMs;
@@ -259,7 +261,8 @@ export class Session implements ChannelHandler {
       if (task?.kind !== kind || task.globalStep !== globalStep) return;
     } else {
       copyFloat32(message.params, params, 'params');
-      this.task = taskOf(message, welcome, params);
+      this.supersede();
+      this.task = taskOf(message, welcome, params, this.superseded.signal);
     }
     const task = this.task!;
     for (const range of message.shards[welcome.workerId] ?? []) {
@@ -271,6 +274,13 @@ export class Session implements ChannelHandler {
     if (this.isComputing) return;
     this.isComputing = true;
     this.queue(() => this.compute());
+  }
+
+  /** Gives up the task under way, if there is one. */
+  private supersede(): void {
+    this.task = null;
+    this.superseded.abort();
+    this.superseded = new AbortController();
   }
 
   /** Does something with the computation once it is free: a call for an earlier connection may be under way. */
@@ -309,7 +319,6 @@ export class Session implements ChannelHandler {
   private answersTo(task: Task): Answers {
     const { globalStep } = task;
     return {
-      isWanted: () => this.task === task,
       partial: ([lo, hi], { gradient, lossSum, numCorrect, numImages }, timing) =>
         this.send({
           type: 'partial',
@@ -396,6 +405,7 @@ function taskOf(
   message: Message<'step'> | Message<'evaluate'>,
   { microBatch, evaluationBlock, numSamples }: Message<'welcome'>,
   params: Float32Array,
+  signal: AbortSignal,
 ): Task {
   const { globalStep } = message;
   if (message.type === 'step') {
@@ -405,6 +415,7 @@ function taskOf(
       kind: 'step',
       globalStep,
       params,
+      signal,
       numUnits,
       unitSize: microBatch,
       ranges: [],
@@ -422,6 +433,7 @@ function taskOf(
     kind: 'evaluation',
     globalStep,
     params,
+    signal,
     numUnits,
     unitSize,
     ranges: [],

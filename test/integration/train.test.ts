@@ -23,24 +23,38 @@ const TRAININGS = [
   { name: 'adam', flags: '--optimizer adam --batch-size 130 --micro-batch 16 --epochs 3' },
 ];
 
+/** Workers, and threads of each. */
+const SIZES = [
+  [1, 1],
+  [2, 1],
+  [3, 1],
+  [8, 1],
+  [1, 3],
+  [3, 2],
+  [2, 1],
+] as const;
+
 describe('train', () => {
   // The golden hashes are renewed with `npx vitest run test/integration/train.test.ts -u`, when bits are meant to change.
   test.each(TRAININGS)(
-    'gives the same weights on 1, 2, 3, 5 and 8 workers, and again: $name',
+    'gives the same weights on any number of workers and threads, and again: $name',
     async ({ name, flags }) => {
       const dataset = await smallMnist();
       const hashes: Record<string, string> = {};
-      for (const [index, numWorkers] of [1, 2, 3, 5, 8, 2].entries()) {
+      for (const [index, [numWorkers, numThreads]] of SIZES.entries()) {
         const out = join(await temporaryDirectory(), 'run');
-        const ended = await lockstep([
-          ...['train', '--dataset', dataset, '--out', out, '--verify-ledger'],
-          ...['--workers', String(numWorkers), '--min-workers', String(numWorkers)],
-          ...flags.split(' '),
-        ]);
+        const ended = await lockstep(
+          [
+            ...['train', '--dataset', dataset, '--out', out, '--verify-ledger'],
+            ...['--workers', String(numWorkers), '--min-workers', String(numWorkers)],
+            ...flags.split(' '),
+          ],
+          { LOCKSTEP_THREADS: String(numThreads) },
+        );
         expect(ended, ended.stderr).toMatchObject({ code: 0, stderr: '' });
         const result = await resultOf(out);
         expect(result).toMatchObject({ outcome: 'finished', reproducible: true });
-        hashes[`${index}: ${numWorkers}`] = result.weightsSha256;
+        hashes[`${index}: ${numWorkers} × ${numThreads}`] = result.weightsSha256;
       }
       const [golden] = Object.values(hashes);
       expect(Object.values(hashes), JSON.stringify(hashes)).toEqual(

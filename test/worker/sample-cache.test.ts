@@ -24,7 +24,7 @@ function gathered(cache: SampleCache, indices: readonly number[]) {
 
 describe('a sample cache', () => {
   it('gives back what came, whatever the order, also when it came twice', () => {
-    const cache = new SampleCache('mnist', NUM_SAMPLES);
+    const cache = SampleCache.create('mnist', NUM_SAMPLES, IMAGE_BYTES);
     const all = Array.from({ length: NUM_SAMPLES }, (_, i) => (i * 1237) % NUM_SAMPLES);
     cache.store(samplesOf(all.slice(0, 100)));
     cache.store(samplesOf(all.slice(50, 4500)));
@@ -35,12 +35,12 @@ describe('a sample cache', () => {
     expect(labels).toEqual(expected);
   });
 
-  it('keeps every pixel of images with margins, without them, and of an empty one', () => {
+  it('keeps every pixel, also where the memory of a batch has held something else', () => {
     const edges = [0, 27, 28, 391, 756, 783];
     const images = [[], ...edges.map((pixel) => [pixel]), edges, [200, 395, 410], [0, 783]];
     const pixels = new Uint8Array(images.length * IMAGE_BYTES);
     images.forEach((lit, i) => lit.forEach((pixel) => (pixels[i * IMAGE_BYTES + pixel] = 1 + i)));
-    const cache = new SampleCache('mnist', images.length);
+    const cache = SampleCache.create('mnist', images.length, IMAGE_BYTES);
     const indices = images.map((_, i) => i);
     cache.store({ ...samplesOf(indices), pixels });
     expect(gathered(cache, indices).images).toEqual(pixels);
@@ -50,13 +50,13 @@ describe('a sample cache', () => {
   });
 
   it('tells which samples it has', () => {
-    const cache = new SampleCache('mnist', 20);
+    const cache = SampleCache.create('mnist', 20, IMAGE_BYTES);
     cache.store(samplesOf([9, 0, 19]));
     expect([...cache.cached]).toEqual([0b0000_0001, 0b0000_0010, 0b0000_1000]);
   });
 
   it('refuses a sample that was never sent, and one that is not of the data set', () => {
-    const cache = new SampleCache('mnist', 20);
+    const cache = SampleCache.create('mnist', 20, IMAGE_BYTES);
     cache.store(samplesOf([3]));
     expect(() => gathered(cache, [3, 4])).toThrow(ProtocolError);
     expect(() => gathered(cache, [20])).toThrow(ProtocolError);

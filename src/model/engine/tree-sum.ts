@@ -33,14 +33,17 @@ export class TreeSum {
    *
    * @param batchOf the images of a range of micro-batches; valid until the next call
    * @param proceed called between micro-batches; the sum is given up when it says false
+   * @param into (P,) where the sum goes; a buffer that the next call overwrites by default
    */
   async sum(
     [lo, hi]: Range,
     batchOf: (range: Range) => Batch,
     proceed: () => Promise<boolean> | boolean,
+    into?: Float32Array,
   ): Promise<Partial | null> {
-    const sum = await this.sumNode(0, lo, hi, batchOf, proceed);
-    return sum && { ...sum, gradient: this.buffer(0) };
+    const gradient = into ?? this.buffer(0);
+    const sum = await this.sumNode(gradient, 1, lo, hi, batchOf, proceed);
+    return sum && { ...sum, gradient };
   }
 
   /** As `sum`, of any range and in one call of the engine: for engines that are approximate anyway. */
@@ -51,7 +54,9 @@ export class TreeSum {
     return { ...loss, gradient, numImages: labels.length };
   }
 
+  /** @param out where the sum goes  @param level of the buffer for the right half */
   private async sumNode(
+    out: Float32Array,
     level: number,
     lo: number,
     hi: number,
@@ -60,15 +65,16 @@ export class TreeSum {
   ): Promise<Omit<Partial, 'gradient'> | null> {
     if (hi - lo === 1) {
       const { images, labels } = batchOf([lo, hi]);
-      const loss = await this.engine.gradient(images, labels, this.buffer(level));
+      const loss = await this.engine.gradient(images, labels, out);
       return { ...loss, numImages: labels.length };
     }
     const mid = middle(lo, hi);
-    const left = await this.sumNode(level, lo, mid, batchOf, proceed);
+    const left = await this.sumNode(out, level, lo, mid, batchOf, proceed);
     if (!left || !(await proceed())) return null;
-    const right = await this.sumNode(level + 1, mid, hi, batchOf, proceed);
+    const other = this.buffer(level);
+    const right = await this.sumNode(other, level + 1, mid, hi, batchOf, proceed);
     if (!right) return null;
-    this.engine.add(this.buffer(level), this.buffer(level + 1));
+    this.engine.add(out, other);
     return addLoss(left, right);
   }
 

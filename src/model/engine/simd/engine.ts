@@ -22,7 +22,7 @@ import {
   type Stage,
   type Tensor,
 } from './stages.js';
-import { instantiate, Layout, type Kernels } from './wasm.js';
+import { instantiate, instantiateShared, Layout, type Kernels, type WasmMemory } from './wasm.js';
 
 const CHUNK_IMAGES = LANES * MAX_GROUPS;
 
@@ -36,6 +36,8 @@ export interface StageTime {
 export interface SimdEngineOptions {
   /** Buffers that `allocateGradient` can place in the engine's memory; further ones are ordinary arrays, slower. */
   readonly numGradients?: number;
+  /** A region of a memory that threads share, for an engine on each; by default the engine has a memory of its own. */
+  readonly place?: { readonly memory: WasmMemory; readonly begin: number };
 }
 
 export class SimdEngine implements Engine {
@@ -63,10 +65,13 @@ export class SimdEngine implements Engine {
   /** 0, or NaN while θ is not finite. */
   #poison = 0;
 
-  constructor(model: Model, { numGradients = 64 }: SimdEngineOptions = {}) {
+  /** Where its memory ends, bytes. */
+  readonly end: number;
+
+  constructor(model: Model, { numGradients = 64, place }: SimdEngineOptions = {}) {
     this.model = model;
     const { layers, numParams } = model;
-    const layout = new Layout();
+    const layout = new Layout(place?.begin);
     const params = layout.take(numParams * F32);
     const scratch = [layout.take(numParams * F32), layout.take(numParams * F32)] as const;
     const images = layout.take(CHUNK_IMAGES * IMAGE_BYTES);
@@ -113,7 +118,8 @@ export class SimdEngine implements Engine {
     this.#dLogits = input.address;
     this.#freeGradients = Array.from({ length: numGradients }, () => layout.take(numParams * F32));
 
-    const { kernels, buffer } = instantiate(layout.bytes);
+    this.end = layout.bytes;
+    const { kernels, buffer } = place ? instantiateShared(place.memory) : instantiate(layout.bytes);
     this.#kernels = kernels;
     this.#buffer = buffer;
     this.#stages = planned.map((plan) => plan(kernels, buffer));

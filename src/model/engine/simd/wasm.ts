@@ -267,37 +267,47 @@ export interface Kernels {
 declare const WebAssembly: {
   Module: new (bytes: Uint8Array) => object;
   Instance: new (module: object, imports: object) => { readonly exports: unknown };
-  Memory: new (size: { initial: number; maximum: number }) => { readonly buffer: ArrayBuffer };
+  Memory: new (size: { initial: number; maximum: number; shared?: boolean }) => WasmMemory;
 };
 
+export interface WasmMemory {
+  readonly buffer: ArrayBuffer;
+}
+
 /** The same distance from src/model and from dist/model. */
-const WASM_URL = new URL('../../../../dist/model/engine/simd/simd.wasm', import.meta.url);
+const FOLDER = new URL('../../../../dist/model/engine/simd/', import.meta.url);
 
 const PAGE_BYTES = 65536;
 const MAX_PAGES = 65536;
 
-let compiled: object | undefined;
+/** The same kernels, over a memory of their own or over one that threads share. */
+const FILES = { own: 'simd.wasm', shared: 'simd-shared.wasm' } as const;
+const compiled = new Map<keyof typeof FILES, object>();
 
-function compile(): object {
-  if (compiled === undefined) {
+function compile(kind: keyof typeof FILES): object {
+  let module = compiled.get(kind);
+  if (module === undefined) {
     let bytes;
     try {
-      bytes = readFileSync(WASM_URL);
+      bytes = readFileSync(new URL(FILES[kind], FOLDER));
     } catch (cause) {
-      throw new Error(
-        'Cannot read dist/model/engine/simd/simd.wasm; build it with `npm run build`',
-        { cause },
-      );
+      throw new Error(`Cannot read ${FILES[kind]}; build it with \`npm run build\``, { cause });
     }
-    compiled = new WebAssembly.Module(bytes);
+    module = new WebAssembly.Module(bytes);
+    compiled.set(kind, module);
   }
-  return compiled;
+  return module;
 }
 
 /** Hands out 16-byte aligned addresses, ascending; address 0 stands for "none" and is never handed out. */
 export class Layout {
-  #end = 16;
+  #end: number;
 
+  constructor(begin = 16) {
+    this.#end = begin;
+  }
+
+  /** Where the next thing would go. */
   get bytes(): number {
     return this.#end;
   }
@@ -321,6 +331,16 @@ export interface Instance {
  * @throws {RangeError} if WebAssembly cannot address so much
  */
 export function instantiate(bytes: number): Instance {
+  return link('own', createMemory(bytes, false));
+}
+
+/** The kernels over a memory that threads share. */
+export function instantiateShared(memory: WasmMemory): Instance {
+  return link('shared', memory);
+}
+
+/** @throws {RangeError} if WebAssembly cannot address so much */
+export function createMemory(bytes: number, shared: boolean): WasmMemory {
   const pages = Math.ceil(bytes / PAGE_BYTES);
   if (pages > MAX_PAGES) {
     throw new RangeError(
@@ -328,7 +348,10 @@ export function instantiate(bytes: number): Instance {
         'take a smaller model',
     );
   }
-  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
-  const { exports } = new WebAssembly.Instance(compile(), { env: { memory } });
+  return new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
+}
+
+function link(kind: keyof typeof FILES, memory: WasmMemory): Instance {
+  const { exports } = new WebAssembly.Instance(compile(kind), { env: { memory } });
   return { kernels: exports as Kernels, buffer: memory.buffer };
 }

@@ -1,0 +1,47 @@
+/**
+ * How threads share out ranges of work: the nodes of the tree that a range is made of are cut into leaves, which threads
+ * take one after the other, and whoever finishes the second half of a node adds the two. Pure; the tree is that of
+ * src/shared/tree.ts, so the bits do not depend on the number of threads or on who took what.
+ */
+import type { Range } from '../../shared/protocol.js';
+import { middle } from '../../shared/tree.js';
+
+export interface PlanNode {
+  readonly range: Range;
+  /** Index of the node that this one is half of; −1 for one whose sum is an answer. */
+  readonly parent: number;
+  /** Indices of the halves; −1 for a leaf. */
+  readonly left: number;
+  readonly right: number;
+}
+
+/**
+ * @param nodes nodes of the tree, whose sums are wanted
+ * @param maxLeafUnits units of a leaf at most
+ * @returns the leaves first, in order, then the sums of two halves
+ */
+export function planNodes(nodes: readonly Range[], maxLeafUnits: number): PlanNode[] {
+  const leaves: PlanNode[] = [];
+  const sums: PlanNode[] = [];
+  const numLeaves = nodes.reduce((sum, node) => sum + countLeaves(node, maxLeafUnits), 0);
+  const place = (range: Range, parent: number): number => {
+    const [lo, hi] = range;
+    if (hi - lo <= maxLeafUnits) return leaves.push({ range, parent, left: -1, right: -1 }) - 1;
+    const index = numLeaves + sums.length;
+    sums.push({ range, parent, left: -1, right: -1 });
+    const mid = middle(lo, hi);
+    const left = place([lo, mid], index);
+    const right = place([mid, hi], index);
+    sums[index - numLeaves] = { range, parent, left, right };
+    return index;
+  };
+  for (const node of nodes) place(node, -1);
+  return [...leaves, ...sums];
+}
+
+/** How many leaves of at most `maxLeafUnits` units a node has. */
+export function countLeaves([lo, hi]: Range, maxLeafUnits: number): number {
+  if (hi - lo <= maxLeafUnits) return 1;
+  const mid = middle(lo, hi);
+  return countLeaves([lo, mid], maxLeafUnits) + countLeaves([mid, hi], maxLeafUnits);
+}

@@ -1,0 +1,133 @@
+/**
+ * What the threads of a computation share: θ, a slot for each leaf's sum and an engine's room for each thread in one
+ * WebAssembly memory; beside it the plan of the work under way.
+ */
+import { createSimdEngine, type SimdEngine } from '../../model/engine/simd/engine.js';
+import { Layout, createMemory, type WasmMemory } from '../../model/engine/simd/wasm.js';
+import type { Model } from '../../model/lenet.js';
+import { MAX_THREADS } from '../computation.js';
+import type { PlanNode } from './plan.js';
+
+/** Leaves under way at a time; a slot of (P,) each, in which the threads' proofs fit, too. */
+export const MAX_LEAVES = MAX_THREADS;
+const MAX_NODES = 2 * MAX_LEAVES;
+/** Sample indices of a step, and images of the leaves of an evaluation. */
+export const MAX_IMAGES = 1 << 18;
+
+/** Fields of `control`. */
+export const CONTROL = {
+  /** Counts the calls; threads sleep on it. */
+  call: 0,
+  /** One of `CALLS`. */
+  kind: 1,
+  /** The leaf to be taken next. */
+  nextLeaf: 2,
+  numLeaves: 3,
+  /** Counts the θs. */
+  params: 4,
+  /** Counts the sample caches. */
+  samples: 5,
+  /** 1 once the work is no longer wanted. */
+  isAborted: 6,
+  proofSeed: 7,
+  unitSize: 8,
+  /** Images of a step's batch. */
+  numImages: 9,
+} as const;
+const NUM_CONTROLS = 16;
+
+export const CALLS = { prove: 0, step: 1, evaluate: 2 } as const;
+
+/** Fields of a node in `plan`. */
+export const NODE = { lo: 0, hi: 1, parent: 2, left: 3, right: 4, slot: 5, numArrived: 6 } as const;
+export const NODE_FIELDS = 8;
+
+/** All that a thread is started with; a structured clone shares its memory. */
+export interface SharedState {
+  readonly hyperparameters: Model['hyperparameters'];
+  readonly memory: WasmMemory;
+  /** Address of θ (P,). */
+  readonly params: number;
+  /** Address of the (MAX_LEAVES, P) slots. */
+  readonly slots: number;
+  /** Where the engine of each thread begins. */
+  readonly engines: readonly number[];
+  readonly control: Int32Array;
+  /** (MAX_NODES, NODE_FIELDS) */
+  readonly plan: Int32Array;
+  /** (MAX_NODES,) each */
+  readonly lossSums: Float32Array;
+  readonly numCorrect: Int32Array;
+  readonly numImages: Int32Array;
+  /** (n,) of the step, or of the leaves of an evaluation one after the other */
+  readonly indices: Uint32Array;
+  readonly predictions: Uint8Array;
+}
+
+export function createSharedState(model: Model, numThreads: number): SharedState {
+  const P = 4 * model.numParams;
+  const layout = new Layout();
+  const params = layout.take(P);
+  const slots = layout.take(MAX_LEAVES * P);
+  const engineBytes = createSimdEngine(model, { numGradients: NUM_LEVELS }).end;
+  const engines = Array.from({ length: numThreads }, () => layout.take(engineBytes));
+  const int32 = (length: number) => new Int32Array(new SharedArrayBuffer(4 * length));
+  return {
+    hyperparameters: model.hyperparameters,
+    memory: createMemory(layout.bytes, true),
+    params,
+    slots,
+    engines,
+    control: int32(NUM_CONTROLS),
+    plan: int32(MAX_NODES * NODE_FIELDS),
+    lossSums: new Float32Array(new SharedArrayBuffer(4 * MAX_NODES)),
+    numCorrect: int32(MAX_NODES),
+    numImages: int32(MAX_NODES),
+    indices: new Uint32Array(new SharedArrayBuffer(4 * MAX_IMAGES)),
+    predictions: new Uint8Array(new SharedArrayBuffer(MAX_IMAGES)),
+  };
+}
+
+/** Levels of the tree within a leaf: up to 2^16 micro-batches. */
+const NUM_LEVELS = 16;
+
+/** The engine of one thread. */
+export function createThreadEngine(state: SharedState, model: Model, thread: number): SimdEngine {
+  return createSimdEngine(model, {
+    numGradients: NUM_LEVELS,
+    place: { memory: state.memory, begin: state.engines[thread] },
+  });
+}
+
+export function paramsOf({ memory, params }: SharedState, numParams: number): Float32Array {
+  return new Float32Array(memory.buffer, params, numParams);
+}
+
+/** (P,) where the sum of a leaf goes. */
+export function slotOf(
+  { memory, slots }: SharedState,
+  numParams: number,
+  slot: number,
+): Float32Array {
+  return new Float32Array(memory.buffer, slots + 4 * numParams * slot, numParams);
+}
+
+/** Writes the plan down for the threads. */
+export function writePlan({ plan, control }: SharedState, nodes: readonly PlanNode[]): void {
+  let numLeaves = 0;
+  for (const [index, { range, parent, left, right }] of nodes.entries()) {
+    if (left < 0) numLeaves++;
+    // The sum of a node replaces that of its first leaf.
+    let slot = index;
+    while (nodes[slot].left >= 0) slot = nodes[slot].left;
+    const at = index * NODE_FIELDS;
+    plan[at + NODE.lo] = range[0];
+    plan[at + NODE.hi] = range[1];
+    plan[at + NODE.parent] = parent;
+    plan[at + NODE.left] = left;
+    plan[at + NODE.right] = right;
+    plan[at + NODE.slot] = slot;
+    plan[at + NODE.numArrived] = 0;
+  }
+  control[CONTROL.numLeaves] = numLeaves;
+}

@@ -1,0 +1,58 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { isNode, maximalNodes } from '../../../src/shared/tree.js';
+import { countLeaves, planNodes } from '../../../src/worker/threads/plan.js';
+
+/** A number of units, a range of them, and how large a leaf may be. */
+const ranges = fc
+  .integer({ min: 1, max: 300 })
+  .chain((numUnits) =>
+    fc.record({
+      numUnits: fc.constant(numUnits),
+      ends: fc.tuple(fc.nat(numUnits - 1), fc.integer({ min: 1, max: numUnits })),
+      maxLeafUnits: fc.integer({ min: 1, max: numUnits }),
+    }),
+  )
+  .filter(({ ends: [lo, hi] }) => lo < hi);
+
+describe('planNodes()', () => {
+  it('cuts nodes into leaves that cover them in order, each a node of the tree', () => {
+    fc.assert(
+      fc.property(ranges, ({ numUnits, ends, maxLeafUnits }) => {
+        const nodes = maximalNodes(ends, numUnits);
+        const plan = planNodes(nodes, maxLeafUnits);
+        const leaves = plan.filter(({ left }) => left < 0);
+        expect(leaves).toEqual(plan.slice(0, leaves.length));
+        let next = ends[0];
+        for (const { range } of leaves) {
+          expect(range[0]).toBe(next);
+          expect(range[1] - range[0]).toBeLessThanOrEqual(maxLeafUnits);
+          expect(isNode(range, numUnits)).toBe(true);
+          next = range[1];
+        }
+        expect(next).toBe(ends[1]);
+        const numLeaves = nodes.reduce((sum, node) => sum + countLeaves(node, maxLeafUnits), 0);
+        expect(leaves).toHaveLength(numLeaves);
+      }),
+    );
+  });
+
+  it('joins halves to the nodes that were asked for, and each half has one parent', () => {
+    fc.assert(
+      fc.property(ranges, ({ numUnits, ends, maxLeafUnits }) => {
+        const nodes = maximalNodes(ends, numUnits);
+        const plan = planNodes(nodes, maxLeafUnits);
+        const roots = plan.filter(({ parent }) => parent < 0).map(({ range }) => range);
+        expect(roots.toSorted((a, b) => a[0] - b[0])).toEqual(nodes);
+        for (const [index, { range, left, right }] of plan.entries()) {
+          if (left < 0) continue;
+          expect(plan[left].parent).toBe(index);
+          expect(plan[right].parent).toBe(index);
+          expect(plan[left].range[0]).toBe(range[0]);
+          expect(plan[left].range[1]).toBe(plan[right].range[0]);
+          expect(plan[right].range[1]).toBe(range[1]);
+        }
+      }),
+    );
+  });
+});
