@@ -9,19 +9,25 @@ import { weightsSha256, type Checkpoint } from '../model/checkpoint.js';
 import { buildModel, type Model } from '../model/lenet.js';
 import { createOptimizer, type Optimizer, type OptimizerState } from '../model/optimizer.js';
 import { createSchedule, type Schedule } from '../model/schedule.js';
+import type { Engine } from '../model/engine/engine.js';
+import type { VectorOps } from '../model/engine/simd/vector.js';
 import { addLoss } from '../model/engine/tree-sum.js';
 import type { Channel } from '../shared/channel.js';
-import type { Timer } from '../shared/clock.js';
+import type { Clock, Timer } from '../shared/clock.js';
 import type { RunConfig } from '../shared/config.js';
 import { messageOf } from '../shared/errors.js';
 import type { EvaluationSet } from '../shared/protocol.js';
+import type { Random } from '../shared/random.js';
 import { Checkpointer } from './checkpointer.js';
-import type { RoundTimes } from './round/dispatcher.js';
-import type { EvaluationDone, RunResult, StepTimes } from './events.js';
-import { Gatherer, type GathererOptions } from './round/gatherer.js';
+import { Auditor } from './round/auditor.js';
+import { Dispatcher, type RoundTimes } from './round/dispatcher.js';
+import type { EvaluationDone, Observer, RunResult, StepTimes } from './events.js';
+import { WorkerGroup, type GroupOptions } from './group/group.js';
+import { Gatherer } from './round/gatherer.js';
 import { Ledger } from './round/ledger.js';
 import { NO_PROGRESS, progressOf, type Progress } from './progress.js';
 import { Sampler } from './sampler.js';
+import type { Samples } from './samples.js';
 import { EvaluationWork, StepWork } from './round/work.js';
 
 /** Images of one block of an evaluation; part of the contract, as loss sums add block after block. */
@@ -29,11 +35,23 @@ const EVALUATION_BLOCK = 250;
 /** After the word to stop, the step under way has this long to finish, ms. */
 const FINISH_STEP_MS = 1_000;
 
-export interface CoordinatorOptions extends Omit<GathererOptions, 'welcome' | 'count'> {
+export interface CoordinatorOptions {
   readonly runId: string;
   readonly name: string;
   readonly config: RunConfig;
+  readonly samples: Samples;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly report: Observer;
+  /** An exact engine of the run's model: decides where workers disagree. */
+  readonly arbiter: Engine;
+  readonly vectors: VectorOps;
+  readonly judge: GroupOptions['judge'];
+  readonly isTokenRight: GroupOptions['isTokenRight'];
   readonly minWorkers: number;
+  readonly maxWorkers: number;
+  /** Share of partials that a second exact worker repeats, 0 to 1. */
+  readonly audit: number;
   readonly heartbeatTimeoutMs: number;
   /** A checkpoint is due after each epoch, and when this time has passed since the last, ms. */
   readonly checkpointEveryMs: number;
@@ -54,6 +72,7 @@ export interface CoordinatorOptions extends Omit<GathererOptions, 'welcome' | 'c
 export class Coordinator {
   readonly model: Model;
   private readonly options: CoordinatorOptions;
+  private readonly group: WorkerGroup;
   private readonly gatherer: Gatherer;
   private readonly sampler: Sampler;
   private readonly schedule: Schedule;
@@ -67,8 +86,8 @@ export class Coordinator {
   /** Updates made so far. */
   private globalStep = 0;
   private progress: Progress = NO_PROGRESS;
-  /** Images that each worker had done when the run was resumed. */
-  private readonly imagesBefore = new Map<string, number>();
+  /** Training images of each worker whose gradient was used, before a resume too. */
+  private readonly imagesOf = new Map<string, number>();
   /** Of this process: training images, and the time their steps took, ms. */
   private numImages = 0;
   private trainingMs = 0;
@@ -102,7 +121,7 @@ export class Coordinator {
       this.progress = progressOf(resumeFrom, config, options.arbiter.fingerprint);
     }
     for (const { workerId, numImages } of this.progress.workers) {
-      this.imagesBefore.set(workerId, numImages);
+      this.imagesOf.set(workerId, numImages);
     }
     this.ledger = options.verifyLedger ? new Ledger(this.sampler, this.globalStep) : null;
     this.checkpointer = new Checkpointer(
@@ -115,10 +134,14 @@ export class Coordinator {
       },
       this.globalStep,
     );
-    this.gatherer = new Gatherer({
-      ...options,
+    const { random, report, arbiter, audit } = options;
+    this.group = new WorkerGroup({
       clock,
-      count: (fault) => this.count(fault),
+      random,
+      report,
+      judge: options.judge,
+      isTokenRight: options.isTokenRight,
+      maxWorkers: options.maxWorkers,
       welcome: {
         runId: options.runId,
         hyperparameters: config.hyperparameters,
@@ -130,11 +153,19 @@ export class Coordinator {
         heartbeatTimeoutMs: options.heartbeatTimeoutMs,
       },
     });
+    this.gatherer = new Gatherer({
+      group: this.group,
+      dispatcher: new Dispatcher({ clock, samples, group: this.group }),
+      auditor: new Auditor({ arbiter, samples, clock, random, audit }),
+      clock,
+      vectors,
+      count: (fault) => this.count(fault),
+    });
   }
 
   /** Takes a new connection of a worker. */
   accept(channel: Channel, address: string): void {
-    this.gatherer.accept(channel, address);
+    this.group.accept(channel, address);
   }
 
   /**
@@ -161,7 +192,7 @@ export class Coordinator {
     } finally {
       signal.removeEventListener('abort', stop);
       (deadline as Timer | null)?.cancel();
-      this.gatherer.group.close(this.outcome() !== 'stopped', reason);
+      this.group.close(this.outcome() !== 'stopped', reason);
     }
     const result = this.result((clock.now() - startedAt) / 1000);
     report({ type: 'finished', time: clock.now(), result });
@@ -186,7 +217,7 @@ export class Coordinator {
     const { clock, report, vectors } = this.options;
     const { globalStep } = this;
     const waitedFrom = clock.now();
-    await this.gatherer.enough(this.options.minWorkers, signal, (numActive) =>
+    await this.gatherer.waitForWorkers(this.options.minWorkers, signal, (numActive) =>
       this.sayWaiting(numActive),
     );
     if (signal.aborted) return false;
@@ -220,7 +251,9 @@ export class Coordinator {
     this.trainingMs += now - startedAt;
     for (const unit of step.counted) this.ledger?.add(step.samplesOf([unit, unit + 1]));
     this.ledger?.close(this.globalStep);
-    for (const [member, { numImages }] of step.credits) member.numImages += numImages;
+    for (const [{ workerId }, { numImages }] of step.credits) {
+      this.imagesOf.set(workerId, numImages + (this.imagesOf.get(workerId) ?? 0));
+    }
     report({
       type: 'step',
       time: now,
@@ -230,7 +263,7 @@ export class Coordinator {
       loss: sum.lossSum / n,
       accuracy: sum.numCorrect / n,
       learningRate,
-      worldSize: this.gatherer.group.active().length,
+      worldSize: this.group.active().length,
       times: stepTimes(round, { waitedFrom, startedAt, reduceFrom, updateFrom, now }),
       workers: round.answers.map(({ member, computeMs, sentAt, receivedAt }) => ({
         workerId: member.workerId,
@@ -368,10 +401,10 @@ export class Coordinator {
 
   private describeWorkers(): Pick<RunResult, 'workers' | 'reproducible' | 'engineFingerprint'> {
     const before = new Map(this.progress.workers.map((worker) => [worker.workerId, worker]));
-    for (const member of this.gatherer.group.all()) {
+    for (const member of this.group.all()) {
       if (!member.hasTakenPart) continue;
       const { workerId, name, engine, device, isExact } = member;
-      const numImages = member.numImages + (this.imagesBefore.get(workerId) ?? 0);
+      const numImages = this.imagesOf.get(workerId) ?? 0;
       before.set(workerId, { workerId, name, engine, device, isExact, numImages });
     }
     const workers = [...before.values()];

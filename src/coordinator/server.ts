@@ -108,6 +108,8 @@ class SocketChannel implements Channel {
   private readonly socket: Socket;
   /** Bytes of all frames that have arrived whole, with their headers, and of the handshake. */
   private wholeBytes: number;
+  /** Whether something that was sent has not been handed to the network. */
+  private hasQueue = false;
 
   constructor(webSocket: WebSocket, socket: Socket) {
     this.webSocket = webSocket;
@@ -138,7 +140,13 @@ class SocketChannel implements Channel {
   }
 
   send(frame: Uint8Array): void {
-    if (this.webSocket.readyState === this.webSocket.OPEN) this.webSocket.send(frame);
+    if (this.webSocket.readyState !== this.webSocket.OPEN) return;
+    this.webSocket.send(frame, () => {
+      if (!this.hasQueue || this.bufferedBytes > 0) return;
+      this.hasQueue = false;
+      this.handler.drained?.();
+    });
+    this.hasQueue ||= this.bufferedBytes > 0;
   }
 
   close(code: number, reason: string): void {

@@ -20,6 +20,8 @@ export interface Channel {
 export interface ChannelHandler {
   /** The frame's memory is the handler's. */
   received(frame: Uint8Array): void;
+  /** Frames had to wait, and the last of them has been handed to the network. */
+  drained?(): void;
   /** Called once; nothing is received afterwards. `code` is 1006 when the connection broke without a goodbye. */
   closed(code: number, reason: string): void;
 }

@@ -26,6 +26,8 @@ export const CLOSE_CODES = {
   engineRefused: 4403,
   /** Nothing was heard within the heartbeat timeout. */
   silent: 4408,
+  /** Pings were answered, but none of the work within the answer deadline. */
+  mute: 4410,
   /** The same worker connected again; the older connection ends. */
   replaced: 4409,
   /** The worker's and the coordinator's protocol versions differ. */

@@ -65,6 +65,7 @@ describe('the simulator', () => {
   const names = [
     'no-duplicate-check',
     'no-replan',
+    'clock-read-twice',
     'params-once',
     'stale-partial',
     'no-finite-check',

@@ -7,7 +7,7 @@ import type { CoordinatorMessage, Message, WorkerMessage } from '../../src/share
 
 export class FakeChannel implements Channel {
   handler: ChannelHandler = { received: () => undefined, closed: () => undefined };
-  readonly bufferedBytes = 0;
+  bufferedBytes = 0;
   isReceiving = false;
   /** What the coordinator has sent. */
   readonly sent: CoordinatorMessage[] = [];
@@ -29,6 +29,12 @@ export class FakeChannel implements Channel {
   /** The worker says something. */
   say(message: WorkerMessage): void {
     this.handler.received(encode(message));
+  }
+
+  /** What was queued has left. */
+  drain(): void {
+    this.bufferedBytes = 0;
+    this.handler.drained?.();
   }
 
   /** The connection breaks. */

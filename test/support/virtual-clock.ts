@@ -4,6 +4,7 @@
  * Between two events all promise reactions run to their end, so a schedule is the same each time it is run.
  */
 import type { Clock, Timer } from '../../src/shared/clock.js';
+import type { Random } from '../../src/shared/random.js';
 
 /** Where all virtual time begins, ms since the Unix epoch. */
 export const VIRTUAL_START_MS = Date.UTC(2026, 0, 1);
@@ -102,10 +103,93 @@ function reactions(): Promise<void> {
   return new Promise((resolve) => process.nextTick(resolve));
 }
 
+/** How a process's clock goes wrong; without it the clock is true but for its offset, and timers are punctual. */
+export interface ClockFaults {
+  readonly random: Random;
+  /** Its milliseconds in a true one: 1 if it does not drift. */
+  readonly rate: number;
+  /** A reading takes up to so long, ms: no two are the same. */
+  readonly readingMs: number;
+  /** Timers are late by so much now and then, ms; also, as in Node, they are early by less than one. */
+  readonly lateMs: number;
+}
+
+/** The clock of one process: it never goes back, and that is all that can be relied on. */
+class VirtualClock implements Clock {
+  private readonly time: VirtualTime;
+  private readonly process: VirtualProcess;
+  private readonly faults: ClockFaults | null;
+  private readonly pending = new Set<Timer>();
+  private offsetMs: number;
+  private lastReading = -Infinity;
+
+  constructor(process: VirtualProcess, time: VirtualTime, offsetMs: number, faults?: ClockFaults) {
+    this.process = process;
+    this.time = time;
+    this.offsetMs = VIRTUAL_START_MS + offsetMs;
+    this.faults = faults ?? null;
+  }
+
+  now(): number {
+    const { faults, time, offsetMs } = this;
+    if (!faults) return time.now + offsetMs;
+    const readingMs = faults.readingMs * (0.1 + 0.9 * faults.random.float());
+    this.lastReading = Math.max(this.lastReading + readingMs, time.now * faults.rate + offsetMs);
+    return this.lastReading;
+  }
+
+  schedule(delayMs: number, callback: () => void): Timer {
+    const timer: Timer = {
+      cancel: () => {
+        event.cancel();
+        this.pending.delete(timer);
+      },
+    };
+    const run = () => {
+      if (this.pending.delete(timer)) callback();
+    };
+    const event = this.time.schedule(this.trueDelay(delayMs), run, this.process);
+    this.pending.add(timer);
+    return timer;
+  }
+
+  yield(): Promise<void> {
+    return new Promise((resolve) => void this.process.after(0, resolve));
+  }
+
+  /** Puts the clock forward: timers do not notice. */
+  jump(byMs: number): void {
+    this.offsetMs += byMs;
+  }
+
+  get numTimers(): number {
+    return this.pending.size;
+  }
+
+  isPending(timer: Timer): boolean {
+    return this.pending.has(timer);
+  }
+
+  stop(): void {
+    this.pending.clear();
+  }
+
+  /** As `setTimeout` has it: whole milliseconds, at least one, and what else the machine has to do. */
+  private trueDelay(delayMs: number): number {
+    if (!this.faults) return delayMs;
+    const { random, rate, lateMs } = this.faults;
+    const wholeMs = Math.max(1, Math.trunc(delayMs)) / rate;
+    const draw = random.below(16);
+    if (draw === 0) return wholeMs + lateMs * random.float();
+    return draw < 8 ? wholeMs - 0.2 * random.float() : wholeMs + random.float();
+  }
+}
+
 export interface VirtualProcessOptions {
   readonly name: string;
-  /** Its clock less true time, ms. */
+  /** Its clock less true time at the start, ms. */
   readonly clockOffsetMs?: number;
+  readonly clockFaults?: ClockFaults;
   /** Takes what its code throws out of an event; by default it is thrown on. */
   readonly crashed?: (error: unknown) => void;
 }
@@ -113,12 +197,11 @@ export interface VirtualProcessOptions {
 /** What runs in one operating system process: it has its own clock, and can be paused and killed. */
 export class VirtualProcess {
   readonly name: string;
-  readonly clock: Clock;
+  readonly clock: VirtualClock;
   state: 'running' | 'paused' | 'dead' = 'running';
   private readonly time: VirtualTime;
   private readonly crashed: (error: unknown) => void;
   private readonly held: (() => void)[] = [];
-  private readonly pending = new Set<Timer>();
 
   constructor(time: VirtualTime, options: VirtualProcessOptions) {
     this.time = time;
@@ -128,34 +211,12 @@ export class VirtualProcess {
       ((error) => {
         throw error;
       });
-    const offsetMs = VIRTUAL_START_MS + (options.clockOffsetMs ?? 0);
-    this.clock = {
-      now: () => time.now + offsetMs,
-      schedule: (delayMs, callback) => {
-        const timer: Timer = {
-          cancel: () => {
-            event.cancel();
-            this.pending.delete(timer);
-          },
-        };
-        const event = time.schedule(
-          delayMs,
-          () => {
-            if (!this.pending.delete(timer)) return;
-            callback();
-          },
-          this,
-        );
-        this.pending.add(timer);
-        return timer;
-      },
-      yield: () => new Promise((resolve) => void this.after(0, resolve)),
-    };
+    this.clock = new VirtualClock(this, time, options.clockOffsetMs ?? 0, options.clockFaults);
   }
 
   /** Timers that are neither over nor cancelled. */
   get numTimers(): number {
-    return this.pending.size;
+    return this.clock.numTimers;
   }
 
   /** As the clock's `schedule`, for what is no timer of the process's own: frames, computing, disks. */
@@ -193,6 +254,6 @@ export class VirtualProcess {
   kill(): void {
     this.state = 'dead';
     this.held.length = 0;
-    this.pending.clear();
+    this.clock.stop();
   }
 }

@@ -22,7 +22,7 @@ import {
   shutOut,
   type FailureHistory,
 } from './membership.js';
-import { ClockOffset, PaceMeter } from './meters.js';
+import { ClockOffset } from './meters.js';
 
 /** How long a new connection may take to say hello, ms. */
 const HELLO_DEADLINE_MS = 5_000;
@@ -45,19 +45,16 @@ export interface Member {
   history: FailureHistory;
   /** Null while it is away. */
   connection: Connection | null;
-  /** Bit i is set if the worker has sample i. */
-  cached: Uint8Array;
-  readonly stepPace: PaceMeter;
-  readonly evaluationPace: PaceMeter;
   readonly clockOffset: ClockOffset;
-  /** Training images whose gradient was used. */
-  numImages: number;
   hasTakenPart: boolean;
 }
 
 /** What the group tells its owner. */
 export interface GroupHandler {
-  joined(member: Member): void;
+  /** @param cached the samples that the worker has kept, bit i for sample i; the handler's to change */
+  joined(member: Member, cached: Uint8Array): void;
+  /** All that was sent to the worker has left. */
+  drained(member: Member): void;
   /** @returns what was done about the work that the worker held, for the log, and the phase it was in */
   lost(member: Member): { readonly hadWork: boolean; readonly action: string };
   /** @throws {ProtocolError} to have the connection closed */
@@ -68,7 +65,6 @@ export interface GroupOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly report: Observer;
-  readonly handler: GroupHandler;
   /** The welcome of this run, but for what is the worker's own. */
   readonly welcome: Omit<Message<'welcome'>, 'type' | 'workerId' | 'proofSeed'>;
   readonly judge: (ready: Message<'ready'>, proofSeed: number) => Verdict;
@@ -76,7 +72,16 @@ export interface GroupOptions {
   readonly maxWorkers: number;
 }
 
+const UNATTENDED: GroupHandler = {
+  joined: () => undefined,
+  drained: () => undefined,
+  lost: () => ({ hadWork: false, action: 'nobody cares' }),
+  answered: () => undefined,
+};
+
 export class WorkerGroup {
+  /** Set by the owner before it accepts a connection. */
+  handler: GroupHandler = UNATTENDED;
   /** By workerId, in the order of their first hello: their ranks. */
   private readonly members = new Map<string, Member>();
   private readonly connections = new Set<Connection>();
@@ -131,7 +136,7 @@ export class WorkerGroup {
   }
 
   /** Ends the connection of a worker that did wrong; `isForGood` shuts it out of the run. */
-  expel(member: Member, reason: CloseReason, message: string, isForGood = false): void {
+  evict(member: Member, reason: CloseReason, message: string, isForGood = false): void {
     if (isForGood) member.history = shutOut(member.history);
     if (member.connection) this.lose(member.connection, reason, message);
   }
@@ -146,6 +151,11 @@ export class WorkerGroup {
       connection.channel.close(CLOSE_CODES[isFinal ? 'finished' : 'stopped'], reason.slice(0, 120));
     }
     this.connections.clear();
+  }
+
+  /** Called by a connection when all that was sent on it has left. */
+  drained(connection: Connection): void {
+    if (connection.state === 'active') this.handler.drained(connection.member!);
   }
 
   /** Called by a connection with each message. */
@@ -176,14 +186,14 @@ export class WorkerGroup {
       return;
     }
     member.connection = null;
-    const { clock, report, handler } = this.options;
+    const { clock, report } = this.options;
     const isGraceful = reason === 'left' || reason === 'replaced';
     if (!isGraceful) member.history = recordFailure(clock.now(), member.history);
     if (!wasActive) {
       this.notice('warn', `${member.name} (${member.workerId}) did not get ready: ${message}`);
       return;
     }
-    const { hadWork, action } = handler.lost(member);
+    const { hadWork, action } = this.handler.lost(member);
     const phase: WorkerLost['phase'] = !hadWork
       ? 'waiting'
       : wasReceiving
@@ -222,7 +232,7 @@ export class WorkerGroup {
       case 'partial':
       case 'evaluation':
         if (connection.state !== 'active') throw unexpected(message, 'ready');
-        this.options.handler.answered(member, message);
+        this.handler.answered(member, message);
         break;
       case 'pong':
         this.measure(member, message);
@@ -266,17 +276,13 @@ export class WorkerGroup {
       isExact: false,
       history: NO_FAILURES,
       connection: null,
-      cached: new Uint8Array(0),
-      stepPace: new PaceMeter(),
-      evaluationPace: new PaceMeter(),
       clockOffset: new ClockOffset(),
-      numImages: 0,
       hasTakenPart: false,
     };
     member.name = hello.name;
     member.host = hello.host;
     member.engine = hello.engine;
-    member.cached = cachedSamples(hello, welcome.datasetId, welcome.numSamples);
+    connection.cached = cachedSamples(hello, welcome.datasetId, welcome.numSamples);
     member.connection = connection;
     connection.member = member;
     connection.state = 'proving';
@@ -287,7 +293,7 @@ export class WorkerGroup {
   }
 
   private admit(connection: Connection, member: Member, ready: Message<'ready'>): void {
-    const { clock, report, handler, judge } = this.options;
+    const { clock, report, judge } = this.options;
     const verdict = judge(ready, connection.proofSeed);
     if (!verdict.isAccepted) {
       this.refuse(connection, 'engineRefused', verdict.message, null, member.name);
@@ -310,7 +316,7 @@ export class WorkerGroup {
       worldSize: this.active().length,
       isReturn,
     });
-    handler.joined(member);
+    this.handler.joined(member, connection.cached);
   }
 
   private refuse(
@@ -398,6 +404,8 @@ export class Connection implements ChannelHandler {
   /** By when the next thing must have been said, until it is active. */
   deadline: number;
   proofSeed = 0;
+  /** The samples that the worker says it has, bit i for sample i. */
+  cached: Uint8Array = new Uint8Array(0);
   private readonly group: WorkerGroup;
 
   constructor(group: WorkerGroup, channel: Channel, now: number) {
@@ -413,6 +421,10 @@ export class Connection implements ChannelHandler {
 
   received(frame: Uint8Array): void {
     this.group.received(this, frame);
+  }
+
+  drained(): void {
+    this.group.drained(this);
   }
 
   closed(code: number, reason: string): void {

@@ -52,6 +52,11 @@ export class Auditor {
     this.treeSum = new TreeSum(options.arbiter);
   }
 
+  /** Of the engine that decides. */
+  get fingerprint(): string {
+    return this.options.arbiter.fingerprint;
+  }
+
   get isOn(): boolean {
     return this.options.audit > 0;
   }

@@ -1,29 +1,29 @@
 /**
  * Gets one round of work done by the group: hands its units out, hands them out again when a worker is lost or late,
  * until each unit's result is there. What the work is, and what becomes of results, is its owner's business.
+ *
+ * A decision reads the clock once: what is late in one line of it is late in all. Whatever may make a worker useful
+ * again (an answer, a join, a loss, a queue that has drained, the timer) leads to `advance`.
  */
 import type { Clock, Timer } from '../../shared/clock.js';
-import { encode, bytesOf } from '../../shared/codec.js';
 import type { Range } from '../../shared/protocol.js';
-import { IMAGE_BYTES } from '../../model/lenet.js';
 import type { Samples } from '../samples.js';
-import type { PaceMeter } from '../group/meters.js';
 import type { Member, WorkerGroup } from '../group/group.js';
+import { Peer, type Kind } from './peer.js';
 import { planShares, type Pace } from './planner.js';
-import { Round, type Shares } from './round.js';
+import { Round, type Shares, type Units } from './round.js';
 
-/** Samples in one message at most: 3.2 MB of pixels. */
-const SAMPLES_PER_MESSAGE = 4096;
 /** A worker without a share gets a unit to be measured by after as many rounds. */
-const ROUNDS_BETWEEN_SHADOWS = 25;
+const ROUNDS_BETWEEN_PROBES = 25;
+/**
+ * A worker that answers pings but, for so long, nothing that it was asked is sent away. More than an engine may take for
+ * one call, so that a slow one comes to its own end first.
+ */
+export const ANSWER_DEADLINE_MS = 330_000;
 
 /** A round of work, as its owner describes it. */
-export interface Work {
-  readonly kind: 'step' | 'evaluation';
-  readonly numUnits: number;
-  isDone(unit: number): boolean;
-  /** False for a unit that is done, or whose answer is being confirmed. */
-  isOpen(unit: number): boolean;
+export interface Work extends Units {
+  readonly kind: Kind;
   /** Indices of the samples of a range of units. */
   samplesOf(range: Range): Uint32Array;
   /** The frame that hands the shares out, with θ or, for workers that have it, without. */
@@ -64,24 +64,25 @@ interface Current {
   finish: () => void;
 }
 
+export interface DispatcherOptions {
+  readonly clock: Clock;
+  readonly samples: Samples;
+  readonly group: WorkerGroup;
+}
+
 export class Dispatcher {
   private readonly clock: Clock;
   private readonly samples: Samples;
-  private group!: WorkerGroup;
+  private readonly group: WorkerGroup;
+  private readonly peers = new WeakMap<Member, Peer>();
   private current: Current | null = null;
-  private hedgeTimer: Timer | null = null;
-  /** Rounds since it last had a share, of each kind of work. */
-  private readonly roundsIdle = {
-    step: new Map<string, number>(),
-    evaluation: new Map<string, number>(),
-  };
+  /** Calls `advance` when the next worker will be late, or has been mute for too long. */
+  private timer: Timer | null = null;
+  private timerAt = Infinity;
 
-  constructor(clock: Clock, samples: Samples) {
+  constructor({ clock, samples, group }: DispatcherOptions) {
     this.clock = clock;
     this.samples = samples;
-  }
-
-  attach(group: WorkerGroup): void {
     this.group = group;
   }
 
@@ -89,64 +90,87 @@ export class Dispatcher {
   async run(work: Work, signal: AbortSignal): Promise<RoundTimes> {
     let finish: () => void = () => undefined;
     const finished = new Promise<void>((resolve) => (finish = resolve));
+    const now = this.clock.now();
     const current: Current = {
       work,
-      round: new Round(work.numUnits, (unit) => !work.isOpen(unit)),
+      round: new Round(work),
       hasParams: new Set(),
       answers: new Map(),
       last: null,
       planMs: 0,
       broadcastMs: 0,
-      sentAt: this.clock.now(),
+      sentAt: now,
       finish,
     };
     this.current = current;
     signal.addEventListener('abort', finish, { once: true });
     if (signal.aborted) finish();
-    else this.handOut(current);
-    this.shadowIdle(current);
+    else this.advance(current, now);
+    this.probeIdle(current, now);
     await finished;
     signal.removeEventListener('abort', finish);
-    this.hedgeTimer?.cancel();
+    this.stopTimer();
     this.current = null;
-    return this.close(current);
+    return this.summarize(current);
   }
 
   /** Sends ahead the samples that the next step's shares will probably need. */
   prefetch(work: Work): void {
     const units = Array.from({ length: work.numUnits }, (_, unit) => unit);
-    for (const [workerId, ranges] of planShares(units, this.paces(work))) {
-      const member = this.group.get(workerId);
-      if (member) for (const range of ranges) this.sendSamples(member, work.samplesOf(range));
+    const peers = this.activePeers();
+    const shares = planShares(
+      units,
+      peers.map((peer) => peer.paceOf(work.kind)),
+    );
+    for (const peer of peers) {
+      const ranges = shares.get(peer.member.workerId);
+      if (ranges) peer.prefetch(ranges.map((range) => work.samplesOf(range)));
     }
   }
 
-  joined(): void {
-    if (this.current) this.advance(this.current);
+  /** Whether a worker could be asked for something more at once. */
+  isFree(member: Member): boolean {
+    return this.peerOf(member).isFree;
+  }
+
+  /** @param cached the samples that the worker has kept, one bit each */
+  joined(member: Member, cached: Uint8Array): void {
+    this.peerOf(member).joined(cached);
+    if (this.current) this.advance(this.current, this.clock.now());
+  }
+
+  /** All that was sent to the worker has left. */
+  drained(member: Member): void {
+    const peer = this.peerOf(member);
+    peer.pump();
+    if (this.current && peer.isFree) this.advance(this.current, this.clock.now());
   }
 
   /** Hands out again what a lost worker held. */
   lost(member: Member): { readonly hadWork: boolean; readonly action: string } {
     const { current } = this;
+    this.peerOf(member).lost();
     const hadWork = current !== null && !current.round.isIdle(member.workerId);
     const numOpen = current?.round.release(member.workerId) ?? 0;
     // When it comes back it remembers nothing of this round.
     current?.hasParams.delete(member.workerId);
     const answer = current?.answers.get(member.workerId);
-    if (answer) pause(answer, this.clock.now());
+    const now = this.clock.now();
+    if (answer) pause(answer, now);
     if (!current || numOpen === 0) return { hadWork, action: 'nothing of its work was open' };
     const what = `${numOpen} open ${current.work.kind === 'step' ? 'micro-batch' : 'block'}${
       numOpen === 1 ? '' : current.work.kind === 'step' ? 'es' : 's'
     }`;
-    const shares = this.handOut(current);
+    const shares = current.round.handOut(now, this.paces(current.work));
+    this.send(current, now, shares);
+    this.advance(current, now);
     const others = [...shares.keys()].map((workerId) => this.group.get(workerId)!.name);
     if (others.length > 0) return { hadWork, action: `${what} given to ${others.join(', ')}` };
     return {
       hadWork,
-      action:
-        this.group.active().length > 0
-          ? `${what} were with others already`
-          : `${what} wait for a worker`,
+      action: current.round.hasOrphans
+        ? `${what} wait for a worker`
+        : `${what} were with others already`,
     };
   }
 
@@ -160,133 +184,151 @@ export class Dispatcher {
     if (!current?.round.answer(member.workerId, range)) return false;
     const answer = current.answers.get(member.workerId);
     if (!answer) return false;
+    const peer = this.peerOf(member);
     const numUnits = range[1] - range[0];
     answer.numUnits += numUnits;
     answer.computeMs += computeMs;
     answer.receivedAt = this.clock.now();
-    if (current.round.isIdle(member.workerId)) pause(answer, answer.receivedAt);
+    const isIdle = current.round.isIdle(member.workerId);
+    if (isIdle) pause(answer, answer.receivedAt);
+    peer.owesSince = isIdle ? null : answer.receivedAt;
     current.last = answer;
-    this.meter(current.work, member).addCompute(numUnits, computeMs);
+    peer.meters[current.work.kind].addCompute(numUnits, computeMs);
     return true;
+  }
+
+  /** An answer to an earlier round: of no use but for what it tells of the worker. */
+  answeredLate(member: Member, kind: Kind, range: Range, computeMs: number): void {
+    const peer = this.peerOf(member);
+    if (this.current?.round.isIdle(member.workerId) !== false) peer.owesSince = null;
+    peer.meters[kind].addCompute(range[1] - range[0], computeMs);
   }
 
   /** To be called after `answered`, once the result is stored or dropped. */
   progressed(): void {
     const { current } = this;
     if (!current) return;
-    for (let unit = 0; unit < current.work.numUnits; unit++) {
-      if (!current.work.isDone(unit)) {
-        this.advance(current);
-        return;
-      }
-    }
-    current.finish();
+    if (current.round.isComplete) current.finish();
+    else this.advance(current, this.clock.now());
   }
 
   /** Gives out what nobody holds, then to whoever is idle what others are late with. */
-  private advance(current: Current): void {
-    this.handOut(current);
-    this.hedge(current);
+  private advance(current: Current, now: number): void {
+    const { round, work } = current;
+    if (round.hasOrphans) this.send(current, now, round.handOut(now, this.paces(work)));
+    if (round.mayBeLate(now)) this.send(current, now, round.hedge(now, this.paces(work)));
+    this.schedule(current, now);
   }
 
-  private handOut(current: Current): Shares {
-    const before = this.clock.now();
-    const shares = current.round.handOut(before, this.paces(current.work));
-    this.send(current, shares, before);
-    return shares;
+  /** Sets the timer for what must be looked at next, if time alone can bring it about. */
+  private schedule(current: Current, now: number): void {
+    const { nextLateAt } = current.round;
+    const at = nextLateAt === Infinity ? this.muteFrom(current) : nextLateAt;
+    if (at === this.timerAt) return;
+    this.stopTimer();
+    if (at === Infinity) return;
+    this.timerAt = at;
+    this.timer = this.clock.schedule(at - now, () => {
+      this.stopTimer();
+      const firedAt = this.clock.now();
+      this.evictMute(firedAt);
+      this.advance(current, firedAt);
+    });
   }
 
-  private hedge(current: Current): void {
-    const before = this.clock.now();
-    this.send(current, current.round.hedge(before, this.paces(current.work)), before);
+  private stopTimer(): void {
+    this.timer?.cancel();
+    this.timer = null;
+    this.timerAt = Infinity;
+  }
+
+  /** When the first of those who owe an answer in this round will have owed it for too long. */
+  private muteFrom({ round }: Current): number {
+    let from = Infinity;
+    for (const { member, owesSince } of this.activePeers()) {
+      if (owesSince === null || round.isIdle(member.workerId)) continue;
+      from = Math.min(from, owesSince + ANSWER_DEADLINE_MS);
+    }
+    return from;
+  }
+
+  /** Sends those away that answer pings but nothing else. */
+  private evictMute(now: number): void {
+    for (const { member, owesSince } of this.activePeers()) {
+      if (owesSince === null || now < owesSince + ANSWER_DEADLINE_MS) continue;
+      const seconds = ((now - owesSince) / 1000).toFixed(0);
+      this.group.evict(member, 'mute', `it answered pings, but none of its work for ${seconds} s`);
+    }
   }
 
   /** Gives a worker that had no share for a while something to be measured by. */
-  private shadowIdle(current: Current): void {
-    const roundsIdle = this.roundsIdle[current.work.kind];
-    for (const member of this.group.active()) {
-      const isIdle = current.round.isIdle(member.workerId);
-      const rounds = isIdle ? (roundsIdle.get(member.workerId) ?? 0) + 1 : 0;
-      roundsIdle.set(member.workerId, rounds % ROUNDS_BETWEEN_SHADOWS);
-      if (rounds !== ROUNDS_BETWEEN_SHADOWS) continue;
-      const before = this.clock.now();
-      const pace = this.meter(current.work, member).paceOf(member.workerId);
-      this.send(current, current.round.shadow(before, pace), before);
-    }
-  }
-
-  private send(current: Current, shares: Shares, plannedFrom: number): void {
-    if (shares.size > 0) {
-      const frames = new Map<boolean, Uint8Array>();
-      const members = [...shares.keys()].map((workerId) => this.group.get(workerId)!);
-      for (const withParams of [true, false]) {
-        const some = members.filter(
-          ({ workerId }) => current.hasParams.has(workerId) !== withParams,
-        );
-        if (some.length === 0) continue;
-        const mine = new Map(some.map(({ workerId }) => [workerId, shares.get(workerId)!]));
-        frames.set(withParams, current.work.encode(mine, withParams));
+  private probeIdle(current: Current, now: number): void {
+    const { kind } = current.work;
+    for (const peer of this.activePeers()) {
+      if (!current.round.isIdle(peer.member.workerId)) {
+        peer.roundsIdle[kind] = 0;
+        continue;
       }
-      const planned = this.clock.now();
-      current.planMs += planned - plannedFrom;
-      for (const member of members) {
-        for (const range of shares.get(member.workerId)!) {
-          this.sendSamples(member, current.work.samplesOf(range));
-        }
-        const withParams = !current.hasParams.has(member.workerId);
-        member.connection?.channel.send(frames.get(withParams)!);
-        current.hasParams.add(member.workerId);
-        const now = this.clock.now();
-        const answer = current.answers.get(member.workerId);
-        if (answer) answer.busySince ??= now;
-        else current.answers.set(member.workerId, firstSent(member, now));
-      }
-      current.sentAt = this.clock.now();
-      current.broadcastMs += current.sentAt - planned;
+      // One that computes the last probe still would drop it for a new one.
+      if (++peer.roundsIdle[kind] < ROUNDS_BETWEEN_PROBES) continue;
+      if (!peer.isFree || peer.owesSince !== null) continue;
+      peer.roundsIdle[kind] = 0;
+      this.send(current, now, current.round.probe(now, peer.paceOf(kind)));
     }
-    this.hedgeTimer?.cancel();
-    const now = this.clock.now();
-    const lateAt = current.round.nextLateAt(now);
-    this.hedgeTimer =
-      lateAt === null ? null : this.clock.schedule(lateAt - now, () => this.hedge(current));
+    this.schedule(current, now);
   }
 
-  private sendSamples(member: Member, indices: Uint32Array): void {
-    const missing = indices.filter((index) => !(member.cached[index >> 3] & (1 << (index & 7))));
-    for (let begin = 0; begin < missing.length; begin += SAMPLES_PER_MESSAGE) {
-      const chunk = missing.subarray(begin, begin + SAMPLES_PER_MESSAGE);
-      const labels = new Uint8Array(chunk.length);
-      const pixels = new Uint8Array(chunk.length * IMAGE_BYTES);
-      chunk.forEach((index, i) => {
-        labels[i] = this.samples.label(index);
-        pixels.set(this.samples.image(index), i * IMAGE_BYTES);
-        member.cached[index >> 3] |= 1 << (index & 7);
-      });
-      member.connection?.channel.send(
-        encode({ type: 'samples', indices: bytesOf(chunk), labels, pixels }),
-      );
+  /** @param now when it was decided to send it */
+  private send(current: Current, now: number, shares: Shares): void {
+    if (shares.size === 0) return;
+    const frames = new Map<boolean, Uint8Array>();
+    const members = [...shares.keys()].map((workerId) => this.group.get(workerId)!);
+    for (const withParams of [true, false]) {
+      const some = members.filter(({ workerId }) => current.hasParams.has(workerId) !== withParams);
+      if (some.length === 0) continue;
+      const mine = new Map(some.map(({ workerId }) => [workerId, shares.get(workerId)!]));
+      frames.set(withParams, current.work.encode(mine, withParams));
     }
+    const planned = this.clock.now();
+    current.planMs += planned - now;
+    for (const member of members) {
+      const { workerId } = member;
+      const peer = this.peerOf(member);
+      const samples = shares.get(workerId)!.map((range) => current.work.samplesOf(range));
+      peer.give(samples, frames.get(!current.hasParams.has(workerId))!);
+      current.hasParams.add(workerId);
+      const sentAt = this.clock.now();
+      peer.owesSince ??= sentAt;
+      const answer = current.answers.get(workerId);
+      if (answer) answer.busySince ??= sentAt;
+      else current.answers.set(workerId, firstSent(member, sentAt));
+    }
+    current.sentAt = this.clock.now();
+    current.broadcastMs += current.sentAt - planned;
   }
 
-  private close(current: Current): RoundTimes {
+  /** What the round tells of each worker's pace, and where its time went. */
+  private summarize(current: Current): RoundTimes {
+    const { kind } = current.work;
     const now = this.clock.now();
     const unanswered = current.round.unanswered(now);
     const late = new Set(unanswered.map(({ workerId }) => workerId));
     for (const { workerId, numUnits, waitedMs } of unanswered) {
       const member = this.group.get(workerId);
-      if (member) this.meter(current.work, member).addUnanswered(numUnits, waitedMs);
+      if (member) this.peerOf(member).meters[kind].addUnanswered(numUnits, waitedMs);
     }
-    for (const member of this.group.active()) {
-      if (!current.answers.get(member.workerId)?.numUnits)
-        this.meter(current.work, member).addSilence();
+    for (const peer of this.activePeers()) {
+      peer.forget();
+      if (!current.answers.get(peer.member.workerId)?.numUnits) peer.meters[kind].addSilence();
     }
     const answers = [...current.answers.values()].filter(({ numUnits }) => numUnits > 0);
     for (const { member, busySince, busyMs, receivedAt, computeMs } of answers) {
       const lastBusyMs = busySince === null ? 0 : Math.max(0, receivedAt - busySince);
-      const meter = this.meter(current.work, member);
+      const meter = this.peerOf(member).meters[kind];
       meter.addOverhead(busyMs + lastBusyMs - computeMs);
       if (!late.has(member.workerId)) meter.addInTime();
     }
+    this.evictMute(now);
     const waitedMs = Math.max(0, (current.last?.receivedAt ?? now) - current.sentAt);
     const computeMs = Math.min(waitedMs, current.last?.computeMs ?? 0);
     return {
@@ -298,12 +340,24 @@ export class Dispatcher {
     };
   }
 
+  /** Of the workers that may be asked. */
   private paces(work: Work): Pace[] {
-    return this.group.active().map((member) => this.meter(work, member).paceOf(member.workerId));
+    return this.activePeers()
+      .filter((peer) => peer.isFree)
+      .map((peer) => peer.paceOf(work.kind));
   }
 
-  private meter(work: Work, member: Member): PaceMeter {
-    return work.kind === 'step' ? member.stepPace : member.evaluationPace;
+  private activePeers(): Peer[] {
+    return this.group.active().map((member) => this.peerOf(member));
+  }
+
+  private peerOf(member: Member): Peer {
+    let peer = this.peers.get(member);
+    if (!peer) {
+      peer = new Peer(member, this.samples);
+      this.peers.set(member, peer);
+    }
+    return peer;
   }
 }
 

@@ -4,25 +4,29 @@
  */
 import { NUM_CLASSES } from '../../model/lenet.js';
 import type { VectorOps } from '../../model/engine/simd/vector.js';
-import type { Channel } from '../../shared/channel.js';
+import type { Clock } from '../../shared/clock.js';
 import { copyFloat32, float32From } from '../../shared/codec.js';
 import { ProtocolError, UserError } from '../../shared/errors.js';
 import type { Message, Range } from '../../shared/protocol.js';
 import { isNode } from '../../shared/tree.js';
-import { Auditor, type AuditorOptions } from './auditor.js';
-import { Dispatcher, type RoundTimes } from './dispatcher.js';
-import { WorkerGroup, type GroupHandler, type GroupOptions, type Member } from '../group/group.js';
+import type { Auditor } from './auditor.js';
+import type { Dispatcher, RoundTimes } from './dispatcher.js';
+import type { GroupHandler, Member, WorkerGroup } from '../group/group.js';
 import type { BlockResult, EvaluationWork, StepPartial, StepWork } from './work.js';
 
-export interface GathererOptions extends Omit<GroupOptions, 'handler'>, AuditorOptions {
+export interface GathererOptions {
+  readonly group: WorkerGroup;
+  readonly dispatcher: Dispatcher;
+  readonly auditor: Auditor;
+  readonly clock: Clock;
   readonly vectors: VectorOps;
   /** Counts a fault met and mended. */
   readonly count: (fault: string) => void;
 }
 
 export class Gatherer implements GroupHandler {
-  readonly group: WorkerGroup;
   private readonly options: GathererOptions;
+  private readonly group: WorkerGroup;
   private readonly dispatcher: Dispatcher;
   private readonly auditor: Auditor;
   /** What answers are for, while there is something. */
@@ -37,14 +41,10 @@ export class Gatherer implements GroupHandler {
 
   constructor(options: GathererOptions) {
     this.options = options;
-    this.dispatcher = new Dispatcher(options.clock, options.samples);
-    this.auditor = new Auditor(options);
-    this.group = new WorkerGroup({ ...options, handler: this });
-    this.dispatcher.attach(this.group);
-  }
-
-  accept(channel: Channel, address: string): void {
-    this.group.accept(channel, address);
+    this.group = options.group;
+    this.dispatcher = options.dispatcher;
+    this.auditor = options.auditor;
+    this.group.handler = this;
   }
 
   /**
@@ -86,7 +86,7 @@ export class Gatherer implements GroupHandler {
   }
 
   /** Resolves when there are `minWorkers` workers, or the signal aborts. `wait` is called once if that takes time. */
-  async enough(
+  async waitForWorkers(
     minWorkers: number,
     signal: AbortSignal,
     wait: (numActive: number) => void,
@@ -105,9 +105,13 @@ export class Gatherer implements GroupHandler {
     this.stopped.abort();
   }
 
-  joined(): void {
+  joined(member: Member, cached: Uint8Array): void {
     this.wakeWaiter();
-    this.dispatcher.joined();
+    this.dispatcher.joined(member, cached);
+  }
+
+  drained(member: Member): void {
+    this.dispatcher.drained(member);
   }
 
   lost(member: Member): { readonly hadWork: boolean; readonly action: string } {
@@ -144,8 +148,8 @@ export class Gatherer implements GroupHandler {
   /** An answer to an earlier round: of no use but for what it tells of the worker's pace. */
   private takeStale(member: Member, message: Message<'partial'> | Message<'evaluation'>): void {
     const { range, computeMs, type } = message;
-    const pace = type === 'partial' ? member.stepPace : member.evaluationPace;
-    pace.addCompute(range[1] - range[0], computeMs);
+    const kind = type === 'partial' ? 'step' : 'evaluation';
+    this.dispatcher.answeredLate(member, kind, range, computeMs);
     this.options.count('staleAnswers');
   }
 
@@ -308,16 +312,16 @@ export class Gatherer implements GroupHandler {
 
   /** What becomes of a worker after an answer of its was computed again. */
   private judge(member: Member, isRight: boolean, isFinite: boolean, what: string): void {
-    const { count, arbiter } = this.options;
+    const { count } = this.options;
     if (this.auditor.isOn) count('audits');
     if (isRight) return;
     count(isFinite ? 'auditsFailed' : 'badNumbers');
     const why = !isFinite
       ? 'has NaN or Inf'
       : member.isExact
-        ? `has not the bits of engine ${arbiter.fingerprint}`
-        : `is too far from that of engine ${arbiter.fingerprint}`;
-    this.group.expel(member, 'badNumbers', `${what} ${why}`, isFinite);
+        ? `has not the bits of engine ${this.auditor.fingerprint}`
+        : `is too far from that of engine ${this.auditor.fingerprint}`;
+    this.group.evict(member, 'badNumbers', `${what} ${why}`, isFinite);
   }
 
   private isFinite({ lossSum, gradient }: StepPartial): boolean {

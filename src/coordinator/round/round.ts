@@ -3,7 +3,10 @@
  * is late. Pure: time and paces come in, ranges to hand out go back; it neither sends nor waits.
  *
  * A unit is open until its result is there. Open units that nobody holds are orphans; `handOut` gives them away. A
- * unit may be held by several workers, after `hedge` or `shadow`: the first answer counts.
+ * unit may be held by several workers, after `hedge` or `probe`: the first answer counts.
+ *
+ * What is asked with every answer (`isComplete`, `hasOrphans`, `mayBeLate`) costs nothing that grows with the number of
+ * workers.
  */
 import type { Range } from '../../shared/protocol.js';
 import { planShares, type Pace } from './planner.js';
@@ -18,31 +21,77 @@ const LATE_FACTOR = 2;
 const LATE_SLACK_MS = 15;
 
 interface Holding {
-  /** Units given to the worker and not answered yet, with how often: a hedge may ask for what an audit asked for. */
-  readonly pending: Map<number, number>;
-  /** When the worker was given its first pending units. */
+  /** Units given to the worker and not answered yet. */
+  readonly pending: Set<number>;
+  /** When the worker was last given something. */
   readonly since: number;
-  readonly expectedMs: number;
+  readonly lateAt: number;
   readonly numGiven: number;
 }
 
 export type Shares = ReadonlyMap<string, readonly Range[]>;
 
-export class Round {
-  readonly numUnits: number;
-  private readonly isDone: (unit: number) => boolean;
-  private readonly holdings = new Map<string, Holding>();
+const NOTHING: Shares = new Map();
 
-  constructor(numUnits: number, isDone: (unit: number) => boolean) {
-    this.numUnits = numUnits;
-    this.isDone = isDone;
+/** The units of a round. */
+export interface Units {
+  readonly numUnits: number;
+  isDone(unit: number): boolean;
+  /** False for a unit that is done, or whose answer is being confirmed. */
+  isOpen(unit: number): boolean;
+}
+
+export class Round {
+  private readonly units: Units;
+  private readonly holdings = new Map<string, Holding>();
+  /** How many workers hold each unit. */
+  private readonly numHolders: Uint16Array;
+  /** Units that nobody holds; some of them may be done by now. */
+  private readonly unheld: Set<number>;
+  /** The first so many units are done. */
+  private numDone = 0;
+  /** No worker becomes late before; Infinity if each that holds something is late. */
+  private nextLate = Infinity;
+  /** Whether a unit may be open that only late workers hold. */
+  private mayBeBehind = false;
+
+  constructor(units: Units) {
+    const { numUnits } = units;
+    this.units = units;
+    this.numHolders = new Uint16Array(numUnits);
+    this.unheld = new Set(Array.from({ length: numUnits }, (_, unit) => unit));
+  }
+
+  get isComplete(): boolean {
+    const { units } = this;
+    while (this.numDone < units.numUnits && units.isDone(this.numDone)) this.numDone++;
+    return this.numDone === units.numUnits;
+  }
+
+  get hasOrphans(): boolean {
+    for (const unit of this.unheld) {
+      if (this.units.isOpen(unit)) return true;
+      if (this.units.isDone(unit)) this.unheld.delete(unit);
+    }
+    return false;
+  }
+
+  /** When `hedge` is to be called, at the latest; Infinity if only an idle worker could be of use, or none is late. */
+  get nextLateAt(): number {
+    return this.nextLate;
+  }
+
+  /** Whether `hedge` may find something now. */
+  mayBeLate(now: number): boolean {
+    return this.mayBeBehind || now >= this.nextLate;
   }
 
   /** Gives every orphan to one of the workers. */
   handOut(now: number, paces: readonly Pace[]): Shares {
-    const held = this.heldUnits();
-    const orphans = this.openUnits().filter((unit) => !held.has(unit));
-    if (orphans.length === 0) return new Map();
+    if (!this.hasOrphans || paces.length === 0) return NOTHING;
+    const orphans = [...this.unheld]
+      .filter((unit) => this.units.isOpen(unit))
+      .sort((a, b) => a - b);
     const shares = planShares(
       orphans,
       paces.map((pace) => this.withPending(pace)),
@@ -57,28 +106,31 @@ export class Round {
    * @param paces of the workers that may be asked; those that hold something are passed over
    */
   hedge(now: number, paces: readonly Pace[]): Shares {
-    const idle = paces.filter(({ workerId }) => this.isIdle(workerId));
+    if (!this.mayBeLate(now)) return NOTHING;
     const onTime = new Set<number>();
-    for (const holding of this.holdings.values()) {
-      if (now < lateAt(holding)) for (const unit of holding.pending.keys()) onTime.add(unit);
+    const late = new Set<number>();
+    this.nextLate = Infinity;
+    for (const { lateAt, pending } of this.holdings.values()) {
+      const isLate = now >= lateAt;
+      if (!isLate) this.nextLate = Math.min(this.nextLate, lateAt);
+      for (const unit of pending) (isLate ? late : onTime).add(unit);
     }
-    const late = this.openUnits().filter((unit) => !onTime.has(unit));
-    if (idle.length === 0 || late.length === 0) return new Map();
-    const shares = planShares(late, idle);
+    const units = [...late].filter((unit) => !onTime.has(unit) && this.units.isOpen(unit));
+    const idle = paces.filter(({ workerId }) => this.isIdle(workerId));
+    this.mayBeBehind = units.length > 0 && idle.length === 0;
+    if (units.length === 0 || this.mayBeBehind) return NOTHING;
+    const shares = planShares(
+      units.sort((a, b) => a - b),
+      idle,
+    );
     this.take(now, shares, idle);
     return shares;
   }
 
   /** Gives the worker a unit that another one holds, to see how fast it is; nothing waits for it. */
-  shadow(now: number, pace: Pace): Shares {
-    const unit = this.openUnits().at(0);
-    if (unit === undefined || !this.isIdle(pace.workerId)) return new Map();
-    return this.assign(now, pace, [unit, unit + 1]);
-  }
-
-  /** Gives the worker a range, whoever else has it. */
-  assign(now: number, pace: Pace, range: Range): Shares {
-    const shares: Shares = new Map([[pace.workerId, [range]]]);
+  probe(now: number, pace: Pace): Shares {
+    if (this.isComplete || !this.isIdle(pace.workerId)) return NOTHING;
+    const shares: Shares = new Map([[pace.workerId, [[this.numDone, this.numDone + 1]]]]);
     this.take(now, shares, [pace]);
     return shares;
   }
@@ -90,14 +142,11 @@ export class Round {
    */
   answer(workerId: string, [lo, hi]: Range): boolean {
     const holding = this.holdings.get(workerId);
-    if (!holding || hi > this.numUnits) return false;
-    for (let unit = lo; unit < hi; unit++) if (!holding.pending.has(unit)) return false;
-    for (let unit = lo; unit < hi; unit++) {
-      const times = holding.pending.get(unit)! - 1;
-      if (times > 0) holding.pending.set(unit, times);
-      else holding.pending.delete(unit);
-    }
-    if (holding.pending.size === 0) this.holdings.delete(workerId);
+    if (!holding || hi > this.units.numUnits) return false;
+    const { pending } = holding;
+    for (let unit = lo; unit < hi; unit++) if (!pending.has(unit)) return false;
+    for (let unit = lo; unit < hi; unit++) this.drop(pending, unit);
+    if (pending.size === 0) this.holdings.delete(workerId);
     return true;
   }
 
@@ -106,7 +155,9 @@ export class Round {
     const holding = this.holdings.get(workerId);
     if (!holding) return 0;
     this.holdings.delete(workerId);
-    return [...holding.pending.keys()].filter((unit) => !this.isDone(unit)).length;
+    const units = [...holding.pending];
+    for (const unit of units) this.drop(holding.pending, unit);
+    return units.filter((unit) => this.units.isOpen(unit)).length;
   }
 
   isIdle(workerId: string): boolean {
@@ -124,32 +175,30 @@ export class Round {
     }));
   }
 
-  /** When the next worker that holds an open unit will be late; null if none does. */
-  nextLateAt(now: number): number | null {
-    let next: number | null = null;
-    for (const holding of this.holdings.values()) {
-      const at = lateAt(holding);
-      if (at > now && (next === null || at < next)) next = at;
-    }
-    return next;
-  }
-
   private take(now: number, shares: Shares, paces: readonly Pace[]): void {
-    for (const [workerId, ranges] of shares) {
-      const pace = paces.find((candidate) => candidate.workerId === workerId)!;
-      const before = this.holdings.get(workerId);
-      const pending = before?.pending ?? new Map<number, number>();
+    for (const pace of paces) {
+      const ranges = shares.get(pace.workerId);
+      if (!ranges) continue;
+      const pending = this.holdings.get(pace.workerId)?.pending ?? new Set<number>();
       for (const [lo, hi] of ranges)
         for (let unit = lo; unit < hi; unit++) {
-          pending.set(unit, (pending.get(unit) ?? 0) + 1);
+          if (pending.has(unit)) continue;
+          pending.add(unit);
+          this.numHolders[unit]++;
+          this.unheld.delete(unit);
         }
-      this.holdings.set(workerId, {
-        pending,
-        since: now,
-        expectedMs: pace.overheadMs + pending.size * (pace.msPerUnit ?? UNKNOWN_MS_PER_UNIT),
-        numGiven: pending.size,
-      });
+      const expectedMs = pace.overheadMs + pending.size * (pace.msPerUnit ?? UNKNOWN_MS_PER_UNIT);
+      const lateAt = now + LATE_FACTOR * expectedMs + LATE_SLACK_MS;
+      this.holdings.set(pace.workerId, { pending, since: now, lateAt, numGiven: pending.size });
+      this.nextLate = Math.min(this.nextLate, lateAt);
     }
+  }
+
+  /** The worker has the unit no longer. */
+  private drop(pending: Set<number>, unit: number): void {
+    pending.delete(unit);
+    if (--this.numHolders[unit] === 0) this.unheld.add(unit);
+    else this.mayBeBehind = true;
   }
 
   private withPending(pace: Pace): Pace {
@@ -157,21 +206,4 @@ export class Round {
     const msPerUnit = pace.msPerUnit ?? UNKNOWN_MS_PER_UNIT;
     return pending === 0 ? pace : { ...pace, overheadMs: pace.overheadMs + pending * msPerUnit };
   }
-
-  private heldUnits(): Set<number> {
-    const held = new Set<number>();
-    for (const { pending } of this.holdings.values())
-      for (const unit of pending.keys()) held.add(unit);
-    return held;
-  }
-
-  private openUnits(): number[] {
-    const open: number[] = [];
-    for (let unit = 0; unit < this.numUnits; unit++) if (!this.isDone(unit)) open.push(unit);
-    return open;
-  }
-}
-
-function lateAt({ since, expectedMs }: Holding): number {
-  return since + LATE_FACTOR * expectedMs + LATE_SLACK_MS;
 }

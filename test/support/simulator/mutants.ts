@@ -8,6 +8,7 @@ import { Dispatcher } from '../../../src/coordinator/round/dispatcher.js';
 import { Auditor } from '../../../src/coordinator/round/auditor.js';
 import { Gatherer } from '../../../src/coordinator/round/gatherer.js';
 import { WorkerGroup } from '../../../src/coordinator/group/group.js';
+import { Peer } from '../../../src/coordinator/round/peer.js';
 import { Reducer } from '../../../src/coordinator/round/reducer.js';
 import { Round } from '../../../src/coordinator/round/round.js';
 import { StepWork } from '../../../src/coordinator/round/work.js';
@@ -87,6 +88,17 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
   ),
   'no-release': mutant('a lost worker keeps its units', Round, 'release', () => () => 0),
   'no-hedge': mutant('late work stays with the late worker', Round, 'hedge', () => () => new Map()),
+  'clock-read-twice': mutant(
+    'what is late is decided at one time, and when to look again at a later one',
+    Dispatcher,
+    'schedule',
+    (original) =>
+      function (current) {
+        const now = this.clock.now();
+        if (current.round.nextLateAt > now) original.call(this, current, now);
+        else this.stopTimer();
+      },
+  ),
   'params-once': mutant(
     'a worker that comes back within a step is not sent the parameters again',
     Dispatcher,
@@ -191,13 +203,12 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
   ),
   'unsent-samples': mutant(
     'a worker is believed to have all that was ever sent to it',
-    WorkerGroup,
-    'greet',
+    Peer,
+    'joined',
     (original) =>
-      function (connection, hello) {
-        const cached = this.members.get(hello.workerId)?.cached;
-        original.call(this, connection, hello);
-        if (cached && connection.member) connection.member.cached = cached;
+      function (cached) {
+        const before = this.cached;
+        original.call(this, before.length > 0 ? before : cached);
       },
   ),
   'lost-checkpoint': mutant(

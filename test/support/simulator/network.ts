@@ -87,7 +87,7 @@ export class SimulatedNetwork {
           listener.accept(connection.coordinatorEnd, process.name);
           this.time.schedule(this.delay(link), () => {
             process.after(0, () => {
-              if (isSettled) {
+              if (isSettled || signal.aborted) {
                 connection.workerEnd.terminate();
                 return;
               }
@@ -178,6 +178,8 @@ export class End implements Channel {
   readonly process: VirtualProcess;
   private readonly network: SimulatedNetwork;
   private readonly connection: Connection;
+  /** Frames that, as far as the process knows, have not left yet. */
+  readonly queue: Uint8Array[] = [];
   /** Under way to the peer. */
   private readonly items: Item[] = [];
   private lastLeftAt = 0;
@@ -193,12 +195,7 @@ export class End implements Channel {
   }
 
   get bufferedBytes(): number {
-    const { now } = this.network.time;
-    let numBytes = 0;
-    for (const item of this.items) {
-      if (item.kind === 'frame' && item.leftAt > now) numBytes += item.bytes.length;
-    }
-    return numBytes;
+    return this.queue.reduce((numBytes, frame) => numBytes + frame.length, 0);
   }
 
   get isReceiving(): boolean {
@@ -216,7 +213,13 @@ export class End implements Channel {
     const leftAt = Math.max(this.lastLeftAt, time.now) + frame.length / link.bytesPerMs;
     this.lastLeftAt = leftAt;
     const item: Item = { kind: 'frame', bytes: frame, leftAt, arriveAt: this.arrival(leftAt) };
-    time.schedule(leftAt - time.now, () => (item.bytes = item.bytes.slice()));
+    this.queue.push(frame);
+    time.schedule(leftAt - time.now, () => {
+      item.bytes = item.bytes.slice();
+      this.process.after(0, () => {
+        if (this.queue.shift() && this.queue.length === 0) this.handler.drained?.();
+      });
+    });
     this.push(item);
   }
 
@@ -243,6 +246,7 @@ export class End implements Channel {
     // What has not left the process goes with it.
     const left = this.items.filter((item) => item.kind !== 'frame' || item.leftAt <= now);
     this.items.splice(0, this.items.length, ...left);
+    this.queue.length = 0;
     this.lastLeftAt = now;
     this.push({ kind: 'reset', arriveAt: this.arrival(now) });
   }

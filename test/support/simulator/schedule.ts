@@ -4,9 +4,20 @@
 import type { RunEvent } from '../../../src/coordinator/events.js';
 import { createRandom, type Random } from '../../../src/shared/random.js';
 
+/** How a machine's clock differs from true time. */
+export interface ClockSetup {
+  readonly offsetMs: number;
+  /** Its milliseconds in a true one. */
+  readonly rate: number;
+  /** A reading takes up to so long, ms. */
+  readonly readingMs: number;
+  /** Its timers are late by up to so much now and then, ms. */
+  readonly lateMs: number;
+}
+
 export interface WorkerSetup {
   readonly startAtMs: number;
-  readonly clockOffsetMs: number;
+  readonly clock: ClockSetup;
   readonly msPerImage: number;
   readonly latencyMs: number;
   readonly jitterMs: number;
@@ -42,6 +53,8 @@ export type Fault =
   | { readonly kind: 'break connection'; readonly worker: number }
   | { readonly kind: 'black hole'; readonly worker: number }
   | { readonly kind: 'partition'; readonly workers: readonly number[]; readonly durationMs: number }
+  /** `worker` is null for the coordinator's. */
+  | { readonly kind: 'jump of a clock'; readonly worker: number | null; readonly byMs: number }
   | { readonly kind: 'pause coordinator'; readonly durationMs: number }
   | { readonly kind: 'kill coordinator'; readonly isSilent: boolean; readonly restartMs: number }
   | { readonly kind: 'stop coordinator'; readonly restartMs: number }
@@ -61,9 +74,12 @@ export interface Schedule {
   readonly diskMs: number;
   /** Share of partials that a second worker repeats. */
   readonly audit: number;
+  readonly coordinatorClock: ClockSetup;
   readonly workers: readonly WorkerSetup[];
   readonly faults: readonly (Fault & { readonly when: Moment })[];
 }
+
+const TRUE_CLOCK: ClockSetup = { offsetMs: 0, rate: 1, readingMs: 0.01, lateMs: 0 };
 
 /** A run that nobody disturbs. */
 export function undisturbed(training: number, numWorkers = 1): Schedule {
@@ -77,9 +93,10 @@ export function undisturbed(training: number, numWorkers = 1): Schedule {
     checkpointEverySteps: 0,
     diskMs: 5,
     audit: 0,
+    coordinatorClock: TRUE_CLOCK,
     workers: Array.from({ length: numWorkers }, () => ({
       startAtMs: 0,
-      clockOffsetMs: 0,
+      clock: TRUE_CLOCK,
       msPerImage: 1,
       latencyMs: 0.2,
       jitterMs: 0.05,
@@ -105,6 +122,7 @@ export function scheduleOf(seed: number, numTrainings: number): Schedule {
     checkpointEverySteps: pick(random, [0, 0, 1, 2]),
     diskMs: pick(random, [1, 10, 100, 400]),
     audit: pick(random, [0, 0, 0.1, 1]),
+    coordinatorClock: clockOf(random, 0),
     workers: workersOf(random, numWorkers),
   };
   // Wrong bits are found out where every answer is audited.
@@ -127,12 +145,21 @@ export function scheduleOf(seed: number, numTrainings: number): Schedule {
 function workersOf(random: Random, numWorkers: number): WorkerSetup[] {
   return Array.from({ length: numWorkers }, () => ({
     startAtMs: random.below(3) === 0 ? random.below(1_500) : 0,
-    clockOffsetMs: pick(random, [0, 0, -7_200_000, 3_600_000 * random.float()]),
+    clock: clockOf(random, pick(random, [0, 0, -7_200_000, 3_600_000 * random.float()])),
     msPerImage: pick(random, [0.3, 1, 1, 2, 5]),
     latencyMs: pick(random, [0.1, 0.3, 1, 20]),
     jitterMs: pick(random, [0, 0.1, 1, 10]),
     bytesPerMs: pick(random, [1_000, 50_000, 100_000]),
   }));
+}
+
+function clockOf(random: Random, offsetMs: number): ClockSetup {
+  return {
+    offsetMs,
+    rate: pick(random, [1, 1, 0.9995, 1.0005]),
+    readingMs: pick(random, [0.001, 0.02, 0.3]),
+    lateMs: pick(random, [0, 2, 20]),
+  };
 }
 
 /** All workers but one compute wrong bits now and then; nothing else goes wrong. */
@@ -153,7 +180,7 @@ function withLiars(random: Random, schedule: Omit<Schedule, 'faults'>): Schedule
   };
 }
 
-const NUM_KINDS = 19;
+const NUM_KINDS = 20;
 
 function faultOf(
   random: Random,
@@ -207,6 +234,12 @@ function faultOf(
       return { kind: 'stop coordinator', restartMs };
     case 17:
       return { kind: 'damaged file' };
+    case 18:
+      return {
+        kind: 'jump of a clock',
+        worker: below(2) === 0 ? null : worker,
+        byMs: pick(random, [5, 50, durationMs]),
+      };
     default:
       return { kind: 'disk full', durationMs };
   }

@@ -4,6 +4,7 @@
  */
 import { createVectorOps } from '../../../src/model/engine/simd/vector.js';
 import { getEventListeners } from 'node:events';
+import { createProofJudge, proveEngine } from '../../../src/model/engine/proof.js';
 import { Coordinator } from '../../../src/coordinator/coordinator.js';
 import type { RunEvent, RunResult } from '../../../src/coordinator/events.js';
 import {
@@ -12,31 +13,26 @@ import {
   type Checkpoint,
 } from '../../../src/model/checkpoint.js';
 import type { Engine, MaybePromise } from '../../../src/model/engine/engine.js';
-import { initParams } from '../../../src/model/init.js';
 import type { Channel } from '../../../src/shared/channel.js';
+import { float32From } from '../../../src/shared/codec.js';
 import { messageOf } from '../../../src/shared/errors.js';
 import type { Storage } from '../../../src/shared/node/storage.js';
 import { createRandom, type Random } from '../../../src/shared/random.js';
 import { EngineComputation } from '../../../src/worker/engine-computation.js';
 import { Worker } from '../../../src/worker/worker.js';
-import { VirtualProcess, VirtualTime } from '../virtual-clock.js';
+import { VirtualProcess, VirtualTime, type ClockFaults } from '../virtual-clock.js';
 import { Link, SimulatedNetwork } from './network.js';
 import {
   describeFault,
+  type ClockSetup,
   type Fault,
   type Moment,
   type Schedule,
   type WorkerSetup,
 } from './schedule.js';
 import { SimulatedDisk } from './disk.js';
-import {
-  allTrainings,
-  bytes,
-  evaluationKey,
-  imagesOf,
-  type Figures,
-  type Training,
-} from './training.js';
+import { standstill } from './liveness.js';
+import { allTrainings, bytes, evaluationKey, type Figures, type Training } from './training.js';
 
 /** Once nothing more goes wrong, a run must be over within this time. The longest quarantine is a minute. */
 const PATIENCE_MS = 180_000;
@@ -70,6 +66,8 @@ export async function simulate(
 /** One life of the coordinator's process. */
 interface CoordinatorLife {
   readonly process: VirtualProcess;
+  /** Null until it has read its checkpoint. */
+  coordinator: Coordinator | null;
   readonly stop: AbortController;
   isOver: boolean;
 }
@@ -164,7 +162,10 @@ class Simulation {
     for (const fault of schedule.faults) {
       if ('atMs' in fault.when) this.plan(fault, fault.when.atMs);
     }
-    const isDone = () => this.isOver || this.violations.length > 0;
+    const isDone = () => {
+      this.checkLiveness();
+      return this.isOver || this.violations.length > 0;
+    };
     while (!isDone()) {
       const deadlineMs = this.calmAtMs + PATIENCE_MS;
       const isFinished = await time.runUntil(isDone, deadlineMs);
@@ -186,6 +187,7 @@ class Simulation {
     const process = new VirtualProcess(time, {
       name: `coordinator#${number}`,
       clockOffsetMs: number,
+      clockFaults: this.clockFaults(this.schedule.coordinatorClock, 'coordinator', number),
       crashed: (error) => this.violate(`the coordinator threw: ${stackOf(error)}`),
     });
     this.workers.forEach((worker, index) => {
@@ -195,7 +197,7 @@ class Simulation {
     const storage = this.disk.storageFor(process);
     const skipped = (message: string) => this.write(`${process.name} says: ${message}`);
     const stop = new AbortController();
-    const life: CoordinatorLife = { process, stop, isOver: false };
+    const life: CoordinatorLife = { process, coordinator: null, stop, isOver: false };
     this.life = life;
     this.present.clear();
     readLatestCheckpoint(storage, CHECKPOINTS, skipped)
@@ -214,6 +216,7 @@ class Simulation {
     this.write(`${process.name} starts at step ${firstStep}`);
     this.checkResume(firstStep);
     const arbiter = training.createEngine();
+    const judge = createProofJudge(arbiter, training.createEngine());
     let expectedStep = firstStep;
     const coordinator = new Coordinator({
       runId: 'simulated',
@@ -230,12 +233,9 @@ class Simulation {
       },
       arbiter,
       vectors: createVectorOps(arbiter.model.numParams, { numVectors: 16 }),
-      judge: (ready, proofSeed) => {
-        const { proof: expected } = startProof(training, arbiter, proofSeed);
-        const isRight = Buffer.compare(ready.proof, bytes(expected)) === 0;
-        return isRight
-          ? { isAccepted: true, isExact: ready.isExact }
-          : { isAccepted: false, message: 'wrong proof' };
+      judge: ({ fingerprint, proof }, proofSeed) => {
+        const gradient = float32From(proof, training.model.numParams, 'proof');
+        return judge({ fingerprint, gradient }, proofSeed);
       },
       isTokenRight: (token) => token === 'secret',
       minWorkers: schedule.minWorkers,
@@ -249,6 +249,7 @@ class Simulation {
       resumeFrom,
       save: (checkpoint, isBest) => writeCheckpoint(storage, CHECKPOINTS, checkpoint, isBest),
     });
+    life.coordinator = coordinator;
     this.network.listener = {
       process,
       accept: (channel, address) => coordinator.accept(channel, address),
@@ -302,7 +303,8 @@ class Simulation {
     const name = `worker${index}#${life}`;
     const process = new VirtualProcess(time, {
       name,
-      clockOffsetMs: worker.setup.clockOffsetMs,
+      clockOffsetMs: worker.setup.clock.offsetMs,
+      clockFaults: this.clockFaults(worker.setup.clock, 'worker', index, life),
       crashed: (error) => this.violate(`${name} threw: ${stackOf(error)}`),
     });
     worker.process = process;
@@ -321,9 +323,8 @@ class Simulation {
           prove: async (_, proofSeed) => {
             // A worker that fails its proof is refused for good; what comes later is of interest here.
             worker.isProving = true;
-            const { proof, loss } = startProof(training, engine, proofSeed);
+            const proof = proveEngine(engine, proofSeed);
             worker.isProving = false;
-            await loss;
             return proof;
           },
         });
@@ -503,6 +504,12 @@ class Simulation {
           later(fault.durationMs, () => link.heal());
         }
         break;
+      case 'jump of a clock': {
+        const process =
+          fault.worker === null ? this.life?.process : this.workers[fault.worker].process;
+        process?.clock.jump(fault.byMs);
+        break;
+      }
       case 'pause coordinator': {
         const { life } = this;
         if (life?.process.state !== 'running') break;
@@ -551,6 +558,10 @@ class Simulation {
         later(fault.durationMs, () => (this.disk.isFull = false));
         break;
     }
+  }
+
+  private clockFaults(setup: ClockSetup, ...stream: (string | number)[]): ClockFaults {
+    return { ...setup, random: createRandom(this.schedule.seed, 'clock', ...stream) };
   }
 
   private hasLied(index: number): boolean {
@@ -631,7 +642,8 @@ class Simulation {
     const killedAtMs = time.now;
     const gone = [...this.present].filter(([, name]) => name === `worker${index}`);
     const { latencyMs, jitterMs } = this.workers[index].setup;
-    time.schedule(heartbeatTimeoutMs + latencyMs + jitterMs, () => {
+    const { lateMs } = this.schedule.coordinatorClock;
+    time.schedule(1.001 * heartbeatTimeoutMs + latencyMs + jitterMs + 8 * lateMs, () => {
       // Where the coordinator itself was held up, it could not know.
       if (this.life !== life || life?.isOver !== false || life.process.state === 'dead') return;
       if (this.pausedUntilMs > killedAtMs) return;
@@ -640,6 +652,20 @@ class Simulation {
         this.violate(`${name} (${workerId}) was not missed in ${heartbeatTimeoutMs} ms`);
       }
     });
+  }
+
+  /** After every event: work that is open, and a worker that could do it, must have something to bring them together. */
+  private checkLiveness(): void {
+    const { life } = this;
+    if (
+      this.violations.length > 0 ||
+      !life?.coordinator ||
+      life.isOver ||
+      life.process.state !== 'running'
+    )
+      return;
+    const what = standstill(life.coordinator, (timer) => life.process.clock.isPending(timer));
+    if (what !== null) this.violate(what);
   }
 
   private checkLeftovers(process: VirtualProcess, signal: AbortSignal): void {
@@ -692,21 +718,6 @@ class Simulation {
       if (!isOver) this.violate(`${process?.name} did not go when told`);
     }
   }
-}
-
-/** The gradient of two images of the training set; `proof` holds it as soon as `loss` is known. */
-function startProof(
-  training: Training,
-  engine: Engine,
-  proofSeed: number,
-): { readonly proof: Float32Array; readonly loss: MaybePromise<unknown> } {
-  const { samples, model } = training;
-  const { numTrain } = samples;
-  const indices = Uint32Array.of(proofSeed % numTrain, (proofSeed >>> 9) % numTrain);
-  const { images, labels } = imagesOf(samples, indices);
-  engine.setParams(initParams(model, 1));
-  const proof = engine.allocateGradient();
-  return { proof, loss: engine.gradient(images, labels, proof) };
 }
 
 function settled<T>(value: MaybePromise<T>): T {

@@ -1,0 +1,124 @@
+/**
+ * One worker as the dispatcher sees it: what it has, how fast it is, and what waits to be sent to it.
+ *
+ * A connection is given no more than it takes: what comes on top of `MAX_QUEUED_BYTES` waits here, where it costs no
+ * memory, and is forgotten when the round is over before its turn has come.
+ */
+import { bytesOf, encode } from '../../shared/codec.js';
+import { IMAGE_BYTES } from '../../model/lenet.js';
+import type { Member } from '../group/group.js';
+import { PaceMeter } from '../group/meters.js';
+import type { Samples } from '../samples.js';
+import type { Pace } from './planner.js';
+
+/** While so much waits to leave, nothing is added to it; one frame may exceed it. */
+export const MAX_QUEUED_BYTES = 1024 * 1024;
+/** Of one message of samples, at most. */
+const SAMPLES_BYTES = 512 * 1024;
+
+export type Kind = 'step' | 'evaluation';
+
+export class Peer {
+  readonly member: Member;
+  readonly meters: Readonly<Record<Kind, PaceMeter>> = {
+    step: new PaceMeter(),
+    evaluation: new PaceMeter(),
+  };
+  /** Rounds since it last had a share, of each kind of work. */
+  readonly roundsIdle: Record<Kind, number> = { step: 0, evaluation: 0 };
+  /** Since when it has been asked for something and has answered nothing; null if it owes no answer. */
+  owesSince: number | null = null;
+  private readonly samples: Samples;
+  /** Bit i is set if the worker has sample i. */
+  private cached: Uint8Array = new Uint8Array(0);
+  /** To be sent in this order: samples by their indices, and whole frames. */
+  private waiting: (Uint32Array | { readonly frame: Uint8Array })[] = [];
+  /** Samples to be sent when there is nothing else to send. */
+  private ahead: Uint32Array[] = [];
+
+  constructor(member: Member, samples: Samples) {
+    this.member = member;
+    this.samples = samples;
+  }
+
+  /** A connection is there. @param cached the samples that the worker has kept, one bit each */
+  joined(cached: Uint8Array): void {
+    this.lost();
+    this.cached = cached;
+  }
+
+  /** The connection is gone, and with it what was to be sent. */
+  lost(): void {
+    this.owesSince = null;
+    this.forget();
+    this.ahead = [];
+  }
+
+  /** Whether all that was sent to it has left. */
+  get isFree(): boolean {
+    const { connection } = this.member;
+    return (
+      connection !== null && this.waiting.length === 0 && connection.channel.bufferedBytes === 0
+    );
+  }
+
+  paceOf(kind: Kind): Pace {
+    return this.meters[kind].paceOf(this.member.workerId);
+  }
+
+  /** Sends work, after the samples that it needs. */
+  give(samples: readonly Uint32Array[], frame: Uint8Array): void {
+    this.ahead = [];
+    this.waiting.push(...samples, { frame });
+    this.pump();
+  }
+
+  /** Sends samples as soon as nothing else is to be sent. */
+  prefetch(samples: readonly Uint32Array[]): void {
+    this.ahead = [...samples];
+    this.pump();
+  }
+
+  /** Drops the work that has not been sent: its round is over. */
+  forget(): void {
+    this.waiting = [];
+  }
+
+  /** Sends what the connection takes. */
+  pump(): void {
+    const { connection } = this.member;
+    if (!connection) return;
+    const { channel } = connection;
+    while (this.waiting.length > 0 && channel.bufferedBytes < MAX_QUEUED_BYTES) {
+      const next = this.waiting[0];
+      if (next instanceof Uint32Array) {
+        if (this.sendSamples(next)) continue;
+      } else {
+        channel.send(next.frame);
+      }
+      this.waiting.shift();
+    }
+    while (this.ahead.length > 0 && this.isFree) {
+      if (!this.sendSamples(this.ahead[0])) this.ahead.shift();
+    }
+  }
+
+  /** Sends one message of the samples that the worker lacks. @returns whether there was one to send */
+  private sendSamples(indices: Uint32Array): boolean {
+    const { cached, samples } = this;
+    const missing = indices
+      .filter((index) => !(cached[index >> 3] & (1 << (index & 7))))
+      .subarray(0, Math.ceil(SAMPLES_BYTES / IMAGE_BYTES));
+    if (missing.length === 0) return false;
+    const labels = new Uint8Array(missing.length);
+    const pixels = new Uint8Array(missing.length * IMAGE_BYTES);
+    missing.forEach((index, i) => {
+      labels[i] = samples.label(index);
+      pixels.set(samples.image(index), i * IMAGE_BYTES);
+      cached[index >> 3] |= 1 << (index & 7);
+    });
+    const frame = encode({ type: 'samples', indices: bytesOf(missing), labels, pixels });
+    this.member.connection!.channel.send(frame);
+    return true;
+  }
+}
