@@ -42,8 +42,14 @@ const device = z.number().int().min(0).max(64).optional().register(optionWords, 
   unset: 'the preferred one',
 });
 
-/** Of how a run is served: nothing here changes its bits. */
+/** Of how a run is served: nothing here changes its bits; of `init`, the configuration has the hash. */
 export const serveOptions = {
+  init: text.optional().register(optionWords, {
+    group: 'training',
+    help: 'first weights: a checkpoint, a run, or a safetensors file of the same layers from PyTorch',
+    value: 'file|dir',
+    unset: 'random ones',
+  }),
   resume: z.union([z.boolean(), text]).default(false).register(optionWords, {
     group: 'run',
     help: 'resume the run in this directory from its last checkpoint; without one, that of --out',

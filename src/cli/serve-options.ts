@@ -13,6 +13,8 @@ export interface ServeOptions {
   readonly out: string | null;
   /** Directory to resume, true for that of `out`. */
   readonly resume: string | true | null;
+  /** A file, or a run directory, with the first weights. */
+  readonly init: string | null;
   readonly minWorkers: number;
   readonly maxWorkers: number;
   readonly heartbeatTimeoutMs: number;
@@ -31,12 +33,22 @@ export interface ServeOptions {
 }
 
 export function serveOptionsOf(values: Values): ServeOptions {
-  const { port, token, out, resume, targetAccuracy, checkpointEvery: every, ...rest } = values;
+  const {
+    port,
+    token,
+    out,
+    resume,
+    init,
+    targetAccuracy,
+    checkpointEvery: every,
+    ...rest
+  } = values;
   return {
     ...rest,
     port: port ?? null,
     token: token ?? null,
     out: out ?? null,
+    init: init ?? null,
     resume: resume === false ? null : resume,
     heartbeatTimeoutMs: 1000 * values.heartbeatTimeout,
     checkpointEveryMs: typeof every === 'string' ? 1000 * parseFloat(every) : Infinity,

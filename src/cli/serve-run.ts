@@ -22,7 +22,8 @@ import { listen } from '../coordinator/server.js';
 import { readLatestCheckpoint, writeCheckpoint, type Checkpoint } from '../model/checkpoint.js';
 import type { Engine } from '../model/engine/engine.js';
 import { loadDataset } from '../model/data/idx.js';
-import { buildModel } from '../model/lenet.js';
+import { initParamsFrom, readWeightsFile, type WeightsFile } from '../model/initial-params.js';
+import { buildModel, type Model } from '../model/lenet.js';
 import { createProofJudge } from '../model/engine/proof.js';
 import { createReferenceEngine } from '../model/engine/reference.js';
 import { createSimdEngine } from '../model/engine/simd/engine.js';
@@ -57,12 +58,14 @@ export async function serveRun(
   letHeapGrow();
   const stop = stopSignal();
   const { out, resume } = options;
+  const init =
+    options.init === null ? null : await readWeightsFile(fileStorage, options.init, warnOnStderr);
   if (resume === true && out === null) {
     throw new UserError('Cannot resume: which run? Give --resume DIR, or --out DIR --resume');
   }
   const directory = await openRunDirectory(
     typeof resume === 'string' ? resume : (out ?? newRunPath()),
-    { resume: resume !== null, configure: (stored) => configure(settings, stored) },
+    { resume: resume !== null, configure: (stored) => configure(settings, stored, init) },
   );
   const log = createLog({
     level: options.logLevel,
@@ -70,7 +73,7 @@ export async function serveRun(
     file: directory.logPath,
   });
   try {
-    await serve(directory, options, localWorkers, log, stop);
+    await serve(directory, options, init, localWorkers, log, stop);
   } finally {
     await log.close();
     await directory.release();
@@ -80,6 +83,7 @@ export async function serveRun(
 async function serve(
   directory: RunDirectory,
   options: ServeOptions,
+  init: WeightsFile | null,
   localWorkers: readonly LocalWorker[],
   log: Logger,
   stop: AbortSignal,
@@ -113,6 +117,7 @@ async function serve(
     judge: createJudge(arbiter, createReferenceEngine(model), options.requireExact),
     isTokenRight: tokenCheck(options.token),
     resumeFrom,
+    initialParams: resumeFrom === null ? initialParamsOf(config, model, init) : null,
     save: async (checkpoint, isBest) => {
       // A checkpoint never knows of steps that the metrics lack.
       await watch.flush();
@@ -244,11 +249,15 @@ async function createObservers(
 }
 
 /** The configuration of a new run, or of the one that is resumed, which the given options must not contradict. */
-function configure(settings: RunSettings, stored: RunConfig | null): RunConfig {
+function configure(
+  settings: RunSettings,
+  stored: RunConfig | null,
+  init: WeightsFile | null,
+): RunConfig {
   if (stored === null) {
     const config = runConfigOf(settings.values);
     buildModel(config.hyperparameters);
-    return config;
+    return { ...config, ...checkedInit(config, init) };
   }
   const own = flatten(stored);
   for (const [key, value, source] of givenRunOptions(settings)) {
@@ -257,7 +266,40 @@ function configure(settings: RunSettings, stored: RunConfig | null): RunConfig {
       `Cannot resume with ${key} ${textOf(value)} (${source}): the run has ${textOf(own[key])}`,
     );
   }
+  if (init !== null && stored.initSha256 === undefined) {
+    throw new UserError(`Cannot resume with --init: the run started from random weights`);
+  }
+  checkedInit(stored, init);
   return stored;
+}
+
+/** The hash of the first weights, for the configuration of a run that begins. */
+function checkedInit({ initSha256 }: RunConfig, init: WeightsFile | null): Partial<RunConfig> {
+  if (init === null) return {};
+  if (initSha256 !== undefined && initSha256 !== init.sha256) {
+    throw new UserError(
+      `Cannot start from ${init.path}: its SHA-256 is ${init.sha256}, expected ${initSha256}`,
+    );
+  }
+  return { initSha256: init.sha256 };
+}
+
+/** θ₀ of a run that has no checkpoint yet; null for that of the seed. */
+function initialParamsOf(
+  config: RunConfig,
+  model: Model,
+  init: WeightsFile | null,
+): Float32Array | null {
+  if (init !== null) return initParamsFrom(init, model, config.seed);
+  if (config.initSha256 === undefined) return null;
+  throw new UserError(
+    `Cannot start without the first weights: give --init FILE, with the SHA-256 ${config.initSha256}`,
+  );
+}
+
+/** Before there is a log. */
+function warnOnStderr(message: string): void {
+  process.stderr.write(`lockstep: ${message}\n`);
 }
 
 /** The port asked for; with local workers only, a free one if it is in use and was not asked for. */

@@ -62,6 +62,8 @@ export interface CoordinatorOptions {
   /** Checks after each epoch that each image counted once. */
   readonly verifyLedger: boolean;
   readonly resumeFrom: Checkpoint | null;
+  /** θ₀ (P,) of a run that begins; by default that of the seed. */
+  readonly initialParams?: Float32Array | null;
   /** Stores the checkpoint durably; may fail, and is then tried again. */
   readonly save: (
     checkpoint: Checkpoint,
@@ -93,7 +95,7 @@ export class Coordinator {
   private trainingMs = 0;
 
   constructor(options: CoordinatorOptions) {
-    const { config, samples, clock, resumeFrom, vectors } = options;
+    const { config, samples, clock, resumeFrom, initialParams, vectors } = options;
     this.options = options;
     this.model = buildModel(config.hyperparameters);
     this.sampler = new Sampler(config.seed, samples.numTrain, config.batchSize);
@@ -109,7 +111,7 @@ export class Coordinator {
     });
     this.optimizer = createOptimizer({ ...config, name: config.optimizer }, vectors);
     this.params = vectors.allocate();
-    this.params.set(resumeFrom?.params ?? initParams(this.model, config.seed));
+    this.params.set(resumeFrom?.params ?? initialParams ?? initParams(this.model, config.seed));
     this.optimizerState = this.optimizer.init(this.model.numParams, () => vectors.allocate());
     if (resumeFrom) {
       const { tensors, scalars } = this.optimizerState;

@@ -95,6 +95,16 @@ export function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array {
   return file;
 }
 
+/** @returns whether the bytes say that they are a checkpoint; they may still be damaged */
+export function isCheckpoint(bytes: Uint8Array): boolean {
+  try {
+    const { metadata } = parseHeader(bytes);
+    return isRecord(metadata) && metadata.format === FORMAT;
+  } catch {
+    return false;
+  }
+}
+
 /**
  * The checkpoint in the bytes of a file; its arrays are fresh.
  *

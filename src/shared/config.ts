@@ -154,6 +154,17 @@ const trainingOptions = {
     help: 'seed of the first weights and of the order of the images',
     value: 'n',
   }),
+  initSha256: z
+    .string()
+    .regex(/^[0-9a-f]{64}$/)
+    .optional()
+    .register(optionWords, {
+      group: 'training',
+      help: 'SHA-256 that the file of --init must have',
+      value: 'hash',
+      unset: 'that of the file',
+      expected: 'a hash of 64 hexadecimal digits',
+    }),
 };
 
 /** All of a run's options, those of the model among them. */
@@ -167,7 +178,7 @@ export type RunConfig = z.infer<typeof runConfigSchema>;
 
 /** The configuration as one flat record, with the names of the options. */
 export function flatten({ hyperparameters, ...rest }: RunConfig): OptionValues<typeof runOptions> {
-  return { ...rest, ...hyperparameters };
+  return { initSha256: undefined, ...rest, ...hyperparameters };
 }
 
 /** The configuration that the options make; others among them are left out. */

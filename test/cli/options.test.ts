@@ -80,7 +80,9 @@ function arbitraryOf(schema: ReturnType<typeof jsonSchemaOf>): fc.Arbitrary<unkn
     }
     case 'string':
       if (schema.pattern !== undefined)
-        return fc.integer({ min: 1, max: 99_999 }).map((n) => `${n}s`);
+        return fc
+          .stringMatching(new RegExp(schema.pattern))
+          .filter((time) => !/^[0.]+s$/.test(time));
       // A file tells the directory "true" from true, a flag cannot: `--resume ./true`.
       return fc.stringMatching(/^[a-z/][ -~äß数]{2,40}[xyz]$/);
     default:
