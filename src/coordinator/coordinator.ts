@@ -25,6 +25,7 @@ import type { EvaluationDone, Observer, RunResult, StepTimes } from './events.js
 import { WorkerGroup, type GroupOptions } from './group/group.js';
 import { Gatherer } from './round/gatherer.js';
 import { Ledger } from './round/ledger.js';
+import { Participants } from './participants.js';
 import { NO_PROGRESS, progressOf, type Progress } from './progress.js';
 import { Sampler } from './sampler.js';
 import type { Samples } from './samples.js';
@@ -88,8 +89,7 @@ export class Coordinator {
   /** Updates made so far. */
   private globalStep = 0;
   private progress: Progress = NO_PROGRESS;
-  /** Training images of each worker whose gradient was used, before a resume too. */
-  private readonly imagesOf = new Map<string, number>();
+  private readonly participants: Participants;
   /** Of this process: training images, and the time their steps took, ms. */
   private numImages = 0;
   private trainingMs = 0;
@@ -122,9 +122,7 @@ export class Coordinator {
       this.globalStep = resumeFrom.globalStep;
       this.progress = progressOf(resumeFrom, config, options.arbiter.fingerprint);
     }
-    for (const { workerId, numImages } of this.progress.workers) {
-      this.imagesOf.set(workerId, numImages);
-    }
+    this.participants = new Participants(this.progress);
     this.ledger = options.verifyLedger ? new Ledger(this.sampler, this.globalStep) : null;
     this.checkpointer = new Checkpointer(
       {
@@ -136,11 +134,14 @@ export class Coordinator {
       },
       this.globalStep,
     );
-    const { random, report, arbiter, audit } = options;
+    const { random, arbiter, audit } = options;
     this.group = new WorkerGroup({
       clock,
       random,
-      report,
+      report: (event) => {
+        if (event.type === 'workerJoined') this.participants.joined(event);
+        options.report(event);
+      },
       judge: options.judge,
       isTokenRight: options.isTokenRight,
       maxWorkers: options.maxWorkers,
@@ -254,8 +255,9 @@ export class Coordinator {
     for (const unit of step.counted) this.ledger?.add(step.samplesOf([unit, unit + 1]));
     this.ledger?.close(this.globalStep);
     for (const [{ workerId }, { numImages }] of step.credits) {
-      this.imagesOf.set(workerId, numImages + (this.imagesOf.get(workerId) ?? 0));
+      this.participants.credit(workerId, numImages);
     }
+    if (step.isApproximate) this.participants.noteApproximate();
     report({
       type: 'step',
       time: now,
@@ -318,6 +320,7 @@ export class Coordinator {
     if (isDeciding && this.isGain(work.numCorrect() / work.labels.length)) {
       if (!(await this.gatherer.confirm(work))) return null;
     }
+    if (work.isApproximate) this.participants.noteApproximate();
     const { labels, images, predictions } = work;
     const numImages = labels.length;
     const time = clock.now();
@@ -382,7 +385,7 @@ export class Coordinator {
     const { globalStep } = this;
     const { tensors, scalars } = this.optimizerState;
     const copies = Object.entries(tensors).map(([name, tensor]) => [name, tensor.slice()] as const);
-    this.progress = { ...this.progress, workers: this.describeWorkers().workers };
+    this.progress = { ...this.progress, ...this.participants.store() };
     return {
       params: this.params.slice(),
       optimizerState: { tensors: Object.fromEntries(copies), scalars: { ...scalars } },
@@ -402,18 +405,11 @@ export class Coordinator {
   }
 
   private describeWorkers(): Pick<RunResult, 'workers' | 'reproducible' | 'engineFingerprint'> {
-    const before = new Map(this.progress.workers.map((worker) => [worker.workerId, worker]));
-    for (const member of this.group.all()) {
-      if (!member.hasTakenPart) continue;
-      const { workerId, name, engine, device, isExact } = member;
-      const numImages = this.imagesOf.get(workerId) ?? 0;
-      before.set(workerId, { workerId, name, engine, device, isExact, numImages });
-    }
-    const workers = [...before.values()];
+    const workers = this.participants.list();
     const hasExact = workers.some(({ isExact }) => isExact);
     return {
       workers,
-      reproducible: workers.every(({ isExact }) => isExact),
+      reproducible: this.participants.isReproducible,
       engineFingerprint: hasExact ? this.options.arbiter.fingerprint : null,
     };
   }

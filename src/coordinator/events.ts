@@ -181,7 +181,7 @@ export interface RunResult {
   readonly imagesPerSecond: number;
   /** Of this process, from the first step to the end. */
   readonly seconds: number;
-  /** Every worker that took part, by id. */
+  /** Workers that took part, by id; of more than a thousand those that did most. */
   readonly workers: readonly {
     readonly workerId: string;
     readonly name: string;
@@ -190,7 +190,7 @@ export interface RunResult {
     readonly isExact: boolean;
     readonly numImages: number;
   }[];
-  /** False as soon as an approximate engine took part. */
+  /** False as soon as what an approximate engine computed has counted. */
   readonly reproducible: boolean;
   /** Of the exact engine; null if none took part. */
   readonly engineFingerprint: string | null;

@@ -3,19 +3,10 @@ import * as z from 'zod';
 import type { Checkpoint } from '../model/checkpoint.js';
 import type { RunConfig } from '../shared/config.js';
 import { UserError } from '../shared/errors.js';
+import { participantsShape } from './participants.js';
 
 const fraction = z.number().min(0).max(1);
 const count = z.number().int().min(0);
-
-/** A worker that took part in a run; `numImages` are training images. */
-export const participantSchema = z.object({
-  workerId: z.string(),
-  name: z.string(),
-  engine: z.string(),
-  device: z.string(),
-  isExact: z.boolean(),
-  numImages: count,
-});
 
 const progressSchema = z.strictObject({
   /** At which step the last evaluation was made, and what decides about the best and the target. */
@@ -26,7 +17,7 @@ const progressSchema = z.strictObject({
   bestAccuracy: fraction,
   /** Met and mended, by kind. */
   faults: z.record(z.string(), count),
-  workers: z.array(participantSchema).readonly(),
+  ...participantsShape,
 });
 export type Progress = z.infer<typeof progressSchema>;
 
@@ -38,6 +29,8 @@ export const NO_PROGRESS: Progress = {
   bestAccuracy: 0,
   faults: {},
   workers: [],
+  otherWorkers: { numWorkers: 0, numImages: 0 },
+  isApproximate: false,
 };
 
 /**

@@ -20,6 +20,8 @@ import {
   encodeSafetensors,
   entriesOf,
   parseHeader,
+  parseJson,
+  stringifyJson,
   type NamedTensor,
 } from './safetensors.js';
 
@@ -296,7 +298,7 @@ const count = z
   .transform(Number);
 const json = z.string().transform((text, context): unknown => {
   try {
-    return JSON.parse(text);
+    return parseJson(text);
   } catch {
     context.addIssue('expected JSON');
     return z.NEVER;
@@ -327,11 +329,11 @@ function metadataOf(checkpoint: Checkpoint): Record<keyof z.input<typeof metadat
     globalStep: String(checkpoint.globalStep),
     epoch: String(checkpoint.epoch),
     seed: String(checkpoint.seed),
-    hyperparameters: JSON.stringify(checkpoint.hyperparameters),
-    config: JSON.stringify(checkpoint.config),
+    hyperparameters: stringifyJson(checkpoint.hyperparameters),
+    config: stringifyJson(checkpoint.config),
     engineFingerprint: checkpoint.engineFingerprint,
-    metrics: JSON.stringify(checkpoint.metrics),
-    optimizerScalars: JSON.stringify(checkpoint.optimizerState.scalars),
+    metrics: stringifyJson(checkpoint.metrics),
+    optimizerScalars: stringifyJson(checkpoint.optimizerState.scalars),
   };
 }
 

@@ -11,7 +11,10 @@ import * as z from 'zod';
 import { bytesOf } from '../shared/codec.js';
 
 const LENGTH_BYTES = 8;
-const MAX_HEADER_BYTES = 2 ** 24;
+/** Of a header, read or written. JSON takes up to forty times its length of memory once it is parsed. */
+const MAX_HEADER_BYTES = 2 ** 23;
+/** How deep JSON in a file may be nested: each level costs more memory than its two characters. */
+const MAX_JSON_DEPTH = 8;
 /** Data begins at a multiple of it; spaces fill the header up. */
 const ALIGNMENT = 8;
 
@@ -36,7 +39,11 @@ const entrySchema = z.strictObject({
   data_offsets: z.tuple([z.number().int().min(0), z.number().int().min(0)]),
 });
 
-/** The bytes of a file with the tensors in this order; the metadata come first. */
+/**
+ * The bytes of a file with the tensors in this order; the metadata come first.
+ *
+ * @throws {RangeError} if the header would be longer than one that is read
+ */
 export function encodeSafetensors(
   metadata: Readonly<Record<string, string>>,
   tensors: readonly NamedTensor[],
@@ -44,6 +51,11 @@ export function encodeSafetensors(
   const entries = entriesOf(tensors);
   const unpadded = Buffer.from(JSON.stringify({ __metadata__: metadata, ...entries }));
   const headerBytes = Math.ceil(unpadded.length / ALIGNMENT) * ALIGNMENT;
+  if (headerBytes > MAX_HEADER_BYTES) {
+    throw new RangeError(
+      `Cannot encode a header of ${headerBytes} bytes, at most ${MAX_HEADER_BYTES} can be read again`,
+    );
+  }
   const dataFrom = LENGTH_BYTES + headerBytes;
   const dataBytes = tensors.reduce((sum, { values }) => sum + values.byteLength, 0);
   const file = Buffer.alloc(dataFrom + dataBytes, ' ');
@@ -97,15 +109,51 @@ export function parseHeader(bytes: Uint8Array): SafetensorsHeader {
   const text = new TextDecoder().decode(bytes.subarray(LENGTH_BYTES, dataFrom));
   let header: unknown;
   try {
-    header = JSON.parse(text);
+    header = parseJson(text);
   } catch (error) {
-    throw new SyntaxError('its header is no JSON', { cause: error });
+    throw new SyntaxError('its header is no JSON, or too deep', { cause: error });
   }
   if (typeof header !== 'object' || header === null || Array.isArray(header)) {
     throw new SyntaxError('its header is no JSON object');
   }
   const { __metadata__: metadata, ...entries } = header as Record<string, unknown>;
   return { metadata, entries, dataFrom };
+}
+
+/** @throws {SyntaxError | RangeError} if it is no JSON, or deeper than what is ever written */
+export function parseJson(text: string): unknown {
+  checkDepth(text);
+  return JSON.parse(text);
+}
+
+/** As `JSON.stringify`. @throws {RangeError} if `parseJson` would not take it */
+export function stringifyJson(value: unknown): string {
+  const text = JSON.stringify(value);
+  checkDepth(text);
+  return text;
+}
+
+function checkDepth(text: string): void {
+  if (depthOf(text) > MAX_JSON_DEPTH) {
+    throw new RangeError(`JSON of more than ${MAX_JSON_DEPTH} levels`);
+  }
+}
+
+/** How many levels of lists and objects a JSON text has, found without parsing it. */
+function depthOf(json: string): number {
+  let depth = 0;
+  let deepest = 0;
+  let isInString = false;
+  for (let at = 0; at < json.length; at++) {
+    const character = json[at];
+    if (isInString) {
+      if (character === '\\') at++;
+      else if (character === '"') isInString = false;
+    } else if (character === '"') isInString = true;
+    else if (character === '[' || character === '{') deepest = Math.max(deepest, ++depth);
+    else if (character === ']' || character === '}') depth--;
+  }
+  return deepest;
 }
 
 /** The entry, if it has the form of one; its offsets may still be anywhere. */

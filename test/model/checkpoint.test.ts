@@ -11,6 +11,7 @@ import {
   writeCheckpoint,
   type Checkpoint,
 } from '../../src/model/checkpoint.js';
+import { MAX_PARTICIPANTS } from '../../src/coordinator/participants.js';
 import { initParams } from '../../src/model/init.js';
 import { buildModel, LENET5, type Hyperparameters } from '../../src/model/lenet.js';
 import { createOptimizer, type OptimizerName } from '../../src/model/optimizer.js';
@@ -388,6 +389,65 @@ describe('readCheckpoint()', () => {
     await expect(readCheckpoint(new MemoryStorage(), 'none.safetensors')).rejects.toThrow(
       'Cannot read none.safetensors: no such file',
     );
+  });
+});
+
+describe('what is written can be read', () => {
+  const hostile = fc.string({ unit: 'binary', maxLength: 200 });
+  const participant = fc.record({
+    workerId: hostile,
+    name: hostile,
+    engine: hostile,
+    device: hostile,
+    isExact: fc.boolean(),
+    numImages: fc.maxSafeNat(),
+  });
+
+  test('whatever workers are called', () => {
+    fc.assert(
+      fc.property(
+        fc.array(participant, { maxLength: 40 }),
+        fc.jsonValue({ maxDepth: 3, noUnicodeString: false }),
+        (workers, config) => {
+          const checkpoint = checkpointOf({ metrics: { workers }, config });
+          const parsed: unknown = JSON.parse(JSON.stringify(config));
+          const { metrics, config: read } = decodeCheckpoint(encodeCheckpoint(checkpoint));
+          expect(metrics).toEqual({ workers });
+          expect(read).toEqual(parsed);
+        },
+      ),
+      { numRuns: 50 },
+    );
+  });
+
+  test('with as many participants as there may be, of the longest names', () => {
+    const longest = '\u0001'.repeat(200);
+    const workers = Array.from({ length: MAX_PARTICIPANTS }, (_, index) => ({
+      workerId: `${index}`.padEnd(64, 'w'),
+      name: longest,
+      engine: longest,
+      device: longest,
+      isExact: false,
+      numImages: Number.MAX_SAFE_INTEGER,
+    }));
+    const checkpoint = checkpointOf({ metrics: { workers } });
+    expect(decodeCheckpoint(encodeCheckpoint(checkpoint)).metrics).toEqual({ workers });
+  });
+
+  test('or is not written: a header that is too long, JSON that is too deep', () => {
+    expect(() => encodeCheckpoint(checkpointOf({ metrics: 'x'.repeat(2 ** 23) }))).toThrow(
+      /Cannot encode a header of \d+ bytes, at most 8388608 can be read again/,
+    );
+    expect(() => encodeCheckpoint(checkpointOf({ metrics: [[[[[[[[[1]]]]]]]]] }))).toThrow(
+      'JSON of more than 8 levels',
+    );
+  });
+
+  test('a header of nothing but brackets is refused before it is parsed', () => {
+    const depth = 2 ** 22;
+    const file = Buffer.alloc(8 + 2 * depth, '[').fill(']', 8 + depth);
+    file.writeBigUInt64LE(BigInt(2 * depth));
+    expect(() => decodeCheckpoint(file)).toThrow('its header is no JSON, or too deep');
   });
 });
 

@@ -15,7 +15,7 @@ import { parseRunConfig, type RunConfig } from '../../shared/config.js';
 import { UserError, messageOf } from '../../shared/errors.js';
 import { fileStorage } from '../../shared/node/storage.js';
 import type { RunEvent, RunResult } from '../events.js';
-import { participantSchema } from '../progress.js';
+import { participantSchema } from '../participants.js';
 
 const MAX_RESULT_BYTES = 10 * 1024 * 1024;
 /** About 100,000 steps. */

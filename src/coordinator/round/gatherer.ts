@@ -191,7 +191,10 @@ export class Gatherer implements GroupHandler {
     if (!step.hasOpen(range)) this.options.count('duplicatePartials');
     else if (!this.isFinite(partial) || this.auditor.draw()) {
       this.begin(this.confirmPartial(member, step, range, partial, use));
-    } else use(member, range, partial);
+    } else {
+      if (!member.isExact) step.isApproximate = true;
+      use(member, range, partial);
+    }
     this.dispatcher.progressed();
   }
 
@@ -230,7 +233,10 @@ export class Gatherer implements GroupHandler {
       if (!work.isOpen(block)) continue;
       if (isAudited || !Number.isFinite(result.lossSum)) {
         this.begin(this.confirmBlock(member, work, block, result));
-      } else work.take(block, result, member);
+      } else {
+        if (!member.isExact) work.isApproximate = true;
+        work.take(block, result, member);
+      }
     }
     this.dispatcher.progressed();
   }

@@ -33,6 +33,8 @@ export interface BlockResult {
 /** Work whose units may have an answer that does not count yet: nobody else is asked for them meanwhile. */
 abstract class ConfirmableWork {
   readonly numUnits: number;
+  /** Whether what an approximate worker said has counted, unconfirmed. */
+  isApproximate = false;
   /** By unit: answers that are being confirmed. */
   private readonly numHeld: Uint16Array;
 
