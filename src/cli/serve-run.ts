@@ -4,6 +4,7 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { networkInterfaces } from 'node:os';
+import { join } from 'node:path';
 import { Coordinator, type CoordinatorOptions } from '../coordinator/coordinator.js';
 import type { Observer } from '../coordinator/events.js';
 import { createConsoleObserver } from '../coordinator/observers/console.js';
@@ -19,6 +20,7 @@ import { newRunPath, openRunDirectory, type RunDirectory } from '../coordinator/
 import { progressOf } from '../coordinator/progress.js';
 import { createSamples } from '../coordinator/samples.js';
 import { listen } from '../coordinator/server.js';
+import { openWorkerKey } from '../coordinator/worker-key.js';
 import { readLatestCheckpoint, writeCheckpoint, type Checkpoint } from '../model/checkpoint.js';
 import type { Engine } from '../model/engine/engine.js';
 import { loadDataset } from '../model/data/idx.js';
@@ -108,7 +110,9 @@ async function serve(
     config,
     samples,
     clock: systemClock,
-    random: createRandom(randomBytes(4).readUInt32LE(), 'coordinator'),
+    random: createRandom(randomSeed(), 'coordinator'),
+    auditRandom: createRandom(randomSeed(), 'audit'),
+    workerKey: await openWorkerKey(join(directory.path, 'worker-key')),
     report: (event) => {
       for (const observe of watch.observers) observe(event);
     },
@@ -246,6 +250,11 @@ async function createObservers(
       await Promise.all([metrics.close(), tensorBoard.close(), trace?.close()]);
     },
   };
+}
+
+/** A seed that nobody can guess: 48 bits. */
+function randomSeed(): number {
+  return randomBytes(6).readUIntLE(0, 6);
 }
 
 /** The configuration of a new run, or of the one that is resumed, which the given options must not contradict. */

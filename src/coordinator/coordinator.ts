@@ -19,7 +19,7 @@ import { messageOf } from '../shared/errors.js';
 import type { EvaluationSet } from '../shared/protocol.js';
 import type { Random } from '../shared/random.js';
 import { Checkpointer } from './checkpointer.js';
-import { Auditor } from './round/auditor.js';
+import { Auditor, type AuditorOptions } from './round/auditor.js';
 import { Dispatcher, type RoundTimes } from './round/dispatcher.js';
 import type { EvaluationDone, Observer, RunResult, StepTimes } from './events.js';
 import { WorkerGroup, type GroupOptions } from './group/group.js';
@@ -43,15 +43,17 @@ export interface CoordinatorOptions {
   readonly samples: Samples;
   readonly clock: Clock;
   readonly random: Random;
+  readonly auditRandom: AuditorOptions['auditRandom'];
   readonly report: Observer;
   /** An exact engine of the run's model: decides where workers disagree. */
   readonly arbiter: Engine;
   readonly vectors: VectorOps;
   readonly judge: GroupOptions['judge'];
   readonly isTokenRight: GroupOptions['isTokenRight'];
+  readonly workerKey: GroupOptions['workerKey'];
   readonly minWorkers: number;
   readonly maxWorkers: number;
-  /** Share of partials that a second exact worker repeats, 0 to 1. */
+  /** Share of answers that are confirmed before they count, 0 to 1. */
   readonly audit: number;
   readonly heartbeatTimeoutMs: number;
   /** A checkpoint is due after each epoch, and when this time has passed since the last, ms. */
@@ -134,7 +136,7 @@ export class Coordinator {
       },
       this.globalStep,
     );
-    const { random, arbiter, audit } = options;
+    const { random, auditRandom, arbiter, audit } = options;
     this.group = new WorkerGroup({
       clock,
       random,
@@ -144,6 +146,7 @@ export class Coordinator {
       },
       judge: options.judge,
       isTokenRight: options.isTokenRight,
+      workerKey: options.workerKey,
       maxWorkers: options.maxWorkers,
       welcome: {
         runId: options.runId,
@@ -159,11 +162,16 @@ export class Coordinator {
     this.gatherer = new Gatherer({
       group: this.group,
       dispatcher: new Dispatcher({ clock, samples, group: this.group }),
-      auditor: new Auditor({ arbiter, samples, clock, random, audit }),
+      auditor: new Auditor({ arbiter, samples, clock, auditRandom, audit }),
       clock,
       vectors,
       count: (fault) => this.count(fault),
     });
+  }
+
+  /** Workers that are remembered, here or not. */
+  get numMembers(): number {
+    return [...this.group.all()].length;
   }
 
   /** Takes a new connection of a worker. */

@@ -9,6 +9,7 @@
  *   tensorboard/    event files
  *   trace.json      with --trace
  *   result.json     once the run is finished, or stopped
+ *   worker-key      what the secrets of the workers' ids are made of; for nobody to read
  *   lock.json       while a coordinator works in it
  */
 import { randomBytes } from 'node:crypto';
@@ -60,6 +61,7 @@ const LEFTOVERS = new Set([
   'lock.json',
   'metrics.jsonl',
   'checkpoints',
+  'worker-key',
 ]);
 
 /** runs/2026-11-24-034102-3f9a, by the local date and time. */

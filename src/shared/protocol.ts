@@ -13,7 +13,7 @@ import * as z from 'zod';
 import { hyperparametersSchema } from './config.js';
 
 /** Raised whenever a message changes; both sides must agree. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 /** Bytes of a frame besides the parameters, samples or predictions it carries. */
 export const FRAME_OVERHEAD_BYTES = 64 * 1024;
@@ -29,6 +29,8 @@ const float = z.custom<number>((value) => typeof value === 'number', {
   error: 'expected a number',
 });
 const name = z.string().min(1).max(200);
+/** 256 bits, hexadecimal. */
+const secret = z.string().regex(/^[0-9a-f]{64}$/);
 const workerId = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/);
 const rangeSchema = z
   .tuple([count, count])
@@ -45,6 +47,8 @@ const hello = z.strictObject({
   protocolVersion: count,
   /** From an earlier welcome; null for a worker that is new. */
   workerId: workerId.nullable(),
+  /** That came with the id: nobody else may use it. */
+  secret: secret.nullable(),
   token: z.string().max(1000).nullable(),
   engine: name,
   name,
@@ -108,6 +112,8 @@ const leave = z.strictObject({ type: z.literal('leave') });
 const welcome = z.strictObject({
   type: z.literal('welcome'),
   workerId,
+  /** Makes the id the worker's own; given back with it in the next hello. */
+  secret,
   runId: name,
   hyperparameters: hyperparametersSchema,
   microBatch: count.min(1),

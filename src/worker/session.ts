@@ -52,8 +52,8 @@ export type Outcome =
 
 /** What outlives a connection. */
 export interface Memory {
-  /** From the last welcome; by it the coordinator knows the worker again. */
-  workerId: string | null;
+  /** From the last welcome; by them the coordinator knows the worker again. */
+  identity: { readonly workerId: string; readonly secret: string } | null;
   samples: SampleCache | null;
   computation: Computation | null;
   /** Settles when the computation has nothing to do any more for the connections so far. */
@@ -104,7 +104,7 @@ export class Session implements ChannelHandler {
 
   async work(signal: AbortSignal): Promise<Ending> {
     const { engineName, name, host, pid, token } = this.options;
-    const { workerId, samples } = this.memory;
+    const { identity, samples } = this.memory;
     const ended = new Promise<Ending>((resolve) => (this.end = resolve));
     const leave = () => {
       this.isLeaving = true;
@@ -119,7 +119,8 @@ export class Session implements ChannelHandler {
     this.send({
       type: 'hello',
       protocolVersion: PROTOCOL_VERSION,
-      workerId,
+      workerId: identity?.workerId ?? null,
+      secret: identity?.secret ?? null,
       token,
       engine: engineName,
       name,
@@ -216,7 +217,7 @@ export class Session implements ChannelHandler {
     if (memory.samples?.datasetId !== datasetId || memory.samples.numSamples !== numSamples) {
       memory.samples = SampleCache.create(datasetId, numSamples, IMAGE_BYTES);
     }
-    memory.workerId = welcome.workerId;
+    memory.identity = { workerId: welcome.workerId, secret: welcome.secret };
     this.heartbeatTimeoutMs = welcome.heartbeatTimeoutMs;
     const computation = await this.computationOf(model);
     const proof = await computation.prove(welcome.proofSeed);

@@ -28,7 +28,7 @@ export type WorkerOutcome = Outcome | { readonly outcome: 'gaveUp'; readonly rea
 export class Worker {
   private readonly options: WorkerOptions;
   private readonly memory: Memory = {
-    workerId: null,
+    identity: null,
     samples: null,
     computation: null,
     idle: Promise.resolve(),

@@ -21,6 +21,9 @@ const ms = fc.double({ min: 0, max: 1e15, noNaN: true });
 const bytes = fc.uint8Array({ maxLength: 64 });
 const name = fc.string({ minLength: 1, maxLength: 200 });
 const workerId = fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/);
+const secret = fc
+  .uint8Array({ minLength: 32, maxLength: 32 })
+  .map((raw) => Buffer.from(raw).toString('hex'));
 const range = fc
   .tuple(fc.integer({ min: 0, max: 1000 }), fc.integer({ min: 1, max: 1000 }))
   .map(([lo, length]): [number, number] => [lo, lo + length]);
@@ -35,6 +38,7 @@ const workerMessages: fc.Arbitrary<WorkerMessage> = fc.oneof(
     type: fc.constant('hello' as const),
     protocolVersion: count,
     workerId: fc.option(workerId),
+    secret: fc.option(secret),
     token: fc.option(fc.string({ maxLength: 1000 })),
     engine: name,
     name,
@@ -80,6 +84,7 @@ const coordinatorMessages: fc.Arbitrary<CoordinatorMessage> = fc.oneof(
   fc.record({
     type: fc.constant('welcome' as const),
     workerId,
+    secret,
     runId: name,
     hyperparameters: fc.constant(parseRunConfig({}).hyperparameters),
     microBatch: fc.integer({ min: 1, max: 4096 }),

@@ -4,6 +4,7 @@
 import { createVectorOps } from '../../src/model/engine/simd/vector.js';
 import { buildModel } from '../../src/model/lenet.js';
 import { onTestFinished } from 'vitest';
+import { Identity } from '../../src/coordinator/group/identity.js';
 import { Coordinator, type CoordinatorOptions } from '../../src/coordinator/coordinator.js';
 import type { RunEvent, RunResult } from '../../src/coordinator/events.js';
 import type { Checkpoint } from '../../src/model/checkpoint.js';
@@ -19,6 +20,9 @@ import { FakeChannel } from './fake-channel.js';
 import { IMAGE_BYTES } from '../../src/model/lenet.js';
 import { allTrainings, EVALUATION_BLOCK, imagesOf, type Training } from './simulator/training.js';
 import { VirtualProcess, VirtualTime } from './virtual-clock.js';
+
+const WORKER_KEY = Buffer.alloc(32, 'harness');
+const identity = new Identity(WORKER_KEY);
 
 export const HEARTBEAT_TIMEOUT_MS = 3_000;
 
@@ -58,6 +62,8 @@ export function createHarness(overrides: Partial<CoordinatorOptions> = {}): Harn
     samples: training.samples,
     clock: process.clock,
     random: createRandom(1, 'harness'),
+    auditRandom: createRandom(1, 'harness', 'audit'),
+    workerKey: WORKER_KEY,
     report: (event) => events.push(event),
     arbiter: training.createEngine(),
     vectors: createVectorOps(buildModel(training.config.hyperparameters).numParams),
@@ -145,6 +151,8 @@ export class FakeWorker {
       type: 'hello',
       protocolVersion: PROTOCOL_VERSION,
       workerId: null,
+      // Who names an id is its owner, unless the test says otherwise.
+      secret: changes.workerId ? identity.secretOf(changes.workerId) : null,
       token: 'secret',
       engine: 'reference',
       name: 'anna',

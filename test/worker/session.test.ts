@@ -13,6 +13,7 @@ const MODEL = buildModel(LENET5);
 const WELCOME: Message<'welcome'> = {
   type: 'welcome',
   workerId: 'w1',
+  secret: 'ab'.repeat(32),
   runId: 'r1',
   hyperparameters: structuredClone(LENET5) as Message<'welcome'>['hyperparameters'],
   microBatch: 2,
@@ -55,7 +56,7 @@ class FakeComputation implements Computation {
 }
 
 const newMemory = (): Memory => ({
-  workerId: null,
+  identity: null,
   samples: null,
   computation: null,
   idle: Promise.resolve(),

@@ -15,11 +15,14 @@ import {
 import type { Random } from '../../shared/random.js';
 import type { Verdict } from '../../model/engine/proof.js';
 import type { Observer, WorkerLost } from '../events.js';
+import { AddressBook } from './address-book.js';
+import { Identity } from './identity.js';
 import {
   NO_FAILURES,
   decideAdmission,
   recordFailure,
   shutOut,
+  whomToForget,
   type FailureHistory,
 } from './membership.js';
 import { ClockOffset } from './meters.js';
@@ -33,7 +36,7 @@ const PINGS_PER_TIMEOUT = 6;
 /** Connections that have not been admitted; more are closed at once. */
 const MAX_STRANGERS = 256;
 
-/** A worker that has said hello in this run, connected or not. */
+/** A worker that has said hello in this run, connected or not; of those that are away, as many as are remembered. */
 export interface Member {
   readonly workerId: string;
   name: string;
@@ -43,8 +46,13 @@ export interface Member {
   /** By the coordinator's verdict on its proof, not by its own word. */
   isExact: boolean;
   history: FailureHistory;
+  /** Where it came from. */
+  address: string;
+  /** It came, without an id, from where others were shut out: nothing it says counts before it is confirmed. */
+  readonly isOnProbation: boolean;
   /** Null while it is away. */
   connection: Connection | null;
+  absentSince: number;
   readonly clockOffset: ClockOffset;
   hasTakenPart: boolean;
 }
@@ -66,7 +74,9 @@ export interface GroupOptions {
   readonly random: Random;
   readonly report: Observer;
   /** The welcome of this run, but for what is the worker's own. */
-  readonly welcome: Omit<Message<'welcome'>, 'type' | 'workerId' | 'proofSeed'>;
+  readonly welcome: Omit<Message<'welcome'>, 'type' | 'workerId' | 'secret' | 'proofSeed'>;
+  /** The key of the workers' secrets, 32 random bytes: the same as long as the run lasts, known to nobody else. */
+  readonly workerKey: Uint8Array;
   readonly judge: (ready: Message<'ready'>, proofSeed: number) => Verdict;
   readonly isTokenRight: (token: string | null) => boolean;
   readonly maxWorkers: number;
@@ -85,6 +95,8 @@ export class WorkerGroup {
   /** By workerId, in the order of their first hello: their ranks. */
   private readonly members = new Map<string, Member>();
   private readonly connections = new Set<Connection>();
+  private readonly addresses = new AddressBook();
+  private readonly identity: Identity;
   private readonly options: GroupOptions;
   private timer: Timer | null = null;
   private lastTickAt: number;
@@ -92,6 +104,7 @@ export class WorkerGroup {
 
   constructor(options: GroupOptions) {
     this.options = options;
+    this.identity = new Identity(options.workerKey);
     this.lastTickAt = options.clock.now();
     this.scheduleTick();
   }
@@ -99,7 +112,7 @@ export class WorkerGroup {
   /** Takes a new connection. */
   accept(channel: Channel, address: string): void {
     const { clock, report } = this.options;
-    const connection = new Connection(this, channel, clock.now());
+    const connection = new Connection(this, channel, address, clock.now());
     channel.handler = connection;
     if (this.closing) {
       connection.state = 'closed';
@@ -137,7 +150,11 @@ export class WorkerGroup {
 
   /** Ends the connection of a worker that did wrong; `isForGood` shuts it out of the run. */
   evict(member: Member, reason: CloseReason, message: string, isForGood = false): void {
-    if (isForGood) member.history = shutOut(member.history);
+    const now = this.options.clock.now();
+    if (isForGood) {
+      member.history = shutOut(member.history);
+      this.addresses.shutOut(now, member.address);
+    } else this.addresses.failed(now, member.address);
     if (member.connection) this.lose(member.connection, reason, message);
   }
 
@@ -166,6 +183,7 @@ export class WorkerGroup {
       this.dispatch(connection, decodeWorkerMessage(frame));
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
+      if (connection.state !== 'active') this.fail(connection);
       this.lose(connection, error.reason, error.message);
     }
   }
@@ -185,7 +203,7 @@ export class WorkerGroup {
         this.notice('warn', `Connection closed: ${message}`);
       return;
     }
-    member.connection = null;
+    this.leaveBehind(member);
     const { clock, report } = this.options;
     const isGraceful = reason === 'left' || reason === 'replaced';
     if (!isGraceful) member.history = recordFailure(clock.now(), member.history);
@@ -245,11 +263,15 @@ export class WorkerGroup {
 
   private greet(connection: Connection, hello: Message<'hello'>): void {
     const { clock, random, welcome } = this.options;
-    const known = hello.workerId === null ? undefined : this.members.get(hello.workerId);
+    const { workerId: id, secret } = hello;
+    const isOwner = id !== null && secret !== null && this.identity.isOwner(id, secret);
+    const known = isOwner ? this.members.get(id) : undefined;
+    const origin = this.addresses.of(connection.address);
     const admission = decideAdmission(
       clock.now(),
       {
-        history: known?.history ?? NO_FAILURES,
+        history: isOwner ? (known?.history ?? NO_FAILURES) : origin,
+        isNew: !isOwner,
         tokenMatches: this.options.isTokenRight(hello.token),
         protocolVersion: hello.protocolVersion,
         isConnected: known?.connection != null,
@@ -262,11 +284,12 @@ export class WorkerGroup {
     );
     if (!admission.isAdmitted) {
       const { reason, message, retryAfterMs } = admission;
+      if (reason === 'unauthorized') this.fail(connection);
       this.refuse(connection, reason, message, retryAfterMs, hello.name);
       return;
     }
     if (known?.connection) this.lose(known.connection, 'replaced', 'it connected again');
-    const workerId = hello.workerId ?? this.newWorkerId();
+    const workerId = isOwner ? id : this.newWorkerId();
     const member: Member = known ?? {
       workerId,
       name: hello.name,
@@ -275,10 +298,14 @@ export class WorkerGroup {
       device: '',
       isExact: false,
       history: NO_FAILURES,
+      address: connection.address,
+      isOnProbation: !isOwner && origin.numShutOut > 0,
       connection: null,
+      absentSince: 0,
       clockOffset: new ClockOffset(),
       hasTakenPart: false,
     };
+    member.address = connection.address;
     member.name = hello.name;
     member.host = hello.host;
     member.engine = hello.engine;
@@ -289,13 +316,17 @@ export class WorkerGroup {
     connection.deadline = clock.now() + READY_DEADLINE_MS;
     connection.proofSeed = random.uint32();
     this.members.set(workerId, member);
-    connection.send({ type: 'welcome', workerId, proofSeed: connection.proofSeed, ...welcome });
+    connection.send({
+      ...{ type: 'welcome', workerId, secret: this.identity.secretOf(workerId) },
+      ...{ proofSeed: connection.proofSeed, ...welcome },
+    });
   }
 
   private admit(connection: Connection, member: Member, ready: Message<'ready'>): void {
     const { clock, report, judge } = this.options;
     const verdict = judge(ready, connection.proofSeed);
     if (!verdict.isAccepted) {
+      this.fail(connection);
       this.refuse(connection, 'engineRefused', verdict.message, null, member.name);
       return;
     }
@@ -329,7 +360,7 @@ export class WorkerGroup {
     connection.send({ type: 'refused', reason: message, retryAfterMs });
     connection.state = 'closed';
     this.connections.delete(connection);
-    if (connection.member?.connection === connection) connection.member.connection = null;
+    if (connection.member?.connection === connection) this.leaveBehind(connection.member);
     connection.channel.close(CLOSE_CODES[reason], message.slice(0, 120));
     this.notice('warn', `${name} refused: ${message}`);
   }
@@ -381,12 +412,24 @@ export class WorkerGroup {
     }
   }
 
+  /** Long enough that none is drawn twice, those forgotten among them. */
   private newWorkerId(): string {
     const { random } = this.options;
-    for (;;) {
-      const workerId = `w${random.uint32().toString(36).padStart(7, '0')}`;
-      if (!this.members.has(workerId)) return workerId;
-    }
+    const draw = () => random.uint32().toString(36).padStart(7, '0');
+    return `w${draw()}${draw()}`;
+  }
+
+  /** A stranger did wrong, whom nothing but its address tells from others. */
+  private fail({ address }: Connection): void {
+    this.addresses.failed(this.options.clock.now(), address);
+  }
+
+  /** The member is away; of those that are, some may have to be forgotten. */
+  private leaveBehind(member: Member): void {
+    member.connection = null;
+    member.absentSince = this.options.clock.now();
+    const absent = [...this.members.values()].filter(({ connection }) => connection === null);
+    for (const { workerId } of whomToForget(absent)) this.members.delete(workerId);
   }
 
   private notice(level: 'info' | 'warn', message: string): void {
@@ -406,11 +449,14 @@ export class Connection implements ChannelHandler {
   proofSeed = 0;
   /** The samples that the worker says it has, bit i for sample i. */
   cached: Uint8Array = new Uint8Array(0);
+  /** Where it comes from. */
+  readonly address: string;
   private readonly group: WorkerGroup;
 
-  constructor(group: WorkerGroup, channel: Channel, now: number) {
+  constructor(group: WorkerGroup, channel: Channel, address: string, now: number) {
     this.group = group;
     this.channel = channel;
+    this.address = address;
     this.lastHeardAt = now;
     this.deadline = now + HELLO_DEADLINE_MS;
   }

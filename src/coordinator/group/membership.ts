@@ -8,6 +8,13 @@ const FAILURE_MEMORY_MS = 120_000;
 const FAILURES_FORGIVEN = 3;
 const FIRST_QUARANTINE_MS = 1_000;
 const LONGEST_QUARANTINE_MS = 60_000;
+/** How long no new worker is taken from an address after the second one that was shut out there; then twice as long. */
+const FIRST_BAN_MS = 60_000;
+const LONGEST_BAN_MS = 3_600_000;
+/** Workers remembered while they are away; those there are as many as --max-workers allows. */
+export const MAX_ABSENT = 256;
+/** Addresses whose failures are remembered. */
+export const MAX_ADDRESSES = 1024;
 
 /** What is remembered of a worker's failures. */
 export interface FailureHistory {
@@ -23,12 +30,16 @@ export const NO_FAILURES: FailureHistory = { failedAt: [], keptOutUntil: 0 };
  * The history with one more failure. From the fourth within two minutes on, the worker is kept out: for 1 s, then for
  * twice as long each time, a minute at most.
  */
-export function recordFailure(now: number, history: FailureHistory): FailureHistory {
+export function recordFailure<History extends FailureHistory>(
+  now: number,
+  history: History,
+): History {
   const failedAt = [...history.failedAt.filter((time) => now - time < FAILURE_MEMORY_MS), now];
   const excess = failedAt.length - FAILURES_FORGIVEN;
   if (excess <= 0) return { ...history, failedAt };
   const quarantineMs = Math.min(FIRST_QUARANTINE_MS * 2 ** (excess - 1), LONGEST_QUARANTINE_MS);
-  return { failedAt, keptOutUntil: Math.max(history.keptOutUntil, now + quarantineMs) };
+  const keptOutUntil = Math.max(history.keptOutUntil, now + quarantineMs);
+  return { ...history, failedAt, keptOutUntil };
 }
 
 /** The history of a worker that is shut out for the rest of the run. */
@@ -36,8 +47,70 @@ export function shutOut(history: FailureHistory): FailureHistory {
   return { ...history, keptOutUntil: Infinity };
 }
 
-export interface Applicant {
+/** What is remembered of an address, from which workers come that have no id yet. */
+export interface AddressHistory extends FailureHistory {
+  /** Workers from there that were shut out. */
+  readonly numShutOut: number;
+}
+
+export const UNKNOWN_ADDRESS: AddressHistory = { ...NO_FAILURES, numShutOut: 0 };
+
+/**
+ * The history of an address with one more worker that was shut out. One is forgiven: many may share an address. From the
+ * second on nobody new is taken from there for a minute, then for twice as long each time, an hour at most.
+ */
+export function recordShutOut(now: number, history: AddressHistory): AddressHistory {
+  const numShutOut = history.numShutOut + 1;
+  if (numShutOut === 1) return { ...history, numShutOut };
+  const banMs = Math.min(FIRST_BAN_MS * 2 ** (numShutOut - 2), LONGEST_BAN_MS);
+  return { ...history, numShutOut, keptOutUntil: Math.max(history.keptOutUntil, now + banMs) };
+}
+
+/**
+ * What counts as one address: an IPv4 address, or the /64 of an IPv6 address, which whoever has one has whole.
+ */
+export function networkOf(address: string): string {
+  const bare = address.replace(/%.*$/, '').toLowerCase();
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/.exec(bare);
+  if (mapped) return mapped[1];
+  if (!bare.includes(':')) return bare;
+  const [head, ...tails] = bare.split('::');
+  const groups = head === '' ? [] : head.split(':');
+  for (const tail of tails.slice(0, 1)) {
+    const rest = tail === '' ? [] : tail.split(':');
+    while (groups.length + rest.length < 8) groups.push('0');
+    groups.push(...rest);
+  }
+  const prefix = groups.slice(0, 4).map((group) => group.replace(/^0+(?=.)/, ''));
+  return `${prefix.join(':')}::/64`;
+}
+
+/** A worker that is away, as far as it matters for forgetting it. */
+export interface Absent {
+  readonly workerId: string;
   readonly history: FailureHistory;
+  readonly hasTakenPart: boolean;
+  /** Since when, ms. */
+  readonly absentSince: number;
+}
+
+/**
+ * Who is forgotten, so that `MAX_ABSENT` remain: first who took no part, last who is shut out; among them who is away
+ * longest.
+ */
+export function whomToForget(absent: readonly Absent[]): readonly Absent[] {
+  if (absent.length <= MAX_ABSENT) return [];
+  const worth = ({ history, hasTakenPart }: Absent) =>
+    (history.keptOutUntil === Infinity ? 2 : 0) + (hasTakenPart ? 1 : 0);
+  return [...absent]
+    .sort((a, b) => worth(a) - worth(b) || a.absentSince - b.absentSince)
+    .slice(0, absent.length - MAX_ABSENT);
+}
+
+export interface Applicant {
+  /** Of the worker, if it is known; of its address, if it is new. */
+  readonly history: FailureHistory;
+  readonly isNew: boolean;
   readonly tokenMatches: boolean;
   readonly protocolVersion: number;
   /** True when a connection of the same worker is open, which this one would replace. */
@@ -76,6 +149,16 @@ export function decideAdmission(
       null,
     );
   }
+  const waitMs = Math.ceil(history.keptOutUntil - now);
+  const wait = `${(waitMs / 1000).toFixed(1)} s`;
+  // Before the token is looked at: who guesses is not told whether a guess was right.
+  if (applicant.isNew && waitMs > 0) {
+    return refuse(
+      'quarantined',
+      `Too much went wrong with workers from this address lately; new ones are kept out for ${wait}`,
+      waitMs,
+    );
+  }
   if (!applicant.tokenMatches) {
     return refuse(
       'unauthorized',
@@ -84,13 +167,16 @@ export function decideAdmission(
     );
   }
   if (history.keptOutUntil === Infinity) {
-    return refuse('badNumbers', 'The worker is shut out of this run for wrong results', null);
+    return refuse(
+      'badNumbers',
+      'The worker is shut out for wrong results, for as long as the run lasts',
+      null,
+    );
   }
-  if (now < history.keptOutUntil) {
-    const waitMs = Math.ceil(history.keptOutUntil - now);
+  if (waitMs > 0) {
     return refuse(
       'quarantined',
-      `The worker failed ${history.failedAt.length} times lately and is kept out for ${(waitMs / 1000).toFixed(1)} s`,
+      `The worker failed ${history.failedAt.length} times lately and is kept out for ${wait}`,
       waitMs,
     );
   }

@@ -30,7 +30,8 @@ export interface AuditorOptions {
   readonly arbiter: Engine;
   readonly samples: Samples;
   readonly clock: Clock;
-  readonly random: Random;
+  /** Draws what is confirmed; a stream of its own, as workers see numbers of others and must not foresee it. */
+  readonly auditRandom: Random;
   /** Share of answers that are confirmed before they count, 0 to 1. */
   readonly audit: number;
 }
@@ -63,8 +64,8 @@ export class Auditor {
 
   /** Whether chance will have an answer confirmed before it counts. */
   draw(): boolean {
-    const { audit, random } = this.options;
-    return audit > 0 && random.float() < audit;
+    const { audit, auditRandom } = this.options;
+    return audit > 0 && auditRandom.float() < audit;
   }
 
   /**

@@ -189,7 +189,7 @@ export class Gatherer implements GroupHandler {
       else trace.wasUsed = source !== null;
     };
     if (!step.hasOpen(range)) this.options.count('duplicatePartials');
-    else if (!this.isFinite(partial) || this.auditor.draw()) {
+    else if (this.isDoubtful(member) || !this.isFinite(partial)) {
       this.begin(this.confirmPartial(member, step, range, partial, use));
     } else {
       if (!member.isExact) step.isApproximate = true;
@@ -221,7 +221,7 @@ export class Gatherer implements GroupHandler {
     }
     this.noteAnswer(member, message);
     if (!work.hasOpen(range)) this.options.count('duplicateEvaluations');
-    const isAudited = this.auditor.draw();
+    const isAudited = this.isDoubtful(member);
     let from = 0;
     for (let block = lo; block < hi; block++) {
       const end = from + work.imagesIn([block, block + 1]);
@@ -252,6 +252,11 @@ export class Gatherer implements GroupHandler {
   }
 
   // Doubts
+
+  /** Whether an answer of a worker is confirmed before it counts: by chance, or as others of its kind have lied. */
+  private isDoubtful(member: Member): boolean {
+    return this.auditor.draw() || member.isOnProbation;
+  }
 
   /** Lets a confirmation take its time; one that fails, or finds that the run has diverged, ends the run. */
   private begin(confirmation: Promise<void>): void {

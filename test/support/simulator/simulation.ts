@@ -225,6 +225,8 @@ class Simulation {
       samples: training.samples,
       clock: process.clock,
       random: createRandom(schedule.seed, process.name),
+      auditRandom: createRandom(schedule.seed, process.name, 'audit'),
+      workerKey: Buffer.alloc(32, 'simulated'),
       report: (event) => {
         if (event.type === 'step' && event.globalStep !== expectedStep++) {
           this.violate(`step ${event.globalStep} was done where ${expectedStep - 1} was due`);
