@@ -30,7 +30,7 @@ const builds = await Promise.all(
   }),
 );
 const images = Uint8Array.from({ length: NUM_IMAGES * 784 }, (_, i) => (i * 97 + (i >> 5)) & 255);
-const labels = Uint8Array.from({ length: NUM_IMAGES }, (_, i) => i % 10);
+const labels = Uint16Array.from({ length: NUM_IMAGES }, (_, i) => i % 10);
 
 for (let round = 0; round < ROUNDS; round++) {
   for (const { engine, out, durations } of builds) {

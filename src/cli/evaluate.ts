@@ -1,11 +1,12 @@
 /** `lockstep evaluate`: what a checkpoint is worth on the test images. */
-import { findCheckpoint } from '../model/checkpoint.js';
+import { findCheckpoint, modelOf } from '../model/checkpoint.js';
 import { reportOf, type Report } from '../model/evaluation.js';
-import { loadDataset, type Split } from '../model/data/idx.js';
-import { IMAGE_BYTES, buildModel } from '../model/lenet.js';
+import { loadDataset, testSetFor, type Split } from '../model/data/idx.js';
+import { imageBytes } from '../model/lenet.js';
 import type { Engine } from '../model/engine/engine.js';
 import { createSimdEngine } from '../model/engine/simd/engine.js';
 import { formatCount, formatPercent } from '../shared/format.js';
+import { printable } from '../shared/printable.js';
 import { fileStorage } from '../shared/node/storage.js';
 import { optionCommand } from './command.js';
 
@@ -20,11 +21,11 @@ export function evaluateCommand() {
     async ({ values: options }, [where]) => {
       const { checkpoint, path } = await findCheckpoint(fileStorage, where, warn);
       const name = options.dataset ?? datasetOf(checkpoint.config);
-      const { test } = await loadDataset(name);
-      const engine = createSimdEngine(buildModel(checkpoint.hyperparameters), { numGradients: 0 });
+      const test = testSetFor(checkpoint, await loadDataset(name));
+      const engine = createSimdEngine(modelOf(checkpoint), { numGradients: 0 });
       engine.setParams(checkpoint.params);
       const { loss, predictions } = await evaluateSplit(engine, test);
-      const report = reportOf(test.labels, predictions);
+      const report = reportOf(test.labels, predictions, checkpoint.classNames);
       const { globalStep, epoch } = checkpoint;
       console.log(
         options.json
@@ -58,11 +59,12 @@ function datasetOf(config: unknown): string {
 }
 
 async function evaluateSplit(engine: Engine, { images, labels }: Split) {
-  const predictions = new Uint8Array(labels.length);
+  const numBytes = imageBytes(engine.model.input);
+  const predictions = new Uint16Array(labels.length);
   let lossSum = 0;
   for (let begin = 0; begin < labels.length; begin += BLOCK) {
     const evaluation = await engine.evaluate(
-      images.subarray(begin * IMAGE_BYTES, (begin + BLOCK) * IMAGE_BYTES),
+      images.subarray(begin * numBytes, (begin + BLOCK) * numBytes),
       labels.subarray(begin, begin + BLOCK),
     );
     lossSum += evaluation.lossSum;
@@ -75,8 +77,8 @@ function classLines({ classes }: Report): string[] {
   const share = (value: number | null) => (value === null ? '–' : formatPercent(value));
   return rightAligned([
     ['class', 'images', 'precision', 'recall', 'F1'],
-    ...classes.map(({ digit, numImages, precision, recall, f1 }) => [
-      String(digit),
+    ...classes.map(({ name, numImages, precision, recall, f1 }) => [
+      printable(name),
       formatCount(numImages),
       share(precision),
       share(recall),
@@ -85,10 +87,11 @@ function classLines({ classes }: Report): string[] {
   ]);
 }
 
-function confusionLines({ confusion }: Report): string[] {
+function confusionLines({ confusion, classes }: Report): string[] {
+  const names = classes.map(({ name }) => printable(name));
   const table = rightAligned([
-    ['label', ...confusion.keys()].map(String),
-    ...confusion.map((row, label) => [label, ...row].map(String)),
+    ['label', ...names],
+    ...confusion.map((row, label) => [names[label], ...row.map(String)]),
   ]);
   return ['Images by label (rows) and prediction (columns)', ...table];
 }

@@ -1,7 +1,7 @@
 /** `lockstep predict`: the digits in PNG files. */
-import { findCheckpoint } from '../model/checkpoint.js';
+import { findCheckpoint, modelOf } from '../model/checkpoint.js';
 import { readDigitImage } from '../model/data/digit-image.js';
-import { IMAGE_BYTES, NUM_CLASSES, buildModel } from '../model/lenet.js';
+import { imageBytes } from '../model/lenet.js';
 import { createSimdEngine } from '../model/engine/simd/engine.js';
 import { formatPercent } from '../shared/format.js';
 import { printable } from '../shared/printable.js';
@@ -16,19 +16,24 @@ export function predictCommand() {
     'runs/first seven.png',
     async ({ values: options }, [where, ...files]) => {
       const { checkpoint } = await findCheckpoint(fileStorage, where, warn);
-      const engine = createSimdEngine(buildModel(checkpoint.hyperparameters), { numGradients: 0 });
+      const engine = createSimdEngine(modelOf(checkpoint), { numGradients: 0 });
       engine.setParams(checkpoint.params);
-      const images = new Uint8Array(files.length * IMAGE_BYTES);
+      const { classNames } = checkpoint;
+      const numClasses = classNames.length;
+      const numBytes = imageBytes(checkpoint.input);
+      const images = new Uint8Array(files.length * numBytes);
       for (const [index, file] of files.entries()) {
-        images.set(await readDigitImage(file), index * IMAGE_BYTES);
+        images.set(await readDigitImage(file), index * numBytes);
       }
-      // (n, 10)
+      // (n, numClasses)
       const all = engine.predict(images);
       const rows = files.map((file, index) => {
-        const probabilities = [...all.subarray(index * NUM_CLASSES, (index + 1) * NUM_CLASSES)];
+        const probabilities = [...all.subarray(index * numClasses, (index + 1) * numClasses)];
         return { file, digit: probabilities.indexOf(Math.max(...probabilities)), probabilities };
       });
-      console.log(options.json ? JSON.stringify(rows, null, 2) : tableOf(rows).join('\n'));
+      console.log(
+        options.json ? JSON.stringify(rows, null, 2) : tableOf(classNames, rows).join('\n'),
+      );
     },
   )
     .argument('<checkpoint>', 'a file, or a run directory: its best checkpoint, else its last')
@@ -36,10 +41,11 @@ export function predictCommand() {
 }
 
 function tableOf(
+  classNames: readonly string[],
   rows: readonly { file: string; digit: number; probabilities: readonly number[] }[],
 ): string[] {
   return rightAligned([
-    ['file', 'digit', ...Array.from({ length: NUM_CLASSES }, (_, digit) => `P(${digit})`)],
+    ['file', 'digit', ...classNames.map((name) => `P(${printable(name)})`)],
     ...rows.map(({ file, digit, probabilities }) => [
       printable(file),
       String(digit),

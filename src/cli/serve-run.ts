@@ -18,7 +18,7 @@ import { canShowStatus, createTerminalStatus } from '../coordinator/observers/te
 import { createTrace } from '../coordinator/observers/trace.js';
 import { newRunPath, openRunDirectory, type RunDirectory } from '../coordinator/run-directory.js';
 import { progressOf } from '../coordinator/progress.js';
-import { createSamples } from '../coordinator/samples.js';
+import { createSamples, type Samples } from '../coordinator/samples.js';
 import { listen } from '../coordinator/server.js';
 import { openWorkerKey } from '../coordinator/worker-key.js';
 import { readLatestCheckpoint, writeCheckpoint, type Checkpoint } from '../model/checkpoint.js';
@@ -92,17 +92,16 @@ async function serve(
 ): Promise<void> {
   const { config, name, checkpointsPath } = directory;
   const warn = (message: string) => log.warn(message);
-  const model = buildModel(config.hyperparameters);
-  const dataset = await loadDataset(config.dataset);
-  const samples = createSamples(dataset.train, dataset.test, config.validationSize);
+  const samples = createSamples(await loadDataset(config.dataset), config.validationSize);
+  const model = buildModel(config.hyperparameters, samples);
   const arbiter = createSimdEngine(model);
   const resumeFrom = directory.isResumed
-    ? await findResumable(directory, arbiter.fingerprint, warn)
+    ? await findResumable(directory, samples, arbiter.fingerprint, warn)
     : null;
   const firstStep = resumeFrom?.globalStep ?? 0;
   warnOfIdleWorkers(config, samples.numTrain, localWorkers.length, log);
 
-  const watch = await createObservers(directory, options, log, firstStep);
+  const watch = await createObservers(directory, samples, model, options, log, firstStep);
   const coordinator = new Coordinator({
     ...options,
     runId: `${name}-${randomBytes(3).toString('hex')}`,
@@ -172,6 +171,7 @@ async function serve(
  */
 async function findResumable(
   { config, checkpointsPath }: RunDirectory,
+  samples: Samples,
   fingerprint: string,
   warn: (message: string) => void,
 ): Promise<Checkpoint | null> {
@@ -183,7 +183,7 @@ async function findResumable(
       numSkipped++;
       warn(message);
     },
-    (checkpoint) => progressOf(checkpoint, config, fingerprint),
+    (checkpoint) => progressOf(checkpoint, config, samples, fingerprint),
   );
   if (stored === null && numSkipped > 0) {
     throw new UserError(
@@ -197,12 +197,13 @@ async function findResumable(
 /** What watches the run: files, console, page. */
 async function createObservers(
   directory: RunDirectory,
+  samples: Samples,
+  model: Model,
   options: ServeOptions,
   log: Logger,
   firstStep: number,
 ) {
   const warn = (message: string) => log.warn(message);
-  const model = buildModel(directory.config.hyperparameters);
   const predictor = createSimdEngine(model, { numGradients: 0 });
   const monitor = createMonitor({
     predict: (images) => predictor.predict(images),
@@ -215,7 +216,7 @@ async function createObservers(
   if (directory.isResumed) {
     // The page shows the whole run, not only what this process did.
     const { metricsPath, name, config } = directory;
-    await replayMetrics(metricsPath, name, config, monitor.observe);
+    await replayMetrics(metricsPath, name, config, samples, monitor.observe);
   }
   const tensorBoard = createTensorBoard(directory.tensorboardPath, { warn });
   const prometheus = createPrometheus();
@@ -265,7 +266,6 @@ function configure(
 ): RunConfig {
   if (stored === null) {
     const config = runConfigOf(settings.values);
-    buildModel(config.hyperparameters);
     return { ...config, ...checkedInit(config, init) };
   }
   const own = flatten(stored);

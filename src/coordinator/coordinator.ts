@@ -99,7 +99,7 @@ export class Coordinator {
   constructor(options: CoordinatorOptions) {
     const { config, samples, clock, resumeFrom, initialParams, vectors } = options;
     this.options = options;
-    this.model = buildModel(config.hyperparameters);
+    this.model = buildModel(config.hyperparameters, samples);
     this.sampler = new Sampler(config.seed, samples.numTrain, config.batchSize);
     const { stepsPerEpoch } = this.sampler;
     this.totalSteps = config.epochs * stepsPerEpoch;
@@ -122,7 +122,7 @@ export class Coordinator {
       }
       Object.assign(scalars, resumeFrom.optimizerState.scalars);
       this.globalStep = resumeFrom.globalStep;
-      this.progress = progressOf(resumeFrom, config, options.arbiter.fingerprint);
+      this.progress = progressOf(resumeFrom, config, samples, options.arbiter.fingerprint);
     }
     this.participants = new Participants(this.progress);
     this.ledger = options.verifyLedger ? new Ledger(this.sampler, this.globalStep) : null;
@@ -151,6 +151,8 @@ export class Coordinator {
       welcome: {
         runId: options.runId,
         hyperparameters: config.hyperparameters,
+        input: this.model.input,
+        numClasses: this.model.numClasses,
         microBatch: config.microBatch,
         evaluationBlock: EVALUATION_BLOCK,
         numParams: this.model.numParams,
@@ -389,7 +391,7 @@ export class Coordinator {
   }
 
   private snapshot(): Checkpoint {
-    const { config, arbiter } = this.options;
+    const { config, samples, arbiter } = this.options;
     const { globalStep } = this;
     const { tensors, scalars } = this.optimizerState;
     const copies = Object.entries(tensors).map(([name, tensor]) => [name, tensor.slice()] as const);
@@ -401,6 +403,8 @@ export class Coordinator {
       epoch: Math.floor(globalStep / this.sampler.stepsPerEpoch),
       seed: config.seed,
       hyperparameters: config.hyperparameters,
+      input: this.model.input,
+      classNames: samples.classNames,
       config,
       engineFingerprint: arbiter.fingerprint,
       metrics: this.progress,
@@ -430,6 +434,8 @@ export class Coordinator {
       runId,
       name,
       config,
+      input: this.model.input,
+      classNames: samples.classNames,
       numParams: this.model.numParams,
       numTrain: samples.numTrain,
       numValidation: samples.numValidation,

@@ -3,6 +3,7 @@
  * The coordinator calls each observer with each event, in order; observers must not block, throw or change anything.
  */
 import type { EvaluationSet, Range } from '../shared/protocol.js';
+import type { InputShape } from '../model/lenet.js';
 import type { RunConfig } from '../shared/config.js';
 
 /** Milliseconds since the Unix epoch, with a fraction, by the coordinator's clock. */
@@ -15,6 +16,10 @@ export interface RunStarted {
   /** Name of the run directory. */
   readonly name: string;
   readonly config: RunConfig;
+  /** Of every image. */
+  readonly input: InputShape;
+  /** (numClasses,) */
+  readonly classNames: readonly string[];
   readonly numParams: number;
   readonly numTrain: number;
   readonly numValidation: number;
@@ -101,9 +106,9 @@ export interface EvaluationDone {
   readonly seconds: number;
   readonly numImages: number;
   /** (n,) each; valid for ever, not to be changed. */
-  readonly predictions: Uint8Array;
-  readonly labels: Uint8Array;
-  /** (n, 784) the images; valid for ever, not to be changed. */
+  readonly predictions: Uint16Array;
+  readonly labels: Uint16Array;
+  /** (n, C, H, W) the images; valid for ever, not to be changed. */
   readonly images: Uint8Array;
   /** θ (P,); valid during the call only. */
   readonly params: Float32Array;

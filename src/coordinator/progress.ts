@@ -37,18 +37,24 @@ export const NO_PROGRESS: Progress = {
  * The progress in a checkpoint that this run can go on from.
  *
  * @param config the run's
+ * @param data the run's, of its dataset
  * @param fingerprint of the run's exact engine
  * @throws {UserError} in one sentence, if the checkpoint is another run's, another engine's, or not understood
  */
 export function progressOf(
   checkpoint: Checkpoint,
   config: RunConfig,
+  data: Pick<Checkpoint, 'input' | 'classNames'>,
   fingerprint: string,
 ): Progress {
   const { globalStep, engineFingerprint, metrics } = checkpoint;
   const refuse = (why: string) =>
     new UserError(`Cannot go on from the checkpoint of step ${globalStep}: ${why}`);
   if (!isSame(checkpoint.config, config)) throw refuse('its run has another configuration');
+  const { input, classNames } = data;
+  if (!isSame([checkpoint.input, checkpoint.classNames], [input, classNames])) {
+    throw refuse('its dataset had other images or classes');
+  }
   if (engineFingerprint !== fingerprint) {
     throw refuse(
       `its weights have the bits of engine ${engineFingerprint}, this is ${fingerprint}`,

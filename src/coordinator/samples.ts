@@ -3,37 +3,48 @@
  * test. Samples travel and are cached by these numbers.
  */
 import { createHash } from 'node:crypto';
-import { IMAGE_BYTES } from '../model/lenet.js';
+import { imageBytes, type DataShape, type InputShape } from '../model/lenet.js';
+import { bytesOf } from '../shared/codec.js';
 import { UserError } from '../shared/errors.js';
 import type { EvaluationSet } from '../shared/protocol.js';
 
 /** Images and their labels. */
 export interface LabelledImages {
-  /** (n, 784) */
+  /** (n, C, H, W) */
   readonly images: Uint8Array;
-  /** (n,) */
-  readonly labels: Uint8Array;
+  /** (n,) classes */
+  readonly labels: Uint16Array;
 }
 
-export interface Samples {
+export interface Samples extends DataShape {
+  /** (numClasses,) */
+  readonly classNames: readonly string[];
   readonly numTrain: number;
   readonly numValidation: number;
   readonly numTest: number;
   /** The same for the same images and labels in the same order. */
   readonly datasetId: string;
-  /** (784,) */
+  /** (C, H, W) */
   image(index: number): Uint8Array;
   label(index: number): number;
   /** The images of a set, and the number of its first sample. */
   evaluationSet(set: EvaluationSet): LabelledImages & { readonly first: number };
 }
 
+/** What a run trains on and is tested with. */
+interface LabelledDataset {
+  readonly input: InputShape;
+  readonly classNames: readonly string[];
+  readonly train: LabelledImages;
+  readonly test: LabelledImages;
+}
+
 /** @throws {UserError} if the validation set would leave nothing to train on */
 export function createSamples(
-  train: LabelledImages,
-  test: LabelledImages,
+  { input, classNames, train, test }: LabelledDataset,
   validationSize: number,
 ): Samples {
+  const numBytes = imageBytes(input);
   const numInFile = train.labels.length;
   const numTrain = numInFile - validationSize;
   if (numTrain < 1) {
@@ -44,13 +55,16 @@ export function createSamples(
   const find = (index: number) =>
     index < numInFile ? { set: train, at: index } : { set: test, at: index - numInFile };
   return {
+    input,
+    classNames,
+    numClasses: classNames.length,
     numTrain,
     numValidation: validationSize,
     numTest: test.labels.length,
-    datasetId: datasetIdOf(train, test),
+    datasetId: datasetIdOf({ input, classNames, train, test }),
     image(index) {
       const { set, at } = find(index);
-      return set.images.subarray(at * IMAGE_BYTES, (at + 1) * IMAGE_BYTES);
+      return set.images.subarray(at * numBytes, (at + 1) * numBytes);
     },
     label(index) {
       const { set, at } = find(index);
@@ -59,7 +73,7 @@ export function createSamples(
     evaluationSet(set) {
       if (set === 'test') return { ...test, first: numInFile };
       return {
-        images: train.images.subarray(numTrain * IMAGE_BYTES),
+        images: train.images.subarray(numTrain * numBytes),
         labels: train.labels.subarray(numTrain),
         first: numTrain,
       };
@@ -67,13 +81,15 @@ export function createSamples(
   };
 }
 
-/** Over all labels and every 61st image, which takes a millisecond instead of a tenth of a second. */
-function datasetIdOf(train: LabelledImages, test: LabelledImages): string {
+/** Over the shape, all labels and every 61st image, which takes a millisecond instead of a tenth of a second. */
+function datasetIdOf({ input, classNames, train, test }: LabelledDataset): string {
+  const numBytes = imageBytes(input);
   const hash = createHash('sha256');
+  hash.update(JSON.stringify([input.channels, input.height, input.width, classNames.length]));
   for (const { images, labels } of [train, test]) {
-    hash.update(labels);
-    for (let begin = 0; begin < images.length; begin += 61 * IMAGE_BYTES) {
-      hash.update(images.subarray(begin, begin + IMAGE_BYTES));
+    hash.update(bytesOf(labels));
+    for (let begin = 0; begin < images.length; begin += 61 * numBytes) {
+      hash.update(images.subarray(begin, begin + numBytes));
     }
   }
   return hash.digest('hex').slice(0, 32);

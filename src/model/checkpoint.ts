@@ -9,10 +9,19 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { bytesOf } from '../shared/codec.js';
-import { hyperparametersSchema } from '../shared/config.js';
+import { hyperparametersSchema, inputShapeSchema } from '../shared/config.js';
 import { messageOf, UserError } from '../shared/errors.js';
 import type { Storage } from '../shared/node/storage.js';
-import { buildModel, type Hyperparameters, type Model } from './lenet.js';
+import {
+  buildModel,
+  DIGITS,
+  MAX_CLASSES,
+  MAX_CLASS_NAME,
+  MNIST,
+  type Hyperparameters,
+  type InputShape,
+  type Model,
+} from './lenet.js';
 import type { OptimizerState } from './optimizer.js';
 import { paramTensorsOf } from './param-tensors.js';
 import {
@@ -35,6 +44,10 @@ export interface Checkpoint {
   readonly epoch: number;
   readonly seed: number;
   readonly hyperparameters: Hyperparameters;
+  /** Of the images that it was trained on. */
+  readonly input: InputShape;
+  /** (numClasses,) */
+  readonly classNames: readonly string[];
   /** The run's whole configuration, a JSON value. */
   readonly config: unknown;
   /** Whose bits θ are: `simd/1`. */
@@ -50,7 +63,9 @@ export interface StoredCheckpoint {
 }
 
 const FORMAT = 'lockstep checkpoint';
-const FORMAT_VERSION = '1';
+const FORMAT_VERSION = '2';
+/** Had no `input` and no `classNames`: all images were MNIST's. */
+const FORMAT_VERSION_OF_MNIST = '1';
 const OPTIMIZER_PREFIX = 'optimizer.';
 const MAX_OPTIMIZER_TENSORS = 8;
 /** Stands in the place of the digest while it is computed. */
@@ -65,6 +80,15 @@ export function weightsSha256(params: Float32Array): string {
   return createHash('sha256').update(bytesOf(params)).digest('hex');
 }
 
+/** The model that the checkpoint's θ is of. */
+export function modelOf({
+  hyperparameters,
+  input,
+  classNames,
+}: Pick<Checkpoint, 'hyperparameters' | 'input' | 'classNames'>): Model {
+  return buildModel(hyperparameters, { input, numClasses: classNames.length });
+}
+
 /**
  * The bytes of the file; the same checkpoint gives the same bytes.
  *
@@ -72,7 +96,7 @@ export function weightsSha256(params: Float32Array): string {
  */
 export function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array {
   const { params, optimizerState } = checkpoint;
-  const model = buildModel(checkpoint.hyperparameters);
+  const model = modelOf(checkpoint);
   const ofOptimizer = Object.entries(optimizerState.tensors);
   for (const { length } of [params, ...ofOptimizer.map(([, values]) => values)]) {
     if (length !== model.numParams) {
@@ -121,8 +145,9 @@ export function decodeCheckpoint(bytes: Uint8Array, file = 'the checkpoint'): Ch
   if (!isRecord(rawMetadata) || rawMetadata.format !== FORMAT) {
     return fail('it is no checkpoint of Lockstep');
   }
-  if (rawMetadata.formatVersion !== FORMAT_VERSION) {
-    const found = JSON.stringify(rawMetadata.formatVersion);
+  const { formatVersion } = rawMetadata;
+  if (formatVersion !== FORMAT_VERSION && formatVersion !== FORMAT_VERSION_OF_MNIST) {
+    const found = JSON.stringify(formatVersion);
     return fail(`its format has the version ${found}, expected "${FORMAT_VERSION}"`);
   }
   const parsed = metadataSchema.safeParse(rawMetadata);
@@ -133,8 +158,8 @@ export function decodeCheckpoint(bytes: Uint8Array, file = 'the checkpoint'): Ch
   const metadata = parsed.data;
   checkDigest(bytes, metadata.sha256, fail);
 
-  const { hyperparameters } = metadata;
-  const model = attempt(() => buildModel(hyperparameters), fail);
+  const { hyperparameters, input, classNames } = metadata;
+  const model = attempt(() => modelOf(metadata), fail);
   const optimizerNames = Object.keys(entries)
     .filter((name) => name.startsWith(OPTIMIZER_PREFIX))
     .map((name) => name.slice(OPTIMIZER_PREFIX.length));
@@ -169,6 +194,8 @@ export function decodeCheckpoint(bytes: Uint8Array, file = 'the checkpoint'): Ch
     epoch: metadata.epoch,
     seed: metadata.seed,
     hyperparameters,
+    input,
+    classNames,
     config: metadata.config,
     engineFingerprint: metadata.engineFingerprint,
     metrics: metadata.metrics,
@@ -305,6 +332,8 @@ const json = z.string().transform((text, context): unknown => {
   }
 });
 
+const classNamesSchema = z.array(z.string().min(1).max(MAX_CLASS_NAME)).min(2).max(MAX_CLASSES);
+
 /** Every value is a string in the file, as safetensors asks for. */
 const metadataSchema = z.strictObject({
   format: z.string(),
@@ -313,6 +342,8 @@ const metadataSchema = z.strictObject({
   epoch: count,
   seed: count,
   hyperparameters: json.pipe(hyperparametersSchema),
+  input: json.pipe(inputShapeSchema).default(MNIST.input),
+  classNames: json.pipe(classNamesSchema).default([...DIGITS]),
   config: json,
   engineFingerprint: z.string().max(64),
   metrics: json,
@@ -330,6 +361,8 @@ function metadataOf(checkpoint: Checkpoint): Record<keyof z.input<typeof metadat
     epoch: String(checkpoint.epoch),
     seed: String(checkpoint.seed),
     hyperparameters: stringifyJson(checkpoint.hyperparameters),
+    input: stringifyJson(checkpoint.input),
+    classNames: stringifyJson(checkpoint.classNames),
     config: stringifyJson(checkpoint.config),
     engineFingerprint: checkpoint.engineFingerprint,
     metrics: stringifyJson(checkpoint.metrics),

@@ -1,11 +1,8 @@
 /**
  * What predictions are worth, class by class.
  */
-import { NUM_CLASSES } from './lenet.js';
-
 export interface ClassScore {
-  /** The class, 0–9. */
-  readonly digit: number;
+  readonly name: string;
   /** Images whose label it is. */
   readonly numImages: number;
   /** Of the images predicted as it, the share whose label it is; null if there are none. */
@@ -21,42 +18,48 @@ export interface Report {
   readonly numCorrect: number;
   /** In [0, 1]. */
   readonly accuracy: number;
-  /** confusion[label][prediction], in images; (10, 10). */
+  /** confusion[label][prediction], in images; (numClasses, numClasses). */
   readonly confusion: readonly (readonly number[])[];
   readonly classes: readonly ClassScore[];
 }
 
 /**
- * @param labels (n,) 0–9; n ≥ 1
- * @param predictions (n,) 0–9
+ * @param labels (n,) classes; n ≥ 1
+ * @param predictions (n,) classes
+ * @param classNames (numClasses,)
  * @throws {RangeError} if the lengths differ, are zero, or a value is no class
  */
-export function reportOf(labels: Uint8Array, predictions: Uint8Array): Report {
+export function reportOf(
+  labels: Uint16Array,
+  predictions: Uint16Array,
+  classNames: readonly string[],
+): Report {
+  const numClasses = classNames.length;
   const numImages = labels.length;
   if (numImages === 0 || predictions.length !== numImages) {
     throw new RangeError(
       `Cannot compare ${predictions.length} predictions with ${numImages} labels`,
     );
   }
-  const confusion = Array.from({ length: NUM_CLASSES }, () =>
-    Array.from({ length: NUM_CLASSES }, () => 0),
+  const confusion = Array.from({ length: numClasses }, () =>
+    Array.from({ length: numClasses }, () => 0),
   );
   labels.forEach((label, index) => {
     const prediction = predictions[index];
-    if (label >= NUM_CLASSES || prediction >= NUM_CLASSES) {
+    if (label >= numClasses || prediction >= numClasses) {
       throw new RangeError(
-        `Cannot compare the prediction ${prediction} with the label ${label}: expected 0 to 9`,
+        `Cannot compare the prediction ${prediction} with the label ${label}: expected 0 to ${numClasses - 1}`,
       );
     }
     confusion[label][prediction] += 1;
   });
 
-  const classes = confusion.map((row, digit): ClassScore => {
-    const numRight = row[digit];
+  const classes = confusion.map((row, index): ClassScore => {
+    const numRight = row[index];
     const numLabelled = sum(row);
-    const numPredicted = sum(confusion.map((other) => other[digit]));
+    const numPredicted = sum(confusion.map((other) => other[index]));
     return {
-      digit,
+      name: classNames[index],
       numImages: numLabelled,
       precision: share(numRight, numPredicted),
       recall: share(numRight, numLabelled),
@@ -64,7 +67,7 @@ export function reportOf(labels: Uint8Array, predictions: Uint8Array): Report {
       f1: share(2 * numRight, numPredicted + numLabelled),
     };
   });
-  const numCorrect = sum(confusion.map((row, digit) => row[digit]));
+  const numCorrect = sum(confusion.map((row, index) => row[index]));
   return { numImages, numCorrect, accuracy: numCorrect / numImages, confusion, classes };
 }
 

@@ -3,9 +3,9 @@ import { createHash } from 'node:crypto';
 import { UserError, messageOf } from '../shared/errors.js';
 import type { Storage } from '../shared/node/storage.js';
 import { flagName, textOf } from '../shared/option.js';
-import { decodeCheckpoint, findCheckpoint, isCheckpoint } from './checkpoint.js';
+import { decodeCheckpoint, findCheckpoint, isCheckpoint, modelOf } from './checkpoint.js';
 import { initParams } from './init.js';
-import { buildModel, type Model } from './lenet.js';
+import { describeInput, type Model } from './lenet.js';
 import { paramTensorsOf } from './param-tensors.js';
 import { readPyTorchTensors } from './pytorch-weights.js';
 
@@ -66,7 +66,8 @@ function checkpointTensors(
   model: Model,
   path: string,
 ): Map<string, Float32Array> {
-  const { hyperparameters, params } = decodeCheckpoint(bytes, path);
+  const checkpoint = decodeCheckpoint(bytes, path);
+  const { hyperparameters, input, params } = checkpoint;
   const wanted = new Map(Object.entries<unknown>({ ...model.hyperparameters }));
   for (const [key, value] of Object.entries<unknown>({ ...hyperparameters })) {
     if (textOf(value) === textOf(wanted.get(key))) continue;
@@ -75,7 +76,13 @@ function checkpointTensors(
         `give ${flagName(key)} ${textOf(value) || '""'}`,
     );
   }
-  const tensors = paramTensorsOf(buildModel(hyperparameters));
+  if (describeInput(input) !== describeInput(model.input)) {
+    throw new UserError(
+      `Cannot start from ${path}: its model is for images of ${describeInput(input)}, ` +
+        `those of the dataset are ${describeInput(model.input)}`,
+    );
+  }
+  const tensors = paramTensorsOf(modelOf(checkpoint));
   return new Map(
     tensors.map(({ name, offset, length }) => [name, params.subarray(offset, offset + length)]),
   );

@@ -15,11 +15,41 @@ export type Activation = (typeof ACTIVATIONS)[number];
 export const POOLS = modelOptions.pool.unwrap().options;
 export type Pool = (typeof POOLS)[number];
 
-/** Side of the input images, in pixels. */
-export const IMAGE_SIZE = 28;
-/** Bytes of one image: one byte a pixel, row-major. */
-export const IMAGE_BYTES = IMAGE_SIZE * IMAGE_SIZE;
-export const NUM_CLASSES = 10;
+/** An image, (channels, height, width): one byte a value, channel after channel, row-major. */
+export interface InputShape {
+  readonly channels: number;
+  readonly height: number;
+  readonly width: number;
+}
+
+/** What the dataset says of a model: an image goes in, the logits of the classes 0 … numClasses − 1 come out. */
+export interface DataShape {
+  readonly input: InputShape;
+  readonly numClasses: number;
+}
+
+/** Grey images of digits. */
+export const MNIST: DataShape = {
+  input: { channels: 1, height: 28, width: 28 },
+  numClasses: 10,
+};
+
+/** The names of MNIST's classes. */
+export const DIGITS: readonly string[] = Array.from({ length: 10 }, (_, digit) => String(digit));
+
+/** Grey, grey with alpha, RGB, RGB with alpha. */
+export const MAX_CHANNELS = 4;
+/** Height and width of an image at most, in pixels. */
+export const MAX_SIDE = 1024;
+/** Class numbers travel and are kept as uint16. */
+export const MAX_CLASSES = 1000;
+/** Of the name of a class, in UTF-16 units. */
+export const MAX_CLASS_NAME = 100;
+
+/** Bytes of one image. */
+export function imageBytes({ channels, height, width }: InputShape): number {
+  return channels * height * width;
+}
 
 export interface Hyperparameters {
   /** K: side of every convolution kernel, in pixels. */
@@ -51,14 +81,15 @@ export interface ConvLayer {
   readonly kind: 'conv';
   readonly name: string;
   readonly inChannels: number;
-  /** Height and width of the input without padding. */
-  readonly inSize: number;
+  /** Of the input, without padding. */
+  readonly inHeight: number;
+  readonly inWidth: number;
   readonly padding: number;
   readonly kernelSize: number;
   readonly stride: number;
   readonly outChannels: number;
-  /** Height and width of the output. */
-  readonly outSize: number;
+  readonly outHeight: number;
+  readonly outWidth: number;
   /** (outChannels, inChannels, K, K) */
   readonly weights: ParamSlice;
   /** (outChannels,) */
@@ -70,9 +101,12 @@ export interface PoolLayer {
   readonly kind: 'pool';
   readonly name: string;
   readonly channels: number;
-  readonly inSize: number;
-  /** ⌊inSize / 2⌋ */
-  readonly outSize: number;
+  readonly inHeight: number;
+  readonly inWidth: number;
+  /** ⌊inHeight / 2⌋ */
+  readonly outHeight: number;
+  /** ⌊inWidth / 2⌋ */
+  readonly outWidth: number;
   readonly pool: Pool;
 }
 
@@ -91,7 +125,7 @@ export interface DenseLayer {
 
 export type Layer = ConvLayer | PoolLayer | DenseLayer;
 
-export interface Model {
+export interface Model extends DataShape {
   readonly hyperparameters: Hyperparameters;
   /** conv, pool, conv, pool, …, dense, …, dense */
   readonly layers: readonly Layer[];
@@ -102,12 +136,15 @@ export interface Model {
 }
 
 /**
- * The layers that the hyperparameters describe.
+ * The layers that the hyperparameters describe, between the images and the classes of a dataset.
  *
- * @throws {RangeError} if a kernel does not fit the input of its convolution, or nothing is left to pool
+ * @throws {RangeError} if the dataset's shape is none, a kernel does not fit the input of its convolution, or nothing is
+ * left to pool
  */
-export function buildModel(hyperparameters: Hyperparameters): Model {
+export function buildModel(hyperparameters: Hyperparameters, data: DataShape = MNIST): Model {
   const { kernelSize, channels, padding, stride, hidden, activation, pool } = hyperparameters;
+  const { numClasses } = data;
+  const input = checkShape(data);
   const layers: Layer[] = [];
   let numParams = 0;
   let numMultiplyAdds = 0;
@@ -117,56 +154,59 @@ export function buildModel(hyperparameters: Hyperparameters): Model {
     return slice;
   };
 
-  let size = IMAGE_SIZE;
-  let inChannels = 1;
+  let { channels: inChannels, height, width } = input;
   channels.forEach((outChannels, index) => {
     const pad = index === 0 ? padding : 0;
-    const padded = size + 2 * pad;
-    if (kernelSize > padded) {
+    const [paddedHeight, paddedWidth] = [height + 2 * pad, width + 2 * pad];
+    if (kernelSize > Math.min(paddedHeight, paddedWidth)) {
       throw new RangeError(
-        `Cannot build the model: a ${square(kernelSize)} kernel does not fit the ${square(padded)} input ` +
-          `of the ${ordinal(index)} convolution; take a smaller --kernel-size, more --padding or fewer --channels`,
+        `Cannot build the model: a ${area(kernelSize, kernelSize)} kernel does not fit the ` +
+          `${area(paddedHeight, paddedWidth)} input of the ${ordinal(index)} convolution; ` +
+          'take a smaller --kernel-size, more --padding or fewer --channels',
       );
     }
-    const outSize = Math.floor((padded - kernelSize) / stride) + 1;
+    const outHeight = Math.floor((paddedHeight - kernelSize) / stride) + 1;
+    const outWidth = Math.floor((paddedWidth - kernelSize) / stride) + 1;
     const fanIn = inChannels * kernelSize * kernelSize;
     layers.push({
       kind: 'conv',
       name: `C${2 * index + 1}`,
       inChannels,
-      inSize: size,
+      inHeight: height,
+      inWidth: width,
       padding: pad,
       kernelSize,
       stride,
       outChannels,
-      outSize,
+      outHeight,
+      outWidth,
       weights: takeParams(outChannels * fanIn),
       biases: takeParams(outChannels),
       activation,
     });
-    numMultiplyAdds += outChannels * outSize * outSize * fanIn;
-    if (outSize < 2) {
+    numMultiplyAdds += outChannels * outHeight * outWidth * fanIn;
+    if (Math.min(outHeight, outWidth) < 2) {
       throw new RangeError(
-        `Cannot build the model: the ${ordinal(index)} convolution leaves ${square(outSize)}, ` +
-          `too small for 2×2 pooling; take a smaller --kernel-size or --stride, or fewer --channels`,
+        `Cannot build the model: the ${ordinal(index)} convolution leaves ${area(outHeight, outWidth)}, ` +
+          'too small for 2×2 pooling; take a smaller --kernel-size or --stride, or fewer --channels',
       );
     }
-    const pooled = Math.floor(outSize / 2);
-    const poolName = `S${2 * index + 2}`;
+    [height, width] = [Math.floor(outHeight / 2), Math.floor(outWidth / 2)];
     layers.push({
       kind: 'pool',
-      name: poolName,
+      name: `S${2 * index + 2}`,
       channels: outChannels,
-      inSize: outSize,
-      outSize: pooled,
+      inHeight: outHeight,
+      inWidth: outWidth,
+      outHeight: height,
+      outWidth: width,
       pool,
     });
-    size = pooled;
     inChannels = outChannels;
   });
 
-  let numInputs = inChannels * size * size;
-  [...hidden, NUM_CLASSES].forEach((numOutputs, index) => {
+  let numInputs = inChannels * height * width;
+  [...hidden, numClasses].forEach((numOutputs, index) => {
     const isOutput = index === hidden.length;
     layers.push({
       kind: 'dense',
@@ -180,11 +220,38 @@ export function buildModel(hyperparameters: Hyperparameters): Model {
     numMultiplyAdds += numOutputs * numInputs;
     numInputs = numOutputs;
   });
-  return { hyperparameters, layers, numParams, numMultiplyAdds };
+  return { hyperparameters, input, numClasses, layers, numParams, numMultiplyAdds };
 }
 
-function square(side: number): string {
-  return `${side}×${side}`;
+function checkShape({ input, numClasses }: DataShape): InputShape {
+  const { channels, height, width } = input;
+  const isWithin = (value: number, min: number, max: number): boolean =>
+    Number.isInteger(value) && value >= min && value <= max;
+  if (
+    !isWithin(channels, 1, MAX_CHANNELS) ||
+    ![height, width].every((n) => isWithin(n, 1, MAX_SIDE))
+  ) {
+    throw new RangeError(
+      `Cannot build a model for images of ${channels} channels and ${area(height, width)} pixels, ` +
+        `expected 1 to ${MAX_CHANNELS} channels and up to ${area(MAX_SIDE, MAX_SIDE)}`,
+    );
+  }
+  if (!isWithin(numClasses, 2, MAX_CLASSES)) {
+    throw new RangeError(
+      `Cannot build a model for ${numClasses} classes, expected 2 to ${MAX_CLASSES}`,
+    );
+  }
+  return { channels, height, width };
+}
+
+/** `28×28`, `3 channels of 32×32`. */
+export function describeInput({ channels, height, width }: InputShape): string {
+  return (channels === 1 ? '' : `${channels} channels of `) + area(height, width);
+}
+
+/** `28×28`: height and width. */
+export function area(height: number, width: number): string {
+  return `${height}×${width}`;
 }
 
 function ordinal(index: number): string {

@@ -2,7 +2,7 @@
  * A model as a table: what `lockstep summary` prints.
  */
 import { formatCount } from '../shared/format.js';
-import { IMAGE_SIZE, LENET5, type Layer, type Model } from './lenet.js';
+import { area, LENET5, MNIST, type Layer, type Model } from './lenet.js';
 
 export interface SummaryRow {
   /** `C1: Conv` */
@@ -69,18 +69,28 @@ export function formatSummary(model: Model): string {
 const COURSE_NOTE_REMARK = 'The course note states 61,686 weights; its own rows add up to 61,706.';
 
 /** Whether the note's table is about this model; activation and pooling have no weights. */
-function isLenet5({ hyperparameters }: Model): boolean {
+function isLenet5({ hyperparameters, input, numClasses }: Model): boolean {
   const { activation, pool } = LENET5;
-  return JSON.stringify({ ...hyperparameters, activation, pool }) === JSON.stringify(LENET5);
+  return (
+    JSON.stringify([
+      { ...hyperparameters, activation, pool },
+      { input, numClasses },
+    ]) === JSON.stringify([LENET5, MNIST])
+  );
 }
 
-function inputRow({ hyperparameters }: Model): SummaryRow {
+/** By the number of channels. */
+const IMAGES = ['grey image', 'grey image with alpha', 'RGB image', 'RGB image with alpha'];
+
+function inputRow({ hyperparameters, input }: Model): SummaryRow {
   const { padding } = hyperparameters;
-  const shape = cube(1, IMAGE_SIZE + 2 * padding);
-  const padded = square(IMAGE_SIZE + 2 * padding);
+  const { channels, height, width } = input;
+  const [paddedHeight, paddedWidth] = [height + 2 * padding, width + 2 * padding];
+  const shape = cube(channels, paddedHeight, paddedWidth);
+  const padded = padding > 0 ? `, padded to ${area(paddedHeight, paddedWidth)}` : '';
   return {
     layer: 'Input',
-    description: `${square(IMAGE_SIZE)} grey image${padding > 0 ? `, padded to ${padded}` : ''}`,
+    description: `${area(height, width)} ${IMAGES[channels - 1]}${padded}`,
     input: shape,
     output: shape,
     numWeights: 0,
@@ -92,24 +102,25 @@ function inputRow({ hyperparameters }: Model): SummaryRow {
 function rowOf(layer: Layer): SummaryRow {
   switch (layer.kind) {
     case 'conv': {
-      const { inChannels, inSize, padding, kernelSize, stride, outChannels, outSize } = layer;
+      const { inChannels, inHeight, inWidth, padding, kernelSize, stride } = layer;
+      const { outChannels, outHeight, outWidth } = layer;
       const fanIn = inChannels * kernelSize * kernelSize;
       return {
         layer: `${layer.name}: Conv`,
-        description: `${outChannels} filters ${square(kernelSize)}, stride ${stride}`,
-        input: cube(inChannels, inSize + 2 * padding),
-        output: cube(outChannels, outSize),
+        description: `${outChannels} filters ${area(kernelSize, kernelSize)}, stride ${stride}`,
+        input: cube(inChannels, inHeight + 2 * padding, inWidth + 2 * padding),
+        output: cube(outChannels, outHeight, outWidth),
         numWeights: layer.weights.length + layer.biases.length,
         formula: `${outChannels}·${inChannels}·${kernelSize}·${kernelSize}+${outChannels}`,
-        numMultiplyAdds: outChannels * outSize * outSize * fanIn,
+        numMultiplyAdds: outChannels * outHeight * outWidth * fanIn,
       };
     }
     case 'pool':
       return {
         layer: `${layer.name}: Pooling`,
         description: `2×2 ${layer.pool === 'avg' ? 'average' : 'maximum'}, stride 2`,
-        input: cube(layer.channels, layer.inSize),
-        output: cube(layer.channels, layer.outSize),
+        input: cube(layer.channels, layer.inHeight, layer.inWidth),
+        output: cube(layer.channels, layer.outHeight, layer.outWidth),
         numWeights: 0,
         formula: null,
         numMultiplyAdds: 0,
@@ -127,10 +138,6 @@ function rowOf(layer: Layer): SummaryRow {
   }
 }
 
-function square(side: number): string {
-  return `${side}×${side}`;
-}
-
-function cube(channels: number, side: number): string {
-  return `1×${channels}×${square(side)}`;
+function cube(channels: number, height: number, width: number): string {
+  return `1×${channels}×${area(height, width)}`;
 }

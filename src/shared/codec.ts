@@ -60,7 +60,9 @@ function decode<T>(schema: z.ZodType<T>, frame: Uint8Array): T {
 }
 
 /** The bytes of a typed array, not copied. Every platform that Node runs on is little-endian. */
-export function bytesOf(array: Float32Array | Uint32Array | Float64Array): Uint8Array {
+export function bytesOf(
+  array: Float32Array | Uint32Array | Uint16Array | Float64Array,
+): Uint8Array {
   return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 }
 
@@ -83,6 +85,12 @@ export function copyFloat32(bytes: Uint8Array, into: Float32Array, what: string)
 export function uint32From(bytes: Uint8Array, what: string, length?: number): Uint32Array {
   const numBytes = length === undefined ? bytes.length - (bytes.length % 4) : 4 * length;
   return new Uint32Array(alignedCopy(bytes, numBytes, what));
+}
+
+/** As `uint32From`, for uint16 values. */
+export function uint16From(bytes: Uint8Array, what: string, length?: number): Uint16Array {
+  const numBytes = length === undefined ? bytes.length - (bytes.length % 2) : 2 * length;
+  return new Uint16Array(alignedCopy(bytes, numBytes, what));
 }
 
 function alignedCopy(bytes: Uint8Array, expectedBytes: number, what: string): ArrayBuffer {

@@ -66,6 +66,14 @@ export const hyperparametersSchema = z.strictObject({
   pool: modelOptions.pool.unwrap(),
 });
 
+/** What a dataset says of its images; src/model/lenet.ts says what each means. */
+export const inputShapeSchema = z.strictObject({
+  channels: positiveInteger.max(4),
+  height: positiveInteger.max(1024),
+  width: positiveInteger.max(1024),
+});
+export const numClassesSchema = z.number().int().min(2).max(1000);
+
 const trainingOptions = {
   dataset: z.string().min(1).max(4096).default('mnist').register(optionWords, {
     group: 'data',

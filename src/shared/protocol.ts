@@ -10,7 +10,7 @@
  * Shapes: P parameters, n images of a batch, V its micro-batches.
  */
 import * as z from 'zod';
-import { hyperparametersSchema } from './config.js';
+import { hyperparametersSchema, inputShapeSchema, numClassesSchema } from './config.js';
 
 /** Raised whenever a message changes; both sides must agree. */
 export const PROTOCOL_VERSION = 2;
@@ -92,7 +92,7 @@ const evaluation = z.strictObject({
   range: rangeSchema,
   /** (hi − lo,) float32, one a block */
   lossSums: bytes,
-  /** (images of the range,) */
+  /** (images of the range,) uint16 */
   predictions: bytes,
   startedAt: milliseconds,
   computeMs: milliseconds,
@@ -116,6 +116,9 @@ const welcome = z.strictObject({
   secret,
   runId: name,
   hyperparameters: hyperparametersSchema,
+  /** Of every image of the data set, and of how many classes one is. */
+  input: inputShapeSchema,
+  numClasses: numClassesSchema,
   microBatch: count.min(1),
   /** Images of one unit of an evaluation. */
   evaluationBlock: count.min(1),
@@ -134,9 +137,9 @@ const samples = z.strictObject({
   type: z.literal('samples'),
   /** (n,) uint32 */
   indices: bytes,
-  /** (n,) */
+  /** (n,) uint16 */
   labels: bytes,
-  /** (n, 784) */
+  /** (n, C, H, W) of the welcome's `input` */
   pixels: bytes,
 });
 

@@ -51,7 +51,7 @@ export interface Answers {
   /** The sum of a range: of a tree node, where the computation is exact. */
   partial(range: Range, partial: Partial, timing: Timing): void;
   /** @param lossSums one a block  @param predictions one an image */
-  evaluation(range: Range, lossSums: Float32Array, predictions: Uint8Array, timing: Timing): void;
+  evaluation(range: Range, lossSums: Float32Array, predictions: Uint16Array, timing: Timing): void;
 }
 
 export interface Computation {

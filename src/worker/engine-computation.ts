@@ -33,7 +33,7 @@ export class EngineComputation implements Computation {
   private readonly treeSum: TreeSum;
   /** The task whose θ the engine has. */
   private task: Task | null = null;
-  private batch = { images: new Uint8Array(0), labels: new Uint8Array(0) };
+  private batch = { images: new Uint8Array(0), labels: new Uint16Array(0) };
 
   constructor(engine: Engine, { clock, prove }: EngineComputationOptions) {
     ({
@@ -107,7 +107,7 @@ export class EngineComputation implements Computation {
     const [lo, hi] = range;
     const startedAt = clock.now();
     const lossSums = new Float32Array(hi - lo);
-    const predictions = new Uint8Array(indicesOf(task, range).length);
+    const predictions = new Uint16Array(indicesOf(task, range).length);
     for (let unit = lo; unit < hi; unit++) {
       const { images, labels } = this.gather(samples, indicesOf(task, [unit, unit + 1]));
       const evaluation = await engine.evaluate(images, labels);

@@ -3,7 +3,7 @@
  * taken as samples come; threads share it.
  */
 import type { Batch } from '../model/engine/tree-sum.js';
-import { uint32From } from '../shared/codec.js';
+import { uint16From, uint32From } from '../shared/codec.js';
 import { ProtocolError } from '../shared/errors.js';
 import type { Message } from '../shared/protocol.js';
 
@@ -14,7 +14,7 @@ export interface SampleMemory {
   /** (numSamples, imageBytes) */
   readonly images: Uint8Array;
   /** (numSamples,) */
-  readonly labels: Uint8Array;
+  readonly labels: Uint16Array;
   /** Bit i (of byte ⌊i/8⌋, from the lowest) is set if sample i is here. */
   readonly cached: Uint8Array;
 }
@@ -28,9 +28,9 @@ export class SampleCache {
     return new SampleCache({
       datasetId,
       imageBytes,
-      images: bytesFor(numSamples * imageBytes),
-      labels: bytesFor(numSamples),
-      cached: bytesFor(Math.ceil(numSamples / 8)),
+      images: new Uint8Array(memoryFor(numSamples * imageBytes)),
+      labels: new Uint16Array(memoryFor(2 * numSamples)),
+      cached: new Uint8Array(memoryFor(Math.ceil(numSamples / 8))),
     });
   }
 
@@ -44,6 +44,15 @@ export class SampleCache {
     return this.memory.datasetId;
   }
 
+  /** Whether it is a cache of that data set. */
+  holds(datasetId: string, numSamples: number, imageBytes: number): boolean {
+    return (
+      this.datasetId === datasetId &&
+      this.numSamples === numSamples &&
+      this.memory.imageBytes === imageBytes
+    );
+  }
+
   /** Bit i is set if sample i is here. */
   get cached(): Uint8Array {
     return this.memory.cached.slice();
@@ -53,7 +62,7 @@ export class SampleCache {
   createBatch(numImages: number) {
     return {
       images: new Uint8Array(numImages * this.memory.imageBytes),
-      labels: new Uint8Array(numImages),
+      labels: new Uint16Array(numImages),
     };
   }
 
@@ -61,9 +70,7 @@ export class SampleCache {
   store(message: Message<'samples'>): void {
     const { imageBytes, images, labels, cached } = this.memory;
     const indices = uint32From(message.indices, 'indices');
-    if (message.labels.length !== indices.length) {
-      throw new ProtocolError('malformed', 'As many labels as indices expected');
-    }
+    const newLabels = uint16From(message.labels, 'labels', indices.length);
     if (message.pixels.length !== indices.length * imageBytes) {
       throw new ProtocolError('malformed', 'As many images as indices expected');
     }
@@ -74,7 +81,7 @@ export class SampleCache {
     }
     indices.forEach((index, i) => {
       if (this.has(index)) return;
-      labels[index] = message.labels[i]!;
+      labels[index] = newLabels[i];
       images.set(message.pixels.subarray(i * imageBytes, (i + 1) * imageBytes), index * imageBytes);
       cached[index >> 3] |= 1 << (index & 7);
     });
@@ -85,7 +92,7 @@ export class SampleCache {
    *
    * @throws {ProtocolError} if one of them was never sent
    */
-  gather(indices: Uint32Array, into: { images: Uint8Array; labels: Uint8Array }): Batch {
+  gather(indices: Uint32Array, into: Batch): Batch {
     const { imageBytes, images, labels } = this.memory;
     indices.forEach((index, i) => {
       if (!this.has(index)) {
@@ -95,7 +102,7 @@ export class SampleCache {
         images.subarray(index * imageBytes, (index + 1) * imageBytes),
         i * imageBytes,
       );
-      into.labels[i] = labels[index]!;
+      into.labels[i] = labels[index];
     });
     return {
       images: into.images.subarray(0, indices.length * imageBytes),
@@ -109,10 +116,8 @@ export class SampleCache {
 }
 
 /** Zeroed; shared memory where a browser does not withhold it. */
-function bytesFor(numBytes: number): Uint8Array {
-  return new Uint8Array(
-    typeof SharedArrayBuffer === 'undefined'
-      ? new ArrayBuffer(numBytes)
-      : new SharedArrayBuffer(numBytes),
-  );
+function memoryFor(numBytes: number): ArrayBuffer | SharedArrayBuffer {
+  return typeof SharedArrayBuffer === 'undefined'
+    ? new ArrayBuffer(numBytes)
+    : new SharedArrayBuffer(numBytes);
 }

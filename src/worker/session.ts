@@ -1,7 +1,7 @@
 /**
  * One connection of a worker, from hello to its end: it computes what the coordinator asks for, and nothing else.
  */
-import { IMAGE_BYTES, buildModel, type Model } from '../model/lenet.js';
+import { buildModel, imageBytes, type Model } from '../model/lenet.js';
 import type { Channel, ChannelHandler } from '../shared/channel.js';
 import type { Clock, Timer } from '../shared/clock.js';
 import {
@@ -198,7 +198,7 @@ export class Session implements ChannelHandler {
   private async prepare(welcome: Message<'welcome'>): Promise<void> {
     if (this.isOver) return;
     const { memory } = this;
-    const model = buildModel(welcome.hyperparameters);
+    const model = buildModel(welcome.hyperparameters, welcome);
     if (model.numParams !== welcome.numParams) {
       throw new ProtocolError(
         'malformed',
@@ -214,8 +214,9 @@ export class Session implements ChannelHandler {
           `more than the ${formatBytes(maxMemoryBytes)} that --max-memory allows`,
       );
     }
-    if (memory.samples?.datasetId !== datasetId || memory.samples.numSamples !== numSamples) {
-      memory.samples = SampleCache.create(datasetId, numSamples, IMAGE_BYTES);
+    const numBytes = imageBytes(model.input);
+    if (!memory.samples?.holds(datasetId, numSamples, numBytes)) {
+      memory.samples = SampleCache.create(datasetId, numSamples, numBytes);
     }
     memory.identity = { workerId: welcome.workerId, secret: welcome.secret };
     this.heartbeatTimeoutMs = welcome.heartbeatTimeoutMs;
@@ -338,7 +339,7 @@ export class Session implements ChannelHandler {
           set: (task as EvaluationTask).set,
           range: [lo, hi],
           lossSums: bytesOf(lossSums),
-          predictions,
+          predictions: bytesOf(predictions),
           ...timing,
         }),
     };
@@ -445,7 +446,7 @@ function taskOf(
 }
 
 function isSameModel(a: Model, b: Model): boolean {
-  return JSON.stringify(a.hyperparameters) === JSON.stringify(b.hyperparameters);
+  return JSON.stringify(a) === JSON.stringify(b);
 }
 
 /** Buffers of the size of θ that an engine holds: θ, its packed copy, and a gradient for each level of the tree. */
@@ -456,6 +457,7 @@ const SAMPLE_OVERHEAD_BYTES = 16;
 /** What a run takes of a worker's memory in the end, bytes: known before any of it is taken. */
 function memoryNeeded(model: Model, numSamples: number): number {
   return (
-    4 * model.numParams * BUFFERS_OF_PARAMS + numSamples * (IMAGE_BYTES + SAMPLE_OVERHEAD_BYTES)
+    4 * model.numParams * BUFFERS_OF_PARAMS +
+    numSamples * (imageBytes(model.input) + SAMPLE_OVERHEAD_BYTES)
   );
 }

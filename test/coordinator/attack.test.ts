@@ -44,7 +44,7 @@ const LIES: Readonly<Record<string, Lie>> = {
   })),
   'in predictions': inEvaluations((truth) => ({
     ...truth,
-    predictions: training.samples.evaluationSet(truth.set).labels.slice(),
+    predictions: bytesOf(training.samples.evaluationSet(truth.set).labels),
   })),
 };
 

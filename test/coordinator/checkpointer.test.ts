@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { Checkpointer, type CheckpointerOptions } from '../../src/coordinator/checkpointer.js';
 import type { RunEvent } from '../../src/coordinator/events.js';
 import type { Checkpoint } from '../../src/model/checkpoint.js';
-import { LENET5 } from '../../src/model/lenet.js';
+import { DIGITS, LENET5, MNIST } from '../../src/model/lenet.js';
 import { VirtualProcess, VirtualTime } from '../support/virtual-clock.js';
 
 function checkpointAt(globalStep: number, value = 0): Checkpoint {
@@ -13,6 +13,8 @@ function checkpointAt(globalStep: number, value = 0): Checkpoint {
     epoch: 0,
     seed: 1,
     hyperparameters: LENET5,
+    input: MNIST.input,
+    classNames: DIGITS,
     config: {},
     engineFingerprint: 'simd/1',
     metrics: {},

@@ -6,6 +6,7 @@ import {
   type FakeWorker,
   type Harness,
 } from '../support/coordinator-harness.js';
+import { bytesOf } from '../../src/shared/codec.js';
 
 /** Computes whatever comes, up to `numSteps` steps. */
 async function work(worker: FakeWorker, numSteps: number, from = 0): Promise<void> {
@@ -24,7 +25,7 @@ async function evaluate({ training, settle }: Harness, worker: FakeWorker): Prom
     set,
     range: [0, 1],
     lossSums: new Uint8Array(4),
-    predictions: labels.slice(0, numImages),
+    predictions: bytesOf(labels.slice(0, numImages)),
     startedAt: 0,
     computeMs: 1,
   });

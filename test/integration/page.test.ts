@@ -4,10 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { IMAGE_BYTES } from '../../src/model/lenet.js';
 import { hasBrowser, launchBrowser } from '../support/browser.js';
 import { imagesFile, labelsFile } from '../support/idx-files.js';
-import { mnist } from '../support/mnist.js';
+import { IMAGE_BYTES, mnist } from '../support/mnist.js';
 import { startProgram, type Program } from '../support/program.js';
 
 const NUM_TRAIN = 4000;

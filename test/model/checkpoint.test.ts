@@ -13,7 +13,7 @@ import {
 } from '../../src/model/checkpoint.js';
 import { MAX_PARTICIPANTS } from '../../src/coordinator/participants.js';
 import { initParams } from '../../src/model/init.js';
-import { buildModel, LENET5, type Hyperparameters } from '../../src/model/lenet.js';
+import { buildModel, DIGITS, LENET5, MNIST, type Hyperparameters } from '../../src/model/lenet.js';
 import { createOptimizer, type OptimizerName } from '../../src/model/optimizer.js';
 import { UserError } from '../../src/shared/errors.js';
 import { MemoryStorage } from '../support/memory-storage.js';
@@ -46,6 +46,8 @@ function checkpointOf(
     epoch: 1,
     seed: 7,
     hyperparameters,
+    input: MNIST.input,
+    classNames: DIGITS,
     config: { batchSize: 64, dataset: 'mnist', note: 'ünïcödé "quoted" \\ 0' },
     engineFingerprint: 'simd/1',
     metrics: { testAccuracy: 0.9876543210123456, workers: [{ name: 'a' }], testLoss: null },
@@ -138,6 +140,26 @@ describe('encodeCheckpoint()', () => {
 });
 
 describe('decodeCheckpoint()', () => {
+  test('gives back the shape of the images and the names of the classes', () => {
+    const shape = { input: { channels: 3, height: 12, width: 9 }, classNames: ['cat', 'dög'] };
+    const { numParams } = buildModel(SMALL, { input: shape.input, numClasses: 2 });
+    const checkpoint = checkpointOf({
+      ...shape,
+      params: new Float32Array(numParams),
+      optimizerState: { tensors: {}, scalars: {} },
+    });
+    expect(decodeCheckpoint(encodeCheckpoint(checkpoint))).toEqual(checkpoint);
+  });
+
+  test('takes a file of version 1 for one about MNIST', () => {
+    const old = forge(({ __metadata__: metadata }) => {
+      metadata.formatVersion = '1';
+      delete metadata.input;
+      delete metadata.classNames;
+    });
+    expect(decodeCheckpoint(old)).toEqual(checkpointOf());
+  });
+
   const good = encodeCheckpoint(checkpointOf());
 
   test('notices a change of any byte', () => {
@@ -208,8 +230,8 @@ describe('decodeCheckpoint()', () => {
     ],
     [
       'a later version',
-      forge((header) => (header.__metadata__.formatVersion = '2')),
-      'its format has the version "2", expected "1"',
+      forge((header) => (header.__metadata__.formatVersion = '3')),
+      'its format has the version "3", expected "2"',
     ],
     [
       'a step that is no number',

@@ -1,15 +1,19 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { reportOf } from '../../src/model/evaluation.js';
+import { reportOf as reportFor } from '../../src/model/evaluation.js';
+import { DIGITS } from '../../src/model/lenet.js';
+
+const reportOf = (labels: Uint16Array, predictions: Uint16Array) =>
+  reportFor(labels, predictions, DIGITS);
 
 describe('reportOf()', () => {
   test('counts labels against predictions', () => {
-    const report = reportOf(Uint8Array.of(0, 0, 0, 1, 1, 7), Uint8Array.of(0, 0, 1, 1, 7, 7));
+    const report = reportOf(Uint16Array.of(0, 0, 0, 1, 1, 7), Uint16Array.of(0, 0, 1, 1, 7, 7));
     expect(report).toMatchObject({ numImages: 6, numCorrect: 4, accuracy: 4 / 6 });
     expect(report.confusion[0]).toEqual([2, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
     expect(report.confusion[1]).toEqual([0, 1, 0, 0, 0, 0, 0, 1, 0, 0]);
     expect(report.classes[0]).toEqual({
-      digit: 0,
+      name: '0',
       numImages: 3,
       precision: 1,
       recall: 2 / 3,
@@ -20,9 +24,9 @@ describe('reportOf()', () => {
   });
 
   test('gives no score where there is nothing to score', () => {
-    const { classes } = reportOf(Uint8Array.of(1, 2), Uint8Array.of(1, 3));
+    const { classes } = reportOf(Uint16Array.of(1, 2), Uint16Array.of(1, 3));
     expect(classes[0]).toEqual({
-      digit: 0,
+      name: '0',
       numImages: 0,
       precision: null,
       recall: null,
@@ -36,8 +40,8 @@ describe('reportOf()', () => {
     const pairs = fc.array(fc.tuple(fc.nat(9), fc.nat(9)), { minLength: 1 });
     fc.assert(
       fc.property(pairs, (images) => {
-        const labels = Uint8Array.from(images, ([label]) => label);
-        const predictions = Uint8Array.from(images, ([, prediction]) => prediction);
+        const labels = Uint16Array.from(images, ([label]) => label);
+        const predictions = Uint16Array.from(images, ([, prediction]) => prediction);
         const { confusion, classes, numCorrect } = reportOf(labels, predictions);
         expect(confusion.flat().reduce((a, b) => a + b)).toBe(images.length);
         expect(classes.reduce((total, { numImages }) => total + numImages, 0)).toBe(images.length);
@@ -47,11 +51,11 @@ describe('reportOf()', () => {
   });
 
   test('refuses what does not fit', () => {
-    expect(() => reportOf(Uint8Array.of(1), Uint8Array.of(1, 2))).toThrow(
+    expect(() => reportOf(Uint16Array.of(1), Uint16Array.of(1, 2))).toThrow(
       'Cannot compare 2 predictions with 1 labels',
     );
-    expect(() => reportOf(new Uint8Array(0), new Uint8Array(0))).toThrow(RangeError);
-    expect(() => reportOf(Uint8Array.of(1), Uint8Array.of(10))).toThrow(
+    expect(() => reportOf(new Uint16Array(0), new Uint16Array(0))).toThrow(RangeError);
+    expect(() => reportOf(Uint16Array.of(1), Uint16Array.of(10))).toThrow(
       'Cannot compare the prediction 10 with the label 1: expected 0 to 9',
     );
   });

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { encodeCheckpoint, type Checkpoint } from '../../src/model/checkpoint.js';
 import { initParams } from '../../src/model/init.js';
 import { initParamsFrom, readWeightsFile } from '../../src/model/initial-params.js';
-import { buildModel, LENET5 } from '../../src/model/lenet.js';
+import { DIGITS, buildModel, LENET5 } from '../../src/model/lenet.js';
 import { paramTensorsOf } from '../../src/model/param-tensors.js';
 import { encodeSafetensors } from '../../src/model/safetensors.js';
 import { MemoryStorage } from '../support/memory-storage.js';
@@ -21,6 +21,8 @@ function checkpoint(changes: Partial<Checkpoint> = {}): Uint8Array {
     epoch: 0,
     seed: 1,
     hyperparameters: SMALL,
+    input: MODEL.input,
+    classNames: DIGITS,
     config: {},
     engineFingerprint: 'simd/1',
     metrics: {},
@@ -42,6 +44,10 @@ describe('initParamsFrom()', () => {
       'Cannot start from trained.safetensors: its model has another activation; give --activation sigmoid',
     );
     expect(() => start({ hidden: [] })).toThrow('its model has another hidden; give --hidden 5');
+    const other = buildModel(SMALL, { input: { ...MODEL.input, width: 30 }, numClasses: 10 });
+    expect(() => initParamsFrom({ path, bytes: checkpoint() }, other, 1)).toThrow(
+      'its model is for images of 28×28, those of the dataset are 28×30',
+    );
   });
 
   test('begins an output layer for other classes anew, from the seed', () => {

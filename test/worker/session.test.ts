@@ -16,6 +16,8 @@ const WELCOME: Message<'welcome'> = {
   secret: 'ab'.repeat(32),
   runId: 'r1',
   hyperparameters: structuredClone(LENET5) as Message<'welcome'>['hyperparameters'],
+  input: MODEL.input,
+  numClasses: MODEL.numClasses,
   microBatch: 2,
   evaluationBlock: 10,
   numParams: MODEL.numParams,

@@ -7,9 +7,9 @@ import { readFile, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import * as z from 'zod';
-import { readLatestCheckpoint, type Checkpoint } from '../../model/checkpoint.js';
-import { loadDataset, type Split } from '../../model/data/idx.js';
-import { buildModel, IMAGE_BYTES } from '../../model/lenet.js';
+import { modelOf, readLatestCheckpoint, type Checkpoint } from '../../model/checkpoint.js';
+import { loadDataset, testSetFor, type Split } from '../../model/data/idx.js';
+import { buildModel, DIGITS, imageBytes, MNIST, type InputShape } from '../../model/lenet.js';
 import { SimdEngine } from '../../model/engine/simd/engine.js';
 import { parseRunConfig, type RunConfig } from '../../shared/config.js';
 import { UserError, messageOf } from '../../shared/errors.js';
@@ -89,6 +89,12 @@ const resultSchema = z.object({
   faults: z.record(z.string(), z.number()),
 });
 
+/** What a run's dataset says of its images. */
+interface DataDescription {
+  readonly input: InputShape;
+  readonly classNames: readonly string[];
+}
+
 export interface StoredRun {
   readonly name: string;
   /** Null where there is no sound checkpoint, or none that the configuration fits. */
@@ -121,12 +127,12 @@ export async function openStoredRun(dir: string, { warn }: StoredRunOptions): Pr
       const shape = await scan(metrics);
       if (shape.numBad > 0)
         warn(`Left out ${shape.numBad} lines of ${metrics} that are none of ours`);
-      observe(startedEvent(name, config, shape, result));
+      observe(startedEvent(name, config, checkpoint ?? UNKNOWN_DATA, shape, result));
       const seen = new Set<string>();
       for await (const line of readLines(metrics)) {
         if (line) for (const event of eventsOf(line, seen, result)) observe(event);
       }
-      const test = engine && (await testSetOf(config, warn));
+      const test = checkpoint && (await testSetOf(config, checkpoint, warn));
       if (checkpoint && engine && test) observe(evaluate(checkpoint, engine, test, shape.endedAt));
       for (const workerId of seen) observe(leftEvent(workerId, shape.endedAt));
       if (result) observe({ type: 'finished', time: shape.endedAt, result });
@@ -144,6 +150,7 @@ export async function replayMetrics(
   path: string,
   name: string,
   config: RunConfig,
+  data: DataDescription,
   observe: (event: RunEvent) => void,
 ): Promise<boolean> {
   const size = await stat(path).then(
@@ -159,7 +166,9 @@ export async function replayMetrics(
       // What is not known yet follows with the event of the run that begins now.
       const unknown = { numTrain: 0, numTest: 0, numValidation: 0, stepsPerEpoch: 1, numBad: 0 };
       const startedAt = startOf(line);
-      observe(startedEvent(name, config, { ...unknown, startedAt, endedAt: startedAt }, null));
+      observe(
+        startedEvent(name, config, data, { ...unknown, startedAt, endedAt: startedAt }, null),
+      );
     }
     endedAt = line.timestamp;
     for (const event of eventsOf(line, seen, null)) observe(event);
@@ -255,6 +264,7 @@ function parseLine(text: string): Line | null {
 function startedEvent(
   name: string,
   config: RunConfig,
+  { input, classNames }: DataDescription,
   shape: RunShape,
   result: RunResult | null,
 ): RunEvent {
@@ -268,7 +278,10 @@ function startedEvent(
     runId: name,
     name,
     config,
-    numParams: buildModel(config.hyperparameters).numParams,
+    input,
+    classNames,
+    numParams: buildModel(config.hyperparameters, { input, numClasses: classNames.length })
+      .numParams,
     numTrain,
     numValidation,
     numTest,
@@ -279,16 +292,19 @@ function startedEvent(
   };
 }
 
+/** Without a checkpoint nothing tells, and there is nothing to show of it either. */
+const UNKNOWN_DATA: DataDescription = { input: MNIST.input, classNames: DIGITS };
 const NO_PARAMS = new Float32Array();
 const NO_BYTES = new Uint8Array();
+const NO_CLASSES = new Uint16Array();
 
 /** The events of a line; a worker joins with the first step that it took part in. */
 function* eventsOf(line: Line, seen: Set<string>, result: RunResult | null): Generator<RunEvent> {
   if (line.type === 'evaluation') {
     const { timestamp, ...evaluation } = line;
     const nothing = {
-      predictions: NO_BYTES,
-      labels: NO_BYTES,
+      predictions: NO_CLASSES,
+      labels: NO_CLASSES,
       images: NO_BYTES,
       params: NO_PARAMS,
     };
@@ -346,18 +362,19 @@ function leftEvent(workerId: string, endedAt: number): RunEvent {
   };
 }
 
-function engineOf({ hyperparameters, params }: Checkpoint): SimdEngine {
-  const engine = new SimdEngine(buildModel(hyperparameters), { numGradients: 0 });
-  engine.setParams(params);
+function engineOf(checkpoint: Checkpoint): SimdEngine {
+  const engine = new SimdEngine(modelOf(checkpoint), { numGradients: 0 });
+  engine.setParams(checkpoint.params);
   return engine;
 }
 
 async function testSetOf(
   config: RunConfig,
+  checkpoint: Checkpoint,
   warn: (message: string) => void,
 ): Promise<Split | null> {
   try {
-    return (await loadDataset(config.dataset)).test;
+    return testSetFor(checkpoint, await loadDataset(config.dataset));
   } catch (error) {
     warn(`No confusion matrix and no mistakes: ${messageOf(error)}`);
     return null;
@@ -372,11 +389,12 @@ function evaluate(
   endedAt: number,
 ): RunEvent {
   const numImages = labels.length;
-  const predictions = new Uint8Array(numImages);
+  const numBytes = imageBytes(engine.model.input);
+  const predictions = new Uint16Array(numImages);
   let [lossSum, numCorrect] = [0, 0];
   for (let from = 0; from < numImages; from += EVALUATION_CHUNK) {
     const to = Math.min(numImages, from + EVALUATION_CHUNK);
-    const chunk = images.subarray(IMAGE_BYTES * from, IMAGE_BYTES * to);
+    const chunk = images.subarray(numBytes * from, numBytes * to);
     const part = engine.evaluate(chunk, labels.subarray(from, to));
     predictions.set(part.predictions, from);
     lossSum += part.lossSum;

@@ -128,8 +128,9 @@ export function createTensorBoard(directory: string, options: TensorBoardOptions
 }
 
 /** Where each parameter tensor stands in θ, `C1/weights` and so on. */
-function paramTensors({ config }: RunStarted) {
-  return buildModel(config.hyperparameters).layers.flatMap((layer) =>
+function paramTensors({ config, input, classNames }: RunStarted) {
+  const data = { input, numClasses: classNames.length };
+  return buildModel(config.hyperparameters, data).layers.flatMap((layer) =>
     layer.kind === 'pool'
       ? []
       : [

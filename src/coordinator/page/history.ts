@@ -1,7 +1,6 @@
 /**
  * What the pages show of a run, kept in bounded memory: takes the run's events, gives updates. No I/O, no timers.
  */
-import { NUM_CLASSES } from '../../model/lenet.js';
 import { formatBytes, formatNoun } from '../../shared/format.js';
 import type { EvaluationDone, RunEvent, RunStarted, StepDone } from '../events.js';
 import { StepSeries } from './step-series.js';
@@ -22,6 +21,8 @@ const MAX_EVALUATIONS = 4000;
 const MAX_EVENTS = 500;
 /** Workers remembered; those gone longest are forgotten first. */
 const MAX_WORKERS = 256;
+/** With more, nobody can read the matrix. */
+const MAX_CONFUSION_CLASSES = 64;
 const MAX_FRAMES = 64;
 /** Weights of one frame: as many whole filters as fit. */
 const MAX_FRAME_WEIGHTS = 2048;
@@ -56,7 +57,7 @@ export class RunHistory {
   private readonly workers = new Map<string, WorkerEntry>();
   private windowMs = 0;
   private windowImages = 0;
-  private filterShape: { numFilters: number; kernelSize: number } | null = null;
+  private filterShape: { numFilters: number; channels: number; kernelSize: number } | null = null;
   private frames: FilterFrame[] = [];
   private frameInterval = 1;
   private currentFilters = new Float32Array();
@@ -213,12 +214,15 @@ export class RunHistory {
   }
 
   private started(event: RunStarted): void {
-    const { runId, name, config, numParams, numTrain, numValidation, numTest } = event;
+    const { runId, name, config, input, classNames, numParams, numTrain, numValidation, numTest } =
+      event;
     const { stepsPerEpoch, totalSteps, time, isResumed, globalStep } = event;
     this.run = {
       runId,
       name,
       config,
+      input,
+      classNames,
       numParams,
       numTrain,
       numValidation,
@@ -236,10 +240,11 @@ export class RunHistory {
     this.evaluations = this.evaluations.filter((row) => row.globalStep <= globalStep);
     const [numChannels] = config.hyperparameters.channels;
     const { kernelSize } = config.hyperparameters;
-    const fitting = Math.floor(MAX_FRAME_WEIGHTS / kernelSize ** 2);
+    const fitting = Math.floor(MAX_FRAME_WEIGHTS / (input.channels * kernelSize ** 2));
     const numFilters = Math.min(numChannels, fitting, MAX_FILTERS);
-    this.filterShape = numFilters > 0 ? { numFilters, kernelSize } : null;
-    this.currentFilters = new Float32Array(numFilters * kernelSize ** 2);
+    const { channels } = input;
+    this.filterShape = numFilters > 0 ? { numFilters, channels, kernelSize } : null;
+    this.currentFilters = new Float32Array(numFilters * channels * kernelSize ** 2);
     this.hasFilters = false;
     this.dirty.run = true;
     const message = isResumed ? `Resumed after ${formatNoun(globalStep, 'step')}` : 'Run started';
@@ -298,10 +303,10 @@ export class RunHistory {
 
   private keepFilters(params: Float32Array): void {
     if (!this.filterShape) return;
-    const { numFilters, kernelSize } = this.filterShape;
-    if (params.length < numFilters * kernelSize ** 2) return;
-    // The first convolution sees one channel, and its weights open θ: (numFilters, 1, K, K).
-    this.currentFilters.set(params.subarray(0, numFilters * kernelSize ** 2));
+    const { length } = this.currentFilters;
+    if (params.length < length) return;
+    // The weights of the first convolution open θ: (numFilters, C, K, K).
+    this.currentFilters.set(params.subarray(0, length));
     this.hasFilters = true;
     this.dirty.filters = true;
     const isKnown = this.frames.at(-1)?.globalStep === this.globalStep;
@@ -344,11 +349,14 @@ export class RunHistory {
     // The first evaluation may come before the first step.
     this.keepFilters(event.params);
     if (labels.length === 0 || (set === 'validation' && this.detail?.set === 'test')) return;
-    const counts = new Array<number>(NUM_CLASSES ** 2).fill(0);
-    labels.forEach((label, index) => (counts[label * NUM_CLASSES + predictions[index]] += 1));
-    this.confusion = { set, globalStep, numImages: labels.length, counts };
+    const numClasses = this.run?.classNames.length ?? Infinity;
+    if (numClasses <= MAX_CONFUSION_CLASSES) {
+      const counts = new Array<number>(numClasses ** 2).fill(0);
+      labels.forEach((label, index) => (counts[label * numClasses + predictions[index]] += 1));
+      this.confusion = { set, globalStep, numImages: labels.length, counts };
+      this.dirty.confusion = true;
+    }
     this.detail = { set, globalStep, images, labels, predictions };
-    this.dirty.confusion = true;
   }
 
   private secondsAt(time: number): number {

@@ -5,12 +5,12 @@
  *   GET  /             the page, with /page.js, /page.css, /favicon.svg
  *   GET  /api/history  everything so far, as JSON (update.ts)
  *   GET  /api/events   Server-Sent Events: `history` once, then a `delta` whenever something changed
- *   POST /api/predict  784 bytes, a grey image → { probabilities } of the ten digits under the current weights
+ *   POST /api/predict  one image, C · H · W bytes → { probabilities } of the classes under the current weights
  *
  * docs/monitoring.md
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { IMAGE_BYTES, NUM_CLASSES } from '../../model/lenet.js';
+import { imageBytes } from '../../model/lenet.js';
 import { systemClock, type Clock } from '../../shared/clock.js';
 import type { EvaluationDone, Observer, StepDone } from '../events.js';
 import { EventStream } from './event-stream.js';
@@ -25,7 +25,7 @@ const PREDICTIONS_PER_SECOND = 200;
 const PREDICTIONS_PER_SECOND_AND_ADDRESS = 50;
 const MAX_ADDRESSES = 1000;
 const MAX_PREDICTIONS_IN_FLIGHT = 16;
-/** Time for the 784 bytes to arrive. */
+/** Time for the image to arrive. */
 const BODY_TIMEOUT_MS = 5000;
 /** `predict` gets the weights of the moment so often. */
 const PARAMS_FRESH_MS = 250;
@@ -68,6 +68,8 @@ export function createMonitor(options: MonitorOptions): Monitor {
   const assets = new PageAssets(options.pageDirectory);
   const closing = new AbortController();
   let totalSteps = 0;
+  /** Of one image; null before the run has begun. */
+  let numBytes: number | null = null;
   let paramsAt = -Infinity;
   let examined: EvaluationDetail | null = null;
   let examination = new AbortController();
@@ -102,7 +104,7 @@ export function createMonitor(options: MonitorOptions): Monitor {
   const serveHistory = cached(HISTORY_FRESH_MS, clock, () =>
     Buffer.from(JSON.stringify(history.snapshot(clock.now()))),
   );
-  const servePrediction = predict && predictionHandler(predict, clock);
+  const servePrediction = predict && predictionHandler(predict, () => numBytes, clock);
 
   const routes: Readonly<Record<string, Route>> = {
     '/api/history': {
@@ -140,7 +142,10 @@ export function createMonitor(options: MonitorOptions): Monitor {
     observe(event) {
       history.observe(event);
       stream.changed();
-      if (event.type === 'started') totalSteps = event.totalSteps;
+      if (event.type === 'started') {
+        totalSteps = event.totalSteps;
+        numBytes = imageBytes(event.input);
+      }
       if (event.type === 'evaluation' || event.type === 'step') freshen(event);
       if (event.type === 'evaluation') examine();
     },
@@ -189,7 +194,11 @@ function cached<T>(freshMs: number, clock: Clock, make: () => T): () => T {
   };
 }
 
-function predictionHandler(predict: Predict, clock: Clock): Route['answer'] {
+function predictionHandler(
+  predict: Predict,
+  imageBytesNow: () => number | null,
+  clock: Clock,
+): Route['answer'] {
   const all = new TokenBucket(PREDICTIONS_PER_SECOND, PREDICTIONS_PER_SECOND / 4);
   const byAddress = new Map<string, TokenBucket>();
   let numInFlight = 0;
@@ -206,22 +215,30 @@ function predictionHandler(predict: Predict, clock: Clock): Route['answer'] {
     return numInFlight < MAX_PREDICTIONS_IN_FLIGHT && bucket.take(now) && all.take(now);
   };
 
-  const answer = async (request: IncomingMessage, response: ServerResponse) => {
-    const image = await readImage(request, clock);
+  const answer = async (
+    request: IncomingMessage,
+    response: ServerResponse,
+    expectedBytes: number,
+  ) => {
+    const image = await readImage(request, expectedBytes, clock);
     if (!image) {
-      answerText(response, 400, `Expected ${IMAGE_BYTES} bytes`);
+      answerText(response, 400, `Expected ${expectedBytes} bytes`);
       return;
     }
     const probabilities = await predict(image);
-    if (probabilities.length !== NUM_CLASSES) throw new RangeError('Wrong number of classes');
     response.writeHead(200, { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' });
     response.end(JSON.stringify({ probabilities: Array.from(probabilities) }));
   };
 
   return (request, response) => {
+    const expectedBytes = imageBytesNow();
+    if (expectedBytes === null) {
+      answerText(response, 503, 'The run has not begun', { 'Retry-After': '1' });
+      return;
+    }
     const numBytes = request.headers['content-length'];
-    if (numBytes !== undefined && numBytes !== String(IMAGE_BYTES)) {
-      answerText(response, 413, `Expected ${IMAGE_BYTES} bytes, got ${numBytes}`);
+    if (numBytes !== undefined && numBytes !== String(expectedBytes)) {
+      answerText(response, 413, `Expected ${expectedBytes} bytes, got ${numBytes}`);
       return;
     }
     if (!isAllowed(request.socket.remoteAddress ?? '')) {
@@ -229,7 +246,7 @@ function predictionHandler(predict: Predict, clock: Clock): Route['answer'] {
       return;
     }
     numInFlight += 1;
-    answer(request, response)
+    answer(request, response, expectedBytes)
       .catch(() => {
         if (!response.headersSent) answerText(response, 503, 'Cannot classify just now');
       })
@@ -238,9 +255,13 @@ function predictionHandler(predict: Predict, clock: Clock): Route['answer'] {
 }
 
 /** The body if it is exactly one image, in time; else null. */
-function readImage(request: IncomingMessage, clock: Clock): Promise<Uint8Array | null> {
+function readImage(
+  request: IncomingMessage,
+  numBytes: number,
+  clock: Clock,
+): Promise<Uint8Array | null> {
   return new Promise((resolve) => {
-    const image = new Uint8Array(IMAGE_BYTES);
+    const image = new Uint8Array(numBytes);
     let length = 0;
     const finish = (result: Uint8Array | null) => {
       timer.cancel();
@@ -249,14 +270,14 @@ function readImage(request: IncomingMessage, clock: Clock): Promise<Uint8Array |
     };
     const timer = clock.schedule(BODY_TIMEOUT_MS, () => finish(null));
     request.on('data', (chunk: Buffer) => {
-      if (length + chunk.length > IMAGE_BYTES) {
+      if (length + chunk.length > numBytes) {
         finish(null);
         return;
       }
       image.set(chunk, length);
       length += chunk.length;
     });
-    request.on('end', () => finish(length === IMAGE_BYTES ? image : null));
+    request.on('end', () => finish(length === numBytes ? image : null));
     request.on('error', () => finish(null));
     request.on('close', () => finish(null));
   });

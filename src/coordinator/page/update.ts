@@ -3,6 +3,7 @@
  * Types alone; history.ts makes updates, page/run-store.ts takes them in.
  */
 import type { EvaluationSet } from '../../shared/protocol.js';
+import type { InputShape } from '../../model/lenet.js';
 import type { RunConfig } from '../../shared/config.js';
 import type { RunResult, WorkerLost } from '../events.js';
 
@@ -15,6 +16,9 @@ export interface RunInfo {
   readonly runId: string;
   readonly name: string;
   readonly config: RunConfig;
+  readonly input: InputShape;
+  /** (numClasses,) */
+  readonly classNames: readonly string[];
   readonly numParams: number;
   readonly numTrain: number;
   readonly numValidation: number;
@@ -73,12 +77,13 @@ export interface EventRow {
 export interface FilterFrame {
   /** Updates made before it. */
   readonly globalStep: number;
-  /** (numFilters, K, K) float32, little-endian. */
+  /** (numFilters, C, K, K) float32, little-endian. */
   readonly weights: Base64;
 }
 
 export interface Filters {
   readonly numFilters: number;
+  readonly channels: number;
   readonly kernelSize: number;
   /** Frames are kept of steps that are divisible by it; doubles as the run grows. */
   readonly interval: number;
@@ -93,7 +98,7 @@ export interface Confusion {
   readonly set: EvaluationSet;
   readonly globalStep: number;
   readonly numImages: number;
-  /** (10, 10) images by label (rows) and prediction (columns). */
+  /** (numClasses, numClasses) images by label (rows) and prediction (columns). */
   readonly counts: readonly number[];
 }
 
@@ -104,7 +109,7 @@ export interface Mistake {
   readonly predicted: number;
   /** Probability of the predicted class. */
   readonly confidence: number;
-  /** (784,) bytes. */
+  /** (C, H, W) bytes. */
   readonly image: Base64;
 }
 

@@ -1,6 +1,5 @@
 /** Which of an evaluation's mistakes the model is surest of: those tell most about data and model. */
 import type { MaybePromise } from '../../model/engine/engine.js';
-import { IMAGE_BYTES } from '../../model/lenet.js';
 import type { EvaluationDetail } from './history.js';
 import type { Mistake, Mistakes } from './update.js';
 
@@ -8,7 +7,7 @@ import type { Mistake, Mistakes } from './update.js';
 const MAX_EXAMINED = 256;
 const NUM_WORST = 24;
 
-/** Probabilities (10,) of an image (784,) under the weights as they are now. */
+/** Probabilities (numClasses,) of an image (C, H, W) under the weights as they are now. */
 export type Predict = (image: Uint8Array) => MaybePromise<Float32Array>;
 
 /**
@@ -24,6 +23,7 @@ export async function findWorstMistakes(
   rest: () => Promise<void>,
   signal: AbortSignal,
 ): Promise<Mistakes | null> {
+  const numBytes = images.length / labels.length;
   const wrong: number[] = [];
   labels.forEach((label, index) => {
     if (label !== predictions[index]) wrong.push(index);
@@ -33,7 +33,7 @@ export async function findWorstMistakes(
   const stride = Math.max(1, wrong.length / MAX_EXAMINED);
   for (let at = 0; at < wrong.length; at += stride) {
     const index = wrong[Math.floor(at)];
-    const pixels = images.subarray(index * IMAGE_BYTES, (index + 1) * IMAGE_BYTES);
+    const pixels = images.subarray(index * numBytes, (index + 1) * numBytes);
     const probabilities = await predict(pixels);
     await rest();
     if (signal.aborted) return null;

@@ -7,7 +7,7 @@
 import type { Engine, Evaluation } from '../../model/engine/engine.js';
 import { largestDistance } from '../../model/engine/proof.js';
 import { TreeSum, addLoss, type Batch } from '../../model/engine/tree-sum.js';
-import { IMAGE_BYTES } from '../../model/lenet.js';
+import { imageBytes } from '../../model/lenet.js';
 import type { Clock } from '../../shared/clock.js';
 import { bytesOf } from '../../shared/codec.js';
 import type { Range } from '../../shared/protocol.js';
@@ -152,10 +152,11 @@ export class Auditor {
 
   private collect(indices: Uint32Array): Batch {
     const { samples } = this.options;
-    const images = new Uint8Array(indices.length * IMAGE_BYTES);
-    const labels = new Uint8Array(indices.length);
+    const numBytes = imageBytes(samples.input);
+    const images = new Uint8Array(indices.length * numBytes);
+    const labels = new Uint16Array(indices.length);
     indices.forEach((index, i) => {
-      images.set(samples.image(index), i * IMAGE_BYTES);
+      images.set(samples.image(index), i * numBytes);
       labels[i] = samples.label(index);
     });
     return { images, labels };

@@ -2,10 +2,9 @@
  * Gathers results from the workers: gives a step's or an evaluation's work to the dispatcher, checks each answer
  * against what was asked, and has the auditor confirm those that are doubtful or drawn for it before they count.
  */
-import { NUM_CLASSES } from '../../model/lenet.js';
 import type { VectorOps } from '../../model/engine/simd/vector.js';
 import type { Clock } from '../../shared/clock.js';
-import { copyFloat32, float32From } from '../../shared/codec.js';
+import { copyFloat32, float32From, uint16From } from '../../shared/codec.js';
 import { ProtocolError, UserError } from '../../shared/errors.js';
 import type { Message, Range } from '../../shared/protocol.js';
 import { isNode } from '../../shared/tree.js';
@@ -203,7 +202,8 @@ export class Gatherer implements GroupHandler {
     message: Message<'evaluation'>,
     work: EvaluationWork,
   ): void {
-    const { range, predictions } = message;
+    const { range } = message;
+    const predictions = uint16From(message.predictions, 'predictions');
     const [lo, hi] = range;
     const lossSums = float32From(message.lossSums, hi - lo, 'lossSums');
     if (hi > work.numUnits || predictions.length !== work.imagesIn(range)) {
@@ -212,11 +212,12 @@ export class Gatherer implements GroupHandler {
         `Wrong evaluation of ${show(range)}: ${predictions.length} predictions`,
       );
     }
-    const wrong = predictions.find((prediction) => prediction >= NUM_CLASSES);
+    const { numClasses } = work;
+    const wrong = predictions.find((prediction) => prediction >= numClasses);
     if (wrong !== undefined) {
       throw new ProtocolError(
         'malformed',
-        `Wrong evaluation of ${show(range)}: a prediction of class ${wrong}, expected 0 to ${NUM_CLASSES - 1}`,
+        `Wrong evaluation of ${show(range)}: a prediction of class ${wrong}, expected 0 to ${numClasses - 1}`,
       );
     }
     this.noteAnswer(member, message);

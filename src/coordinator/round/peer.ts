@@ -5,7 +5,7 @@
  * memory, and is forgotten when the round is over before its turn has come.
  */
 import { bytesOf, encode } from '../../shared/codec.js';
-import { IMAGE_BYTES } from '../../model/lenet.js';
+import { imageBytes } from '../../model/lenet.js';
 import type { Member } from '../group/group.js';
 import { PaceMeter } from '../group/meters.js';
 import type { Samples } from '../samples.js';
@@ -106,18 +106,24 @@ export class Peer {
   /** Sends one message of the samples that the worker lacks. @returns whether there was one to send */
   private sendSamples(indices: Uint32Array): boolean {
     const { cached, samples } = this;
+    const numBytes = imageBytes(samples.input);
     const missing = indices
       .filter((index) => !(cached[index >> 3] & (1 << (index & 7))))
-      .subarray(0, Math.ceil(SAMPLES_BYTES / IMAGE_BYTES));
+      .subarray(0, Math.ceil(SAMPLES_BYTES / numBytes));
     if (missing.length === 0) return false;
-    const labels = new Uint8Array(missing.length);
-    const pixels = new Uint8Array(missing.length * IMAGE_BYTES);
+    const labels = new Uint16Array(missing.length);
+    const pixels = new Uint8Array(missing.length * numBytes);
     missing.forEach((index, i) => {
       labels[i] = samples.label(index);
-      pixels.set(samples.image(index), i * IMAGE_BYTES);
+      pixels.set(samples.image(index), i * numBytes);
       cached[index >> 3] |= 1 << (index & 7);
     });
-    const frame = encode({ type: 'samples', indices: bytesOf(missing), labels, pixels });
+    const frame = encode({
+      type: 'samples',
+      indices: bytesOf(missing),
+      labels: bytesOf(labels),
+      pixels,
+    });
     this.member.connection!.channel.send(frame);
     return true;
   }

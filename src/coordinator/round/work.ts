@@ -4,7 +4,7 @@
  */
 import { bytesOf, encode } from '../../shared/codec.js';
 import type { EvaluationSet, Range } from '../../shared/protocol.js';
-import { IMAGE_BYTES } from '../../model/lenet.js';
+import { imageBytes } from '../../model/lenet.js';
 import type { Work } from './dispatcher.js';
 import type { PartialTrace } from '../events.js';
 import type { Member } from '../group/group.js';
@@ -27,7 +27,7 @@ export interface StepPartial {
 export interface BlockResult {
   readonly lossSum: number;
   /** (n,) */
-  readonly predictions: Uint8Array;
+  readonly predictions: Uint16Array;
 }
 
 /** Work whose units may have an answer that does not count yet: nobody else is asked for them meanwhile. */
@@ -136,13 +136,15 @@ export class EvaluationWork extends ConfirmableWork implements Work {
   readonly kind = 'evaluation';
   readonly globalStep: number;
   readonly set: EvaluationSet;
-  /** (n, 784) and (n,) */
+  /** (n, C, H, W) and (n,) */
   readonly images: Uint8Array;
-  readonly labels: Uint8Array;
+  readonly labels: Uint16Array;
   /** (n,) */
-  readonly predictions: Uint8Array;
+  readonly predictions: Uint16Array;
   private readonly first: number;
   private readonly block: number;
+  readonly numClasses: number;
+  private readonly imageBytes: number;
   /** θ (P,), not changed while the work is under way. */
   readonly params: Float32Array;
   /** (numUnits,) */
@@ -165,9 +167,11 @@ export class EvaluationWork extends ConfirmableWork implements Work {
     this.images = images;
     this.labels = labels;
     this.first = first;
+    this.numClasses = samples.numClasses;
+    this.imageBytes = imageBytes(samples.input);
     this.block = block;
     this.params = params;
-    this.predictions = new Uint8Array(labels.length);
+    this.predictions = new Uint16Array(labels.length);
     this.lossSums = new Float32Array(this.numUnits);
   }
 
@@ -194,10 +198,10 @@ export class EvaluationWork extends ConfirmableWork implements Work {
   }
 
   /** The images of one block, not copied. */
-  imagesOf(block: number): { readonly images: Uint8Array; readonly labels: Uint8Array } {
+  imagesOf(block: number): { readonly images: Uint8Array; readonly labels: Uint16Array } {
     const [from, to] = this.placeOf(block);
     return {
-      images: this.images.subarray(from * IMAGE_BYTES, to * IMAGE_BYTES),
+      images: this.images.subarray(from * this.imageBytes, to * this.imageBytes),
       labels: this.labels.subarray(from, to),
     };
   }

@@ -7,9 +7,10 @@
  */
 import { readFile, stat } from 'node:fs/promises';
 import { messageOf, UserError } from '../../shared/errors.js';
-import { IMAGE_SIZE } from '../lenet.js';
+import { MNIST } from '../lenet.js';
 import { decodePng, type GreyImage } from './png.js';
 
+const IMAGE_SIZE = MNIST.input.height;
 /** Longer side of the digit, in pixels. */
 const DIGIT_SIZE = 20;
 /** Difference from the background, of 1, below which there is nothing to see. */
@@ -32,7 +33,7 @@ interface Ink {
 /**
  * The digit in a PNG file.
  *
- * @returns (784,) bytes
+ * @returns (1, 28, 28) bytes
  * @throws {UserError} if there is no such file, it is no sound PNG, or nothing is to be seen in it
  */
 export async function readDigitImage(path: string): Promise<Uint8Array> {
@@ -53,7 +54,7 @@ export async function readDigitImage(path: string): Promise<Uint8Array> {
  *
  * @param png bytes of the file
  * @param file its name in messages
- * @returns (784,) bytes, row-major, 0 is the background
+ * @returns (1, 28, 28) bytes, row-major, 0 is the background
  * @throws {UserError} if it is no sound PNG or nothing is to be seen in it
  */
 export function digitImage(png: Uint8Array, file: string): Uint8Array {

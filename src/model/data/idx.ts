@@ -1,7 +1,8 @@
 /**
  * Datasets in the IDX format of MNIST: http://yann.lecun.com/exdb/mnist
  *
- *   images  magic 0x00000803, count n, rows 28, columns 28 (big-endian uint32 each), then n · 784 bytes
+ *   images  magic 0x00000803, count n, rows H, columns W (big-endian uint32 each), then n · H · W bytes
+ *           or 0x00000804, count n, channels C, rows H, columns W, then n · C · H · W bytes
  *   labels  magic 0x00000801, count n, then n bytes
  *
  * The files may come from anywhere: nothing in them is believed before it has been checked, and every size is bounded.
@@ -12,28 +13,44 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { messageOf, UserError } from '../../shared/errors.js';
-import { IMAGE_BYTES, IMAGE_SIZE, NUM_CLASSES } from '../lenet.js';
+import {
+  area,
+  describeInput,
+  imageBytes,
+  MAX_CHANNELS,
+  MAX_SIDE,
+  MNIST,
+  type InputShape,
+} from '../lenet.js';
 
 /** n images with their labels. */
 export interface Split {
-  /** (n, 784) bytes, row-major, 0 is the background. */
+  /** (n, C, H, W) bytes, 0 is the background. */
   readonly images: Uint8Array;
-  /** (n,) 0–9 */
-  readonly labels: Uint8Array;
+  /** (n,) classes */
+  readonly labels: Uint16Array;
 }
 
 export interface Dataset {
   /** `mnist`, or the name of its folder. */
   readonly name: string;
+  /** Of every image. */
+  readonly input: InputShape;
+  /** (numClasses,) */
+  readonly classNames: readonly string[];
   readonly train: Split;
   readonly test: Split;
 }
 
-/** Images of one file at most: more than EMNIST has, and small enough to hold in memory (784 MB). */
+/** Images of one file at most: more than EMNIST has. */
 const MAX_IMAGES = 1_000_000;
+/** Bytes of the images of one file at most: what Node reads at once. */
+const MAX_IMAGES_BYTES = 2 ** 31;
 const IMAGES_MAGIC = 0x0803;
+/** The same with channels. */
+const CHANNELS_MAGIC = 0x0804;
 const LABELS_MAGIC = 0x0801;
-const IMAGES_HEADER_BYTES = 16;
+const MAX_HEADER_BYTES = 20;
 const LABELS_HEADER_BYTES = 8;
 
 /**
@@ -50,55 +67,107 @@ export async function loadDataset(nameOrDir: string): Promise<Dataset> {
   const files = await findFiles(dir);
   const train = await loadSplit(files.trainImages, files.trainLabels);
   const test = await loadSplit(files.testImages, files.testLabels);
-  return { name: isMnist ? 'mnist' : basename(resolve(dir)), train, test };
+  if (describeInput(train.input) !== describeInput(test.input)) {
+    throw new UserError(
+      `Cannot use ${files.testImages}: its images are ${describeInput(test.input)}, ` +
+        `those of ${files.trainImages} are ${describeInput(train.input)}`,
+    );
+  }
+  const labels = [train.labels, test.labels].map((all) => all.reduce((a, b) => Math.max(a, b)));
+  const numClasses = Math.max(MNIST.numClasses, ...labels.map((largest) => largest + 1));
+  return {
+    name: isMnist ? 'mnist' : basename(resolve(dir)),
+    input: train.input,
+    classNames: Array.from({ length: numClasses }, (_, index) => String(index)),
+    train,
+    test,
+  };
+}
+
+/**
+ * The test set, for a model that may be of another dataset.
+ *
+ * @throws {UserError} if its images or labels are none that the model knows
+ */
+export function testSetFor(
+  { input, classNames }: Pick<Dataset, 'input' | 'classNames'>,
+  dataset: Dataset,
+): Split {
+  if (describeInput(dataset.input) !== describeInput(input)) {
+    throw new UserError(
+      `Cannot use the dataset ${dataset.name}: its images are ${describeInput(dataset.input)}, ` +
+        `those of the model ${describeInput(input)}`,
+    );
+  }
+  const largest = dataset.test.labels.reduce((a, b) => Math.max(a, b));
+  if (largest >= classNames.length) {
+    throw new UserError(
+      `Cannot use the dataset ${dataset.name}: it has the label ${largest}, ` +
+        `the model knows the classes 0 to ${classNames.length - 1}`,
+    );
+  }
+  return dataset.test;
 }
 
 /**
  * @param bytes an IDX file of images
  * @param file its name in messages
- * @returns (n, 784) a view of the bytes
- * @throws {UserError} if it is no file of 28×28 images
+ * @returns (n, C, H, W) a view of the bytes
+ * @throws {UserError} if it is no file of images, or of images that no model takes
  */
-export function parseImages(bytes: Uint8Array, file: string): Uint8Array {
-  const header = readHeader(bytes, file, IMAGES_MAGIC, IMAGES_HEADER_BYTES, 'images');
-  const [numImages, numRows, numColumns] = header;
-  if (numRows !== IMAGE_SIZE || numColumns !== IMAGE_SIZE) {
+export function parseImages(
+  bytes: Uint8Array,
+  file: string,
+): { readonly images: Uint8Array; readonly input: InputShape } {
+  const magic =
+    bytes.length < 4 ? IMAGES_MAGIC : new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
+  const hasChannels = magic === CHANNELS_MAGIC;
+  const headerBytes = hasChannels ? 20 : 16;
+  const wanted = hasChannels ? CHANNELS_MAGIC : IMAGES_MAGIC;
+  const [numImages, ...shape] = readHeader(bytes, file, wanted, headerBytes, 'images');
+  const [channels, height, width] = hasChannels ? shape : [1, ...shape];
+  const input = { channels, height, width };
+  const isWithin = (value: number, max: number): boolean => value >= 1 && value <= max;
+  if (
+    !isWithin(channels, MAX_CHANNELS) ||
+    !isWithin(height, MAX_SIDE) ||
+    !isWithin(width, MAX_SIDE)
+  ) {
     throw new UserError(
-      `Cannot read ${file}: its images are ${numRows}×${numColumns} pixels, expected ${IMAGE_SIZE}×${IMAGE_SIZE}`,
+      `Cannot read ${file}: its images are ${describeInput(input)}, expected up to ` +
+        `${area(MAX_SIDE, MAX_SIDE)} pixels and ${MAX_CHANNELS} channels`,
     );
   }
-  return checkedBody(bytes, file, IMAGES_HEADER_BYTES, numImages * IMAGE_BYTES);
+  return { images: checkedBody(bytes, file, headerBytes, numImages * imageBytes(input)), input };
 }
 
 /**
  * @param bytes an IDX file of labels
  * @param file its name in messages
- * @returns (n,) a view of the bytes
- * @throws {UserError} if it is no file of labels from 0 to 9
+ * @returns (n,)
+ * @throws {UserError} if it is no file of labels
  */
-export function parseLabels(bytes: Uint8Array, file: string): Uint8Array {
+export function parseLabels(bytes: Uint8Array, file: string): Uint16Array {
   const [numLabels] = readHeader(bytes, file, LABELS_MAGIC, LABELS_HEADER_BYTES, 'labels');
   const labels = checkedBody(bytes, file, LABELS_HEADER_BYTES, numLabels);
-  const wrong = labels.findIndex((label) => label >= NUM_CLASSES);
-  if (wrong >= 0) {
-    throw new UserError(
-      `Cannot read ${file}: label ${labels[wrong]} of image ${wrong} is out of range, expected 0 to ${NUM_CLASSES - 1}`,
-    );
-  }
-  return labels;
+  return Uint16Array.from(labels);
 }
 
-async function loadSplit(imagesFile: string, labelsFile: string): Promise<Split> {
-  const maxImagesBytes = IMAGES_HEADER_BYTES + MAX_IMAGES * IMAGE_BYTES;
-  const images = parseImages(await readBounded(imagesFile, maxImagesBytes), imagesFile);
+async function loadSplit(
+  imagesFile: string,
+  labelsFile: string,
+): Promise<Split & { readonly input: InputShape }> {
+  const imagesBytes = await readBounded(imagesFile, MAX_HEADER_BYTES + MAX_IMAGES_BYTES);
+  const { images, input } = parseImages(imagesBytes, imagesFile);
   const maxLabelsBytes = LABELS_HEADER_BYTES + MAX_IMAGES;
   const labels = parseLabels(await readBounded(labelsFile, maxLabelsBytes), labelsFile);
-  if (images.length / IMAGE_BYTES !== labels.length) {
+  const numImages = images.length / imageBytes(input);
+  if (numImages !== labels.length) {
     throw new UserError(
-      `Cannot use ${imagesFile}: it has ${images.length / IMAGE_BYTES} images, but ${labelsFile} has ${labels.length} labels`,
+      `Cannot use ${imagesFile}: it has ${numImages} images, but ${labelsFile} has ${labels.length} labels`,
     );
   }
-  return { images, labels };
+  return { images, labels, input };
 }
 
 /** The numbers after the magic one; the first of them is the count. */

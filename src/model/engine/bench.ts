@@ -6,7 +6,7 @@
  * got.
  */
 import type { Engine } from './engine.js';
-import { IMAGE_BYTES } from '../lenet.js';
+import { imageBytes, type DataShape } from '../lenet.js';
 import type { StageTime } from './simd/engine.js';
 
 export const BENCH_SIZES: readonly number[] = [1, 4, 8, 16, 32, 64];
@@ -44,7 +44,7 @@ export interface EngineBenchOptions {
 
 /** An engine that can time its layers, as `simd` can. */
 interface Profiled {
-  profile(images: Uint8Array, labels: Uint8Array): StageTime[];
+  profile(images: Uint8Array, labels: Uint16Array): StageTime[];
 }
 
 /** @param params θ (P,), which the engine then holds */
@@ -79,7 +79,7 @@ export async function benchEngine(
   const out = engine.allocateGradient();
   const results: SizeBench[] = [];
   for (const numImages of sizes) {
-    const { images, labels } = benchImages(numImages);
+    const { images, labels } = benchImages(engine.model, numImages);
     const gradients = await measure(() => engine.gradient(images, labels, out));
     const evaluations = await measure(() => engine.evaluate(images, labels));
     results.push({
@@ -91,7 +91,7 @@ export async function benchEngine(
 
   let layers: StageTime[] = [];
   if (engine.profile !== undefined) {
-    const { images, labels } = benchImages(16);
+    const { images, labels } = benchImages(engine.model, 16);
     await measure(() => {
       const times = engine.profile!(images, labels);
       layers = times.map((time, index) => ({
@@ -106,12 +106,12 @@ export async function benchEngine(
 }
 
 /** Bytes and labels that are no image of anything: time does not depend on them. */
-function benchImages(numImages: number): { images: Uint8Array; labels: Uint8Array } {
+function benchImages({ input, numClasses }: DataShape, numImages: number) {
   return {
     images: Uint8Array.from(
-      { length: numImages * IMAGE_BYTES },
+      { length: numImages * imageBytes(input) },
       (_, i) => (i * 97 + (i >> 5)) & 255,
     ),
-    labels: Uint8Array.from({ length: numImages }, (_, i) => i % 10),
+    labels: Uint16Array.from({ length: numImages }, (_, i) => i % numClasses),
   };
 }

@@ -1,5 +1,5 @@
 /** What every engine asks of its arguments. */
-import { IMAGE_BYTES, NUM_CLASSES } from '../lenet.js';
+import { imageBytes, type DataShape } from '../lenet.js';
 
 /**
  * @throws {RangeError} if the array has not the wanted length
@@ -11,29 +11,30 @@ export function checkLength(what: string, array: ArrayLike<unknown>, wanted: num
 }
 
 /**
- * @returns n of (n, 784) images
+ * @returns n of n images
  * @throws {RangeError} if there is none, or a part of one
  */
-export function checkImages(images: Uint8Array): number {
-  const numImages = images.length / IMAGE_BYTES;
+export function checkImages({ input }: DataShape, images: Uint8Array): number {
+  const numBytes = imageBytes(input);
+  const numImages = images.length / numBytes;
   if (!Number.isInteger(numImages) || numImages < 1) {
     throw new RangeError(
-      `Got ${images.length} bytes of images, expected a positive multiple of ${IMAGE_BYTES}`,
+      `Got ${images.length} bytes of images, expected a positive multiple of ${numBytes}`,
     );
   }
   return numImages;
 }
 
 /**
- * @returns n of (n, 784) images with (n,) labels
- * @throws {RangeError} if they do not belong together, or a label is no digit
+ * @returns n of n images with (n,) labels
+ * @throws {RangeError} if they do not belong together, or a label is no class
  */
-export function checkBatch(images: Uint8Array, labels: Uint8Array): number {
-  const numImages = checkImages(images);
+export function checkBatch(shape: DataShape, images: Uint8Array, labels: Uint16Array): number {
+  const numImages = checkImages(shape, images);
   checkLength('labels', labels, numImages);
   for (const label of labels) {
-    if (label >= NUM_CLASSES) {
-      throw new RangeError(`Got the label ${label}, expected 0 to ${NUM_CLASSES - 1}`);
+    if (label >= shape.numClasses) {
+      throw new RangeError(`Got the label ${label}, expected 0 to ${shape.numClasses - 1}`);
     }
   }
   return numImages;

@@ -26,7 +26,7 @@ export interface LossSum {
 
 export interface Evaluation extends LossSum {
   /** (n,) the class of the largest logit. */
-  readonly predictions: Uint8Array;
+  readonly predictions: Uint16Array;
 }
 
 export interface Engine {
@@ -47,19 +47,19 @@ export interface Engine {
   /**
    * out ← Σ ∇ loss(x; θ) over the n images, from zero, in the engine's one fixed order.
    *
-   * @param images (n, 784) bytes, row-major; x = byte / 255; n ≥ 1
-   * @param labels (n,) 0–9
+   * @param images (n, C, H, W) bytes, of the model's `input`; x = byte / 255; n ≥ 1
+   * @param labels (n,) classes, below the model's `numClasses`
    * @param out (P,) overwritten, in the layout of θ
    */
-  gradient(images: Uint8Array, labels: Uint8Array, out: Float32Array): MaybePromise<LossSum>;
+  gradient(images: Uint8Array, labels: Uint16Array, out: Float32Array): MaybePromise<LossSum>;
 
   /** sum ← sum + term, (P,) each, element by element in float32. */
   add(sum: Float32Array, term: Float32Array): void;
 
   /** Loss and predictions of n images under θ; nothing is kept. */
-  evaluate(images: Uint8Array, labels: Uint8Array): MaybePromise<Evaluation>;
+  evaluate(images: Uint8Array, labels: Uint16Array): MaybePromise<Evaluation>;
 
-  /** (n, 10) class probabilities of n images, softmax of the logits. */
+  /** (n, numClasses) class probabilities of n images, softmax of the logits. */
   predict(images: Uint8Array): MaybePromise<Float32Array>;
 
   /** Frees what the engine holds; no call may follow. */

@@ -7,7 +7,7 @@
 import { createRandom } from '../../shared/random.js';
 import type { Engine, MaybePromise } from './engine.js';
 import { initParams } from '../init.js';
-import { IMAGE_BYTES, NUM_CLASSES, type Model, type ParamSlice } from '../lenet.js';
+import { imageBytes, type Model, type ParamSlice } from '../lenet.js';
 
 /**
  * One more than the four images of a SIMD vector: a tile and a tail. Few, as with `relu` or `max` each further value
@@ -21,10 +21,10 @@ export const TOLERANCE = 1e-4;
 export interface ProofTask {
   /** (P,) */
   readonly params: Float32Array;
-  /** (n, 784) */
+  /** (n, C, H, W) */
   readonly images: Uint8Array;
   /** (n,) */
-  readonly labels: Uint8Array;
+  readonly labels: Uint16Array;
 }
 
 /** The known micro-batch of a seed. */
@@ -39,8 +39,10 @@ export function proofTask(model: Model, proofSeed: number): ProofTask {
   }
   return {
     params,
-    images: Uint8Array.from({ length: NUM_IMAGES * IMAGE_BYTES }, () => random.below(256)),
-    labels: Uint8Array.from({ length: NUM_IMAGES }, () => random.below(NUM_CLASSES)),
+    images: Uint8Array.from({ length: NUM_IMAGES * imageBytes(model.input) }, () =>
+      random.below(256),
+    ),
+    labels: Uint16Array.from({ length: NUM_IMAGES }, () => random.below(model.numClasses)),
   };
 }
 

@@ -6,24 +6,25 @@
  * below that of a float32 engine. All sums start from zero and run in the order of the loops here; exp and log are our
  * own (elementary.ts). So its bits, too, are the same on every machine.
  *
- * Shapes: C channels, O outputs, K kernel, H = W side of a square input, S stride. A value of layer l's output is
+ * Shapes: C channels, O outputs, K kernel, H × W input, S stride. A value of layer l's output is
  * flat, (O, H, W) row-major or (O,); gradients are `d` + name and are those of the loss of one image.
  */
 import { exp, log, sigmoid, tanh } from '../elementary.js';
 import type { Engine, Evaluation } from './engine.js';
+import { checkBatch, checkImages, checkLength } from './checks.js';
 import {
-  IMAGE_BYTES,
-  NUM_CLASSES,
+  imageBytes,
   type Activation,
   type ConvLayer,
   type DenseLayer,
+  type InputShape,
   type Layer,
   type Model,
   type PoolLayer,
 } from '../lenet.js';
 
 export function createReferenceEngine(model: Model): Engine {
-  const { layers, numParams } = model;
+  const { layers, numParams, input, numClasses } = model;
   /** θ */
   const params = new Float64Array(numParams);
 
@@ -42,13 +43,13 @@ export function createReferenceEngine(model: Model): Engine {
     },
 
     gradient(images, labels, out) {
-      checkBatch(images, labels);
+      checkBatch(model, images, labels);
       checkLength('gradient values', out, numParams);
       const dparams = new Float64Array(numParams);
       let lossSum = 0;
       let numCorrect = 0;
       labels.forEach((label, index) => {
-        const values = forward(layers, params, imageAt(images, index));
+        const values = forward(layers, params, imageAt(input, images, index));
         const logits = values[layers.length];
         const { loss, probabilities } = softmaxCrossEntropy(logits, label);
         lossSum += loss;
@@ -70,11 +71,11 @@ export function createReferenceEngine(model: Model): Engine {
     },
 
     evaluate(images, labels): Evaluation {
-      checkBatch(images, labels);
+      checkBatch(model, images, labels);
       let lossSum = 0;
       let numCorrect = 0;
-      const predictions = Uint8Array.from(labels, (label, index) => {
-        const logits = forward(layers, params, imageAt(images, index))[layers.length];
+      const predictions = Uint16Array.from(labels, (label, index) => {
+        const logits = forward(layers, params, imageAt(input, images, index))[layers.length];
         lossSum += softmaxCrossEntropy(logits, label).loss;
         const prediction = argmax(logits);
         if (prediction === label) numCorrect += 1;
@@ -84,11 +85,11 @@ export function createReferenceEngine(model: Model): Engine {
     },
 
     predict(images) {
-      const numImages = checkImages(images);
-      const out = new Float32Array(numImages * NUM_CLASSES);
+      const numImages = checkImages(model, images);
+      const out = new Float32Array(numImages * numClasses);
       for (let index = 0; index < numImages; index++) {
-        const logits = forward(layers, params, imageAt(images, index))[layers.length];
-        out.set(softmaxCrossEntropy(logits, 0).probabilities, index * NUM_CLASSES);
+        const logits = forward(layers, params, imageAt(input, images, index))[layers.length];
+        out.set(softmaxCrossEntropy(logits, 0).probabilities, index * numClasses);
       }
       return out;
     },
@@ -97,9 +98,10 @@ export function createReferenceEngine(model: Model): Engine {
   };
 }
 
-/** x = byte / 255 of one image, (784,). */
-function imageAt(images: Uint8Array, index: number): Float64Array {
-  const bytes = images.subarray(index * IMAGE_BYTES, (index + 1) * IMAGE_BYTES);
+/** x = byte / 255 of one image, (C, H, W). */
+function imageAt(input: InputShape, images: Uint8Array, index: number): Float64Array {
+  const numBytes = imageBytes(input);
+  const bytes = images.subarray(index * numBytes, (index + 1) * numBytes);
   return Float64Array.from(bytes, (byte) => byte / 255);
 }
 
@@ -125,7 +127,7 @@ function forwardLayer(layer: Layer, params: Float64Array, x: Float64Array): Floa
  * dparams += the gradient of one image, by the chain rule from the last layer to the first.
  *
  * @param values the inputs of the layers and the logits, from `forward`
- * @param dlogits (10,)
+ * @param dlogits (numClasses,)
  */
 function backward(
   layers: readonly Layer[],
@@ -156,12 +158,13 @@ function backward(
  * z[o, r, c] = b[o] + Σ_{i, u, v} w[o, i, u, v] · x[i, r·S + u − padding, c·S + v − padding], zero outside of x.
  *
  * @param x (C, H, W)
- * @returns (O, outSize, outSize)
+ * @returns (O, outHeight, outWidth)
  */
 function convForward(layer: ConvLayer, params: Float64Array, x: Float64Array): Float64Array {
-  const z = new Float64Array(layer.outChannels * layer.outSize ** 2);
+  const area = layer.outHeight * layer.outWidth;
+  const z = new Float64Array(layer.outChannels * area);
   for (let o = 0; o < layer.outChannels; o++) {
-    z.fill(params[layer.biases.offset + o], o * layer.outSize ** 2, (o + 1) * layer.outSize ** 2);
+    z.fill(params[layer.biases.offset + o], o * area, (o + 1) * area);
   }
   forEachTap(layer, (weight, input, output) => {
     z[output] += params[weight] * x[input];
@@ -169,7 +172,7 @@ function convForward(layer: ConvLayer, params: Float64Array, x: Float64Array): F
   return z;
 }
 
-/** dx (C, H, W) from dz (O, outSize, outSize); adds dw and db to `dparams`. */
+/** dx (C, H, W) from dz (O, outHeight, outWidth); adds dw and db to `dparams`. */
 function convBackward(
   layer: ConvLayer,
   params: Float64Array,
@@ -178,7 +181,7 @@ function convBackward(
   dparams: Float64Array,
 ): Float64Array {
   const dx = new Float64Array(x.length);
-  const area = layer.outSize ** 2;
+  const area = layer.outHeight * layer.outWidth;
   dz.forEach((value, output) => {
     dparams[layer.biases.offset + Math.floor(output / area)] += value;
   });
@@ -194,19 +197,24 @@ function forEachTap(
   layer: ConvLayer,
   visit: (weight: number, input: number, output: number) => void,
 ): void {
-  const { inChannels, inSize, padding, kernelSize, stride, outChannels, outSize } = layer;
+  const { inChannels, inHeight, inWidth, padding, kernelSize, stride } = layer;
+  const { outChannels, outHeight, outWidth } = layer;
   let weight = layer.weights.offset;
   for (let o = 0; o < outChannels; o++) {
     for (let i = 0; i < inChannels; i++) {
       for (let u = 0; u < kernelSize; u++) {
         for (let v = 0; v < kernelSize; v++, weight++) {
-          for (let r = 0; r < outSize; r++) {
+          for (let r = 0; r < outHeight; r++) {
             const row = r * stride + u - padding;
-            if (row < 0 || row >= inSize) continue;
-            for (let c = 0; c < outSize; c++) {
+            if (row < 0 || row >= inHeight) continue;
+            for (let c = 0; c < outWidth; c++) {
               const column = c * stride + v - padding;
-              if (column < 0 || column >= inSize) continue;
-              visit(weight, (i * inSize + row) * inSize + column, (o * outSize + r) * outSize + c);
+              if (column < 0 || column >= inWidth) continue;
+              visit(
+                weight,
+                (i * inHeight + row) * inWidth + column,
+                (o * outHeight + r) * outWidth + c,
+              );
             }
           }
         }
@@ -217,7 +225,7 @@ function forEachTap(
 
 /** Mean or largest value of each 2×2 window: (C, H, W) → (C, ⌊H/2⌋, ⌊W/2⌋). */
 function poolForward(layer: PoolLayer, x: Float64Array): Float64Array {
-  const y = new Float64Array(layer.channels * layer.outSize ** 2);
+  const y = new Float64Array(layer.channels * layer.outHeight * layer.outWidth);
   forEachWindow(layer, (window, output) => {
     y[output] =
       layer.pool === 'avg'
@@ -239,15 +247,15 @@ function poolBackward(layer: PoolLayer, x: Float64Array, dy: Float64Array): Floa
 
 /** Visits every 2×2 window: the places of its four values in the input, row by row, and its place in the output. */
 function forEachWindow(
-  { channels, inSize, outSize }: PoolLayer,
+  { channels, inHeight, inWidth, outHeight, outWidth }: PoolLayer,
   visit: (window: readonly number[], output: number) => void,
 ): void {
   let output = 0;
   for (let channel = 0; channel < channels; channel++) {
-    for (let r = 0; r < outSize; r++) {
-      for (let c = 0; c < outSize; c++, output++) {
-        const first = (channel * inSize + 2 * r) * inSize + 2 * c;
-        visit([first, first + 1, first + inSize, first + inSize + 1], output);
+    for (let r = 0; r < outHeight; r++) {
+      for (let c = 0; c < outWidth; c++, output++) {
+        const first = (channel * inHeight + 2 * r) * inWidth + 2 * c;
+        visit([first, first + 1, first + inWidth, first + inWidth + 1], output);
       }
     }
   }
@@ -334,32 +342,4 @@ function softmaxCrossEntropy(
 /** The first of the largest. */
 function argmax(values: Float64Array): number {
   return values.reduce((best, value, index) => (value > values[best] ? index : best), 0);
-}
-
-function checkLength(what: string, array: Float32Array, wanted: number): void {
-  if (array.length !== wanted) {
-    throw new RangeError(`Got ${array.length} ${what}, expected ${wanted}`);
-  }
-}
-
-/** n of (n, 784) images. */
-function checkImages(images: Uint8Array): number {
-  const numImages = images.length / IMAGE_BYTES;
-  if (!Number.isInteger(numImages) || numImages < 1) {
-    throw new RangeError(
-      `Got ${images.length} bytes of images, expected a positive multiple of ${IMAGE_BYTES}`,
-    );
-  }
-  return numImages;
-}
-
-function checkBatch(images: Uint8Array, labels: Uint8Array): void {
-  const numImages = checkImages(images);
-  if (labels.length !== numImages) {
-    throw new RangeError(`Got ${labels.length} labels for ${numImages} images`);
-  }
-  const wrong = labels.find((label) => label >= NUM_CLASSES);
-  if (wrong !== undefined) {
-    throw new RangeError(`Got the label ${wrong}, expected 0 to ${NUM_CLASSES - 1}`);
-  }
 }

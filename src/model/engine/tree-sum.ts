@@ -7,10 +7,10 @@ import type { Engine, LossSum } from './engine.js';
 
 /** Images of one micro-batch or of several. */
 export interface Batch {
-  /** (n, 784) */
+  /** (n, C, H, W) */
   readonly images: Uint8Array;
   /** (n,) */
-  readonly labels: Uint8Array;
+  readonly labels: Uint16Array;
 }
 
 export interface Partial extends LossSum {

@@ -44,7 +44,7 @@ export const NODE_FIELDS = 8;
 
 /** All that a thread is started with; a structured clone shares its memory. */
 export interface SharedState {
-  readonly hyperparameters: Model['hyperparameters'];
+  readonly model: Model;
   readonly memory: WasmMemory;
   /** Address of θ (P,). */
   readonly params: number;
@@ -61,7 +61,7 @@ export interface SharedState {
   readonly numImages: Int32Array;
   /** (n,) of the step, or of the leaves of an evaluation one after the other */
   readonly indices: Uint32Array;
-  readonly predictions: Uint8Array;
+  readonly predictions: Uint16Array;
 }
 
 export function createSharedState(model: Model, numThreads: number): SharedState {
@@ -73,7 +73,7 @@ export function createSharedState(model: Model, numThreads: number): SharedState
   const engines = Array.from({ length: numThreads }, () => layout.take(engineBytes));
   const int32 = (length: number) => new Int32Array(new SharedArrayBuffer(4 * length));
   return {
-    hyperparameters: model.hyperparameters,
+    model,
     memory: createMemory(layout.bytes, true),
     params,
     slots,
@@ -84,7 +84,7 @@ export function createSharedState(model: Model, numThreads: number): SharedState
     numCorrect: int32(MAX_NODES),
     numImages: int32(MAX_NODES),
     indices: new Uint32Array(new SharedArrayBuffer(4 * MAX_IMAGES)),
-    predictions: new Uint8Array(new SharedArrayBuffer(MAX_IMAGES)),
+    predictions: new Uint16Array(new SharedArrayBuffer(2 * MAX_IMAGES)),
   };
 }
 

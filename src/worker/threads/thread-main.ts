@@ -5,7 +5,6 @@
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { proveEngine } from '../../model/engine/proof.js';
 import { TreeSum, addLoss } from '../../model/engine/tree-sum.js';
-import { buildModel } from '../../model/lenet.js';
 import { ProtocolError, messageOf } from '../../shared/errors.js';
 import type { Range } from '../../shared/protocol.js';
 import { SampleCache, type SampleMemory } from '../sample-cache.js';
@@ -32,16 +31,15 @@ export interface ThreadStart {
 }
 
 const { state, thread } = workerData as ThreadStart;
-const { control, plan, lossSums, numCorrect, numImages } = state;
+const { model, control, plan, lossSums, numCorrect, numImages } = state;
 const port = parentPort!;
-const model = buildModel(state.hyperparameters);
 const engine = createThreadEngine(state, model, thread);
 const treeSum = new TreeSum(engine);
 const params = paramsOf(state, model.numParams);
 let paramsSeen = 0;
 let samplesSeen = 0;
 let samples: SampleCache | null = null;
-let batch = { images: new Uint8Array(0), labels: new Uint8Array(0) };
+let batch = { images: new Uint8Array(0), labels: new Uint16Array(0) };
 
 const tell = (message: ThreadMessage) => port.postMessage(message);
 const isWanted = () => Atomics.load(control, CONTROL.isAborted) === 0;

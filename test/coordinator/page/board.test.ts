@@ -10,7 +10,7 @@ import { openStoredRun, replayMetrics } from '../../../src/coordinator/observers
 import type { Update } from '../../../src/coordinator/page/update.js';
 import { writeCheckpoint } from '../../../src/model/checkpoint.js';
 import { initParams } from '../../../src/model/init.js';
-import { buildModel } from '../../../src/model/lenet.js';
+import { buildModel, DIGITS, MNIST } from '../../../src/model/lenet.js';
 import { createOptimizer } from '../../../src/model/optimizer.js';
 import { parseRunConfig, type RunConfig } from '../../../src/shared/config.js';
 import { fileStorage } from '../../../src/shared/node/storage.js';
@@ -52,6 +52,8 @@ async function runDirectory(name: string, contents: Contents = {}): Promise<stri
       epoch: 2,
       seed: 1,
       hyperparameters: config.hyperparameters,
+      input: MNIST.input,
+      classNames: DIGITS,
       config,
       engineFingerprint: 'simd/1',
       metrics: null,
@@ -121,13 +123,15 @@ describe('openStoredRun()', () => {
   });
 });
 
+const MNIST_DATA = { input: MNIST.input, classNames: DIGITS };
+
 describe('replayMetrics()', () => {
   it('tells what a resumed run did before', async () => {
     const dir = await runDirectory('resumed');
     const types: string[] = [];
     const config = parseRunConfig({});
     const path = join(dir, 'metrics.jsonl');
-    await replayMetrics(path, 'resumed', config, ({ type }) => types.push(type));
+    await replayMetrics(path, 'resumed', config, MNIST_DATA, ({ type }) => types.push(type));
     expect(types.filter((type) => type === 'step')).toHaveLength(6);
     expect(types[0]).toBe('started');
     expect(types).not.toContain('finished');
@@ -136,7 +140,7 @@ describe('replayMetrics()', () => {
   it('tells nothing where there is no file', async () => {
     const path = join(await temporaryDirectory(), 'metrics.jsonl');
     const seen: RunEvent[] = [];
-    await replayMetrics(path, 'new', parseRunConfig({}), (event) => seen.push(event));
+    await replayMetrics(path, 'new', parseRunConfig({}), MNIST_DATA, (event) => seen.push(event));
     expect(seen).toEqual([]);
   });
 });

@@ -109,8 +109,8 @@ describe('RunHistory', () => {
       run.started(),
       run.evaluation({
         numImages: 3,
-        labels: Uint8Array.of(7, 7, 1),
-        predictions: Uint8Array.of(7, 1, 1),
+        labels: Uint16Array.of(7, 7, 1),
+        predictions: Uint16Array.of(7, 1, 1),
         images: new Uint8Array(3 * 784),
       }),
     );

@@ -239,13 +239,15 @@ describe('Monitor', () => {
 
   it('classifies an image', async () => {
     const seen: Uint8Array[] = [];
-    const { port } = await serve({
+    const { monitor, port } = await serve({
       predict: (image) => {
         seen.push(image);
         return new Float32Array(10).fill(0.1);
       },
     });
     const body = new Uint8Array(784).fill(7);
+    expect((await ask(port, '/api/predict', { method: 'POST', body })).status).toBe(503);
+    monitor.observe(run.started());
     const answer = await ask(port, '/api/predict', { method: 'POST', body });
     expect(answer.status).toBe(200);
     expect((JSON.parse(answer.body) as { probabilities: number[] }).probabilities).toHaveLength(10);
@@ -254,7 +256,8 @@ describe('Monitor', () => {
 
   it('classifies nothing but whole images', async () => {
     const predict = vi.fn(() => new Float32Array(10));
-    const { port } = await serve({ predict });
+    const { monitor, port } = await serve({ predict });
+    monitor.observe(run.started());
     const status = async (numBytes: number, headers: Record<string, string> = {}) =>
       (await ask(port, '/api/predict', { method: 'POST', body: new Uint8Array(numBytes), headers }))
         .status;
@@ -267,7 +270,8 @@ describe('Monitor', () => {
   });
 
   it('bounds how often it classifies', async () => {
-    const { port } = await serve();
+    const { monitor, port } = await serve();
+    monitor.observe(run.started());
     const body = new Uint8Array(784);
     const answers = await Promise.all(
       Array.from({ length: 120 }, () => ask(port, '/api/predict', { method: 'POST', body })),
@@ -282,6 +286,7 @@ describe('Monitor', () => {
         throw new Error('engine gone');
       },
     });
+    failing.monitor.observe(run.started());
     const image = { method: 'POST', body: new Uint8Array(784) };
     expect(await ask(failing.port, '/api/predict', image)).toMatchObject({ status: 503 });
     const without = await serve({ predict: null });
@@ -312,9 +317,9 @@ describe('Monitor', () => {
     });
     const images = new Uint8Array(4 * 784);
     [100, 200, 250, 150].forEach((pixel, index) => (images[784 * index] = pixel));
-    const labels = Uint8Array.of(1, 2, 3, 4);
+    const labels = Uint16Array.of(1, 2, 3, 4);
     monitor.observe(run.started());
-    monitor.observe(run.evaluation({ images, labels, predictions: Uint8Array.of(3, 3, 3, 3) }));
+    monitor.observe(run.evaluation({ images, labels, predictions: Uint16Array.of(3, 3, 3, 3) }));
     const page = await open(port);
     const mistakes = await vi.waitFor(() => {
       const found = page.updates.map(({ data }) => data.mistakes).find(Boolean);

@@ -58,7 +58,7 @@ function animate({ time }: Harness, worker: FakeWorker, machine: Machine): void 
                     set: message.set,
                     range: [unit, unit + 1],
                     lossSums: new Uint8Array(4),
-                    predictions: new Uint8Array(message.numImages),
+                    predictions: new Uint8Array(2 * message.numImages),
                     startedAt: 0,
                     computeMs,
                   },

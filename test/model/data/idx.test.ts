@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { loadDataset, parseImages, parseLabels } from '../../../src/model/data/idx.js';
+import { loadDataset, parseImages, parseLabels, testSetFor } from '../../../src/model/data/idx.js';
 import { UserError } from '../../../src/shared/errors.js';
 import { idxFile, imagesFile, labelsFile, withFolder } from '../../support/idx-files.js';
 
@@ -142,9 +142,19 @@ describe('parseImages()', () => {
       'its magic number is 0x00000801, expected 0x00000803 for images',
     ],
     [
-      'other sizes',
-      imagesFile(new Uint8Array(1024), 32),
-      'its images are 32×32 pixels, expected 28×28',
+      'images that are too large',
+      idxFile([0x803, 1, 1025, 2], new Uint8Array(2050)),
+      'its images are 1025×2, expected up to 1024×1024 pixels and 4 channels',
+    ],
+    [
+      'images without a pixel',
+      idxFile([0x803, 1, 0, 2], new Uint8Array(0)),
+      'its images are 0×2, expected up to 1024×1024 pixels and 4 channels',
+    ],
+    [
+      'too many channels',
+      idxFile([0x804, 1, 5, 2, 2], new Uint8Array(20)),
+      'its images are 5 channels of 2×2, expected up to 1024×1024 pixels and 4 channels',
     ],
     [
       'a truncated file',
@@ -172,13 +182,58 @@ describe('parseImages()', () => {
   });
 });
 
-describe('parseLabels()', () => {
-  test('names the label out of range', () => {
-    expect(() => parseLabels(labelsFile(Uint8Array.of(1, 9, 10)), 'FILE')).toThrow(
-      'Cannot read FILE: label 10 of image 2 is out of range, expected 0 to 9',
-    );
+describe('images of other shapes', () => {
+  const folder = (train: readonly number[], test: readonly number[], labels = [0, 1]) => {
+    const file = (shape: readonly number[]) =>
+      idxFile(
+        [shape.length === 2 ? 0x803 : 0x804, 2, ...shape],
+        new Uint8Array(2 * shape.reduce((a, b) => a * b)).map((_, i) => i % 251),
+      );
+    return {
+      'train-images-idx3-ubyte': file(train),
+      'train-labels-idx1-ubyte': labelsFile(labels),
+      't10k-images-idx3-ubyte': file(test),
+      't10k-labels-idx1-ubyte': labelsFile([0, 1]),
+    };
+  };
+
+  test('loadDataset() takes the shape from the files, and as many classes as there are labels', async () => {
+    await withFolder(folder([3, 5, 7], [3, 5, 7], [0, 25]), async (dir) => {
+      const { input, classNames, train } = await loadDataset(dir);
+      expect(input).toEqual({ channels: 3, height: 5, width: 7 });
+      expect(classNames).toEqual(Array.from({ length: 26 }, (_, i) => String(i)));
+      expect(train.images.length).toBe(2 * 3 * 5 * 7);
+    });
+    await withFolder(folder([6, 9], [6, 9]), async (dir) => {
+      const { input, classNames } = await loadDataset(dir);
+      expect(input).toEqual({ channels: 1, height: 6, width: 9 });
+      expect(classNames).toHaveLength(10);
+    });
   });
 
+  test('loadDataset() refuses a test set of another shape', async () => {
+    await withFolder(folder([3, 5, 7], [5, 7]), async (dir) => {
+      await expect(loadDataset(dir)).rejects.toThrow(
+        /its images are 5×7, those of .* are 3 channels of 5×7/,
+      );
+    });
+  });
+
+  test('testSetFor() refuses a dataset that the model is not for', async () => {
+    await withFolder(folder([5, 7], [5, 7]), async (dir) => {
+      const dataset = await loadDataset(dir);
+      expect(testSetFor(dataset, dataset)).toBe(dataset.test);
+      const { input } = dataset;
+      expect(() => testSetFor({ input, classNames: ['a'] }, dataset)).toThrow(
+        'it has the label 1, the model knows the classes 0 to 0',
+      );
+      const other = { input: { ...input, width: 8 }, classNames: dataset.classNames };
+      expect(() => testSetFor(other, dataset)).toThrow('are 5×7, those of the model 5×8');
+    });
+  });
+});
+
+describe('parseLabels()', () => {
   test('refuses images', () => {
     expect(() => parseLabels(imagesFile(images), 'FILE')).toThrow(
       'its magic number is 0x00000803, expected 0x00000801 for labels',

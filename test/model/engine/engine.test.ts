@@ -8,7 +8,6 @@ import type { Split } from '../../../src/model/data/idx.js';
 import {
   ACTIVATIONS,
   buildModel,
-  IMAGE_BYTES,
   LENET5,
   POOLS,
   type Hyperparameters,
@@ -17,7 +16,7 @@ import {
 import { createReferenceEngine } from '../../../src/model/engine/reference.js';
 import { createRandom } from '../../../src/shared/random.js';
 import { engines, withEngine } from '../../support/engines.js';
-import { mnistBatch } from '../../support/mnist.js';
+import { IMAGE_BYTES, mnistBatch } from '../../support/mnist.js';
 import '../../support/tensors.js';
 import { paramTensorsOf } from '../../../src/model/param-tensors.js';
 import { hashedParams, norm } from '../../support/tensors.js';
@@ -76,7 +75,7 @@ function noiseBatch(count: number): Split {
   const images = Uint8Array.from({ length: count * IMAGE_BYTES }, () =>
     Math.max(0, random.below(512) - 256),
   );
-  return { images, labels: Uint8Array.from({ length: count }, () => random.below(10)) };
+  return { images, labels: Uint16Array.from({ length: count }, () => random.below(10)) };
 }
 
 async function gradientOf(
@@ -350,7 +349,7 @@ describe.each(engines)('$name engine', (entry) => {
         () => engine.gradient(images.subarray(1), labels, out),
         () => engine.gradient(images, labels.subarray(1), out),
         () => engine.gradient(images, labels, out.subarray(1)),
-        () => engine.gradient(new Uint8Array(0), new Uint8Array(0), out),
+        () => engine.gradient(new Uint8Array(0), new Uint16Array(0), out),
         () => engine.gradient(images, labels.slice().fill(10), out),
         () => engine.evaluate(images, labels.subarray(1)),
         () => engine.predict(images.subarray(1)),

@@ -4,7 +4,14 @@ import type { Checkpoint } from '../../../src/model/checkpoint.js';
 import { createReferenceEngine } from '../../../src/model/engine/reference.js';
 import { networkOf } from '../../../src/model/export/network.js';
 import { initParams } from '../../../src/model/init.js';
-import { ACTIVATIONS, buildModel, POOLS, type Hyperparameters } from '../../../src/model/lenet.js';
+import {
+  ACTIVATIONS,
+  buildModel,
+  DIGITS,
+  MNIST,
+  POOLS,
+  type Hyperparameters,
+} from '../../../src/model/lenet.js';
 import {
   classesOf,
   findPython,
@@ -54,6 +61,8 @@ function caseOf(values: Hyperparameters, seed: number): Case {
     epoch: 1,
     seed,
     hyperparameters: values,
+    input: MNIST.input,
+    classNames: DIGITS,
     config: null,
     engineFingerprint: 'simd/1',
     metrics: null,

@@ -5,7 +5,7 @@ import { exportModel } from '../../../src/model/export/export.js';
 import { EXPORT_FORMATS } from '../../../src/model/export/format.js';
 import { trainCommandOf } from '../../../src/model/export/model-card.js';
 import { initParams } from '../../../src/model/init.js';
-import { buildModel, LENET5 } from '../../../src/model/lenet.js';
+import { buildModel, DIGITS, LENET5, MNIST } from '../../../src/model/lenet.js';
 import { parseRunConfig } from '../../../src/shared/config.js';
 import { version } from '../../../src/shared/node/version.js';
 
@@ -24,6 +24,8 @@ function checkpointOf(changes: Partial<Checkpoint> = {}): Checkpoint {
     epoch: 1,
     seed: 3,
     hyperparameters: LENET5,
+    input: MNIST.input,
+    classNames: DIGITS,
     config: parseRunConfig({ epochs: 1, seed: 3 }),
     engineFingerprint: 'simd/1',
     metrics: METRICS,

@@ -11,13 +11,14 @@ import {
 } from '../../../src/coordinator/samples.js';
 import type { Engine } from '../../../src/model/engine/engine.js';
 import { initParams } from '../../../src/model/init.js';
-import { IMAGE_BYTES, NUM_CLASSES, buildModel, type Model } from '../../../src/model/lenet.js';
+import { buildModel, DIGITS, MNIST, type Model } from '../../../src/model/lenet.js';
 import { createOptimizer } from '../../../src/model/optimizer.js';
 import { createReferenceEngine } from '../../../src/model/engine/reference.js';
 import { createSchedule } from '../../../src/model/schedule.js';
 import { parseRunConfig, type RunConfig } from '../../../src/shared/config.js';
 import type { EvaluationSet } from '../../../src/shared/protocol.js';
 import { createRandom } from '../../../src/shared/random.js';
+import { IMAGE_BYTES } from '../mnist.js';
 
 const HYPERPARAMETERS = {
   kernelSize: 5,
@@ -145,7 +146,10 @@ function createTraining(recipe: Recipe): Training {
   });
   const train = madeUpImages(recipe.numInFile, 0);
   const test = madeUpImages(recipe.numTest, recipe.numInFile);
-  const samples = createSamples(train, test, config.validationSize);
+  const samples = createSamples(
+    { input: MNIST.input, classNames: DIGITS, train, test },
+    config.validationSize,
+  );
   const model = buildModel(config.hyperparameters);
   const createEngine =
     recipe.engine === 'reference'
@@ -274,12 +278,12 @@ function evaluateSet(engine: Engine, samples: Samples, set: EvaluationSet): Figu
 /** Blobs of noise with one brighter patch a class; the first two bytes are the image's number. */
 function madeUpImages(numImages: number, firstNumber: number): LabelledImages {
   const images = new Uint8Array(numImages * IMAGE_BYTES);
-  const labels = new Uint8Array(numImages);
+  const labels = new Uint16Array(numImages);
   for (let n = 0; n < numImages; n++) {
     const number = firstNumber + n;
     const random = createRandom(1, 'image', number);
     const image = images.subarray(n * IMAGE_BYTES, (n + 1) * IMAGE_BYTES);
-    const label = random.below(NUM_CLASSES);
+    const label = random.below(MNIST.numClasses);
     labels[n] = label;
     for (let pixel = 0; pixel < IMAGE_BYTES; pixel++) image[pixel] = random.below(60);
     for (let pixel = 0; pixel < 112; pixel++) image[70 * label + pixel] += 180;
@@ -300,7 +304,7 @@ function numbersOf(images: Uint8Array): number[] {
 /** The images of some samples, one after the other. */
 export function imagesOf(samples: Samples, indices: Uint32Array): LabelledImages {
   const images = new Uint8Array(indices.length * IMAGE_BYTES);
-  const labels = new Uint8Array(indices.length);
+  const labels = new Uint16Array(indices.length);
   indices.forEach((index, i) => {
     images.set(samples.image(index), i * IMAGE_BYTES);
     labels[i] = samples.label(index);
@@ -319,7 +323,7 @@ function rememberingEngine(model: Model, engine: Engine): () => Engine {
   >();
   const evaluations = new Map<
     string,
-    { lossSum: number; numCorrect: number; predictions: Uint8Array }
+    { lossSum: number; numCorrect: number; predictions: Uint16Array }
   >();
   return () => {
     let key = '';
@@ -368,7 +372,7 @@ function countingEngine(model: Model): Engine {
   const params = new Float32Array(model.numParams);
   const evaluate = (images: Uint8Array) => {
     const numbers = numbersOf(images);
-    const predictions = Uint8Array.from(
+    const predictions = Uint16Array.from(
       numbers,
       (n) => (n + Math.floor(params[n % 50] * 8) + 800) % 10,
     );
@@ -398,7 +402,7 @@ function countingEngine(model: Model): Engine {
       predictions.forEach((prediction, i) => (numCorrect += prediction === labels[i] ? 1 : 0));
       return { predictions, lossSum, numCorrect };
     },
-    predict: (images) => new Float32Array((images.length / IMAGE_BYTES) * NUM_CLASSES),
+    predict: (images) => new Float32Array((images.length / IMAGE_BYTES) * MNIST.numClasses),
     dispose: () => undefined,
   };
 }

@@ -24,7 +24,7 @@ function samplesOf(numSent: number): SampleCache {
   cache.store({
     type: 'samples',
     indices: bytesOf(Uint32Array.from({ length: numSent }, (_, i) => i)),
-    labels: Uint8Array.from({ length: numSent }, () => random.below(10)),
+    labels: bytesOf(Uint16Array.from({ length: numSent }, () => random.below(10))),
     pixels: Uint8Array.from({ length: numSent * IMAGE_BYTES }, () => random.below(256)),
   });
   return cache;

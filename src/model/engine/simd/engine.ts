@@ -4,11 +4,13 @@
  * The kernels stand in assembly/, what they are called for in simd-stages.ts. Here: the order of things.
  */
 import type { Engine, Evaluation, LossSum } from '../engine.js';
-import { IMAGE_BYTES, NUM_CLASSES, type Model } from '../../lenet.js';
+import { checkBatch, checkImages, checkLength } from '../checks.js';
+import { imageBytes, type Model } from '../../lenet.js';
 import {
   F32,
   LANES,
   MAX_GROUPS,
+  paddedInput,
   planConv,
   planDense,
   planRows,
@@ -74,7 +76,7 @@ export class SimdEngine implements Engine {
     const layout = new Layout(place?.begin);
     const params = layout.take(numParams * F32);
     const scratch = [layout.take(numParams * F32), layout.take(numParams * F32)] as const;
-    const images = layout.take(CHUNK_IMAGES * IMAGE_BYTES);
+    const images = layout.take(CHUNK_IMAGES * imageBytes(model.input));
     const labels = layout.take(CHUNK_IMAGES * 4);
     const losses = layout.take(CHUNK_IMAGES * F32);
     const predictions = layout.take(CHUNK_IMAGES * 4);
@@ -84,8 +86,8 @@ export class SimdEngine implements Engine {
       throw new RangeError('Cannot run a model that does not start with a convolution');
     }
     this.#padding = first.padding;
-    const width = first.inSize + 2 * first.padding;
-    this.#pixels = takeGrouped(layout, first.inChannels * width * width);
+    const { height, width } = paddedInput(first);
+    this.#pixels = takeGrouped(layout, first.inChannels * height * width);
 
     const planned: PlannedStage[] = [];
     let input = this.#pixels;
@@ -95,7 +97,7 @@ export class SimdEngine implements Engine {
       const pool = layers.at(index + 1);
       if (layer.kind === 'conv' && pool?.kind === 'pool') {
         const isLast = layers.at(index + 2)?.kind !== 'conv';
-        const numElements = pool.channels * pool.outSize * pool.outSize;
+        const numElements = pool.channels * pool.outHeight * pool.outWidth;
         const take = isLast ? takeInterleaved : takeGrouped;
         const [output, dOutput] = [take(layout, numElements), take(layout, numElements)];
         const plan = suitsWinograd(layer)
@@ -128,7 +130,7 @@ export class SimdEngine implements Engine {
       new Float32Array(buffer, scratch[0], numParams),
       new Float32Array(buffer, scratch[1], numParams),
     ];
-    this.#images = new Uint8Array(buffer, images, CHUNK_IMAGES * IMAGE_BYTES);
+    this.#images = new Uint8Array(buffer, images, CHUNK_IMAGES * imageBytes(model.input));
     this.#labels = new Int32Array(buffer, labels, CHUNK_IMAGES);
     this.#losses = new Float32Array(buffer, losses, CHUNK_IMAGES);
     this.#predictions = new Int32Array(buffer, predictions, CHUNK_IMAGES);
@@ -148,8 +150,8 @@ export class SimdEngine implements Engine {
     for (const stage of this.#stages) stage.prepare();
   }
 
-  gradient(images: Uint8Array, labels: Uint8Array, out: Float32Array): LossSum {
-    checkBatch(images, labels);
+  gradient(images: Uint8Array, labels: Uint16Array, out: Float32Array): LossSum {
+    checkBatch(this.model, images, labels);
     checkLength('gradient values', out, this.model.numParams);
     const place = out.buffer === this.#buffer ? out : this.#scratch[0];
     const gradient = place.byteOffset;
@@ -183,9 +185,9 @@ export class SimdEngine implements Engine {
     if (sumPlace !== sum) sum.set(sumPlace);
   }
 
-  evaluate(images: Uint8Array, labels: Uint8Array): Evaluation {
-    checkBatch(images, labels);
-    const predictions = new Uint8Array(labels.length);
+  evaluate(images: Uint8Array, labels: Uint16Array): Evaluation {
+    checkBatch(this.model, images, labels);
+    const predictions = new Uint16Array(labels.length);
     let lossSum = this.#poison;
     let numCorrect = 0;
     for (let start = 0; start < labels.length; start += CHUNK_IMAGES) {
@@ -202,18 +204,18 @@ export class SimdEngine implements Engine {
   }
 
   predict(images: Uint8Array): Float32Array {
-    const numImages = Math.floor(images.length / IMAGE_BYTES);
-    const labels = new Uint8Array(numImages);
-    checkBatch(images, labels);
-    const out = new Float32Array(numImages * NUM_CLASSES);
-    const logits = new Float32Array(this.#buffer, this.#logits.address, NUM_CLASSES * CHUNK_IMAGES);
+    const { numClasses } = this.model;
+    const numImages = checkImages(this.model, images);
+    const labels = new Uint16Array(numImages);
+    const out = new Float32Array(numImages * numClasses);
+    const logits = new Float32Array(this.#buffer, this.#logits.address, numClasses * CHUNK_IMAGES);
     for (let start = 0; start < numImages; start += CHUNK_IMAGES) {
       const chunk = this.#load(images, labels, start);
       for (const stage of this.#stages) stage.forward(chunk);
       this.#softmax(chunk);
       for (let i = 0; i < chunk.numImages; i++) {
-        for (let k = 0; k < NUM_CLASSES; k++) {
-          out[(start + i) * NUM_CLASSES + k] = logits[k * chunk.numGroups * LANES + i]!;
+        for (let k = 0; k < numClasses; k++) {
+          out[(start + i) * numClasses + k] = logits[k * chunk.numGroups * LANES + i]!;
         }
       }
     }
@@ -221,8 +223,8 @@ export class SimdEngine implements Engine {
   }
 
   /** `gradient` with a clock at every stage. */
-  profile(images: Uint8Array, labels: Uint8Array): StageTime[] {
-    checkBatch(images, labels);
+  profile(images: Uint8Array, labels: Uint16Array): StageTime[] {
+    checkBatch(this.model, images, labels);
     const gradient = this.#scratch[0].byteOffset;
     const times = this.#stages.map(({ name }) => ({ layer: name, forwardMs: 0, backwardMs: 0 }));
     const timed = (work: () => void): number => {
@@ -252,16 +254,21 @@ export class SimdEngine implements Engine {
   }
 
   /** Bytes of up to 16 images from `start` on → the first stage's input. */
-  #load(images: Uint8Array, labels: Uint8Array, start: number): Chunk {
+  #load(images: Uint8Array, labels: Uint16Array, start: number): Chunk {
     const numImages = Math.min(CHUNK_IMAGES, labels.length - start);
     const numUsedGroups = Math.ceil(numImages / LANES);
-    this.#images.set(images.subarray(start * IMAGE_BYTES, (start + numImages) * IMAGE_BYTES));
+    const { channels, height, width } = this.model.input;
+    const numBytes = channels * height * width;
+    this.#images.set(images.subarray(start * numBytes, (start + numImages) * numBytes));
     this.#labels.fill(0);
     this.#labels.set(labels.subarray(start, start + numImages));
     for (let group = 0; group < numUsedGroups; group++) {
       this.#kernels.loadPixels(
-        this.#images.byteOffset + group * LANES * IMAGE_BYTES,
+        this.#images.byteOffset + group * LANES * numBytes,
         Math.min(LANES, numImages - group * LANES),
+        channels,
+        height,
+        width,
         this.#pixels.address + group * this.#pixels.groupBytes,
         this.#padding,
       );
@@ -273,7 +280,7 @@ export class SimdEngine implements Engine {
   #softmax({ numGroups }: Chunk): void {
     this.#kernels.softmax(
       this.#logits.address,
-      NUM_CLASSES,
+      this.model.numClasses,
       numGroups,
       this.#labels.byteOffset,
       this.#losses.byteOffset,
@@ -284,7 +291,7 @@ export class SimdEngine implements Engine {
   #lossBackward({ numGroups, numImages }: Chunk): void {
     this.#kernels.lossBackward(
       this.#dLogits,
-      NUM_CLASSES,
+      this.model.numClasses,
       numGroups,
       this.#labels.byteOffset,
       numImages,
@@ -295,22 +302,4 @@ export class SimdEngine implements Engine {
 /** Compiles and places the engine; takes a few milliseconds. */
 export function createSimdEngine(model: Model, options?: SimdEngineOptions): SimdEngine {
   return new SimdEngine(model, options);
-}
-
-function checkLength(what: string, values: Float32Array, expected: number): void {
-  if (values.length !== expected) {
-    throw new RangeError(`Expected ${expected} ${what}, got ${values.length}`);
-  }
-}
-
-function checkBatch(images: Uint8Array, labels: Uint8Array): void {
-  if (labels.length === 0 || images.length !== labels.length * IMAGE_BYTES) {
-    throw new RangeError(
-      `Expected one or more images of ${IMAGE_BYTES} bytes with a label each, ` +
-        `got ${images.length} bytes and ${labels.length} labels`,
-    );
-  }
-  for (const label of labels) {
-    if (label >= NUM_CLASSES) throw new RangeError(`Expected labels below 10, got ${label}`);
-  }
 }

@@ -49,6 +49,11 @@ export function takeInterleaved(layout: Layout, numElements: number): Tensor {
   return { address, groupBytes: V128, isInterleaved: true };
 }
 
+/** Of one channel of a convolution's input, with its padding. */
+export function paddedInput({ inHeight, inWidth, padding }: ConvLayer) {
+  return { height: inHeight + 2 * padding, width: inWidth + 2 * padding };
+}
+
 function stepBytes(tensor: Tensor, chunk: Chunk): number {
   return tensor.isInterleaved ? chunk.numGroups * V128 : V128;
 }
@@ -100,16 +105,16 @@ export function planConv(
   const { inChannels, outChannels, kernelSize, stride } = conv;
   const area = kernelSize * kernelSize;
   const numTaps = inChannels * area;
-  const width = conv.inSize + 2 * conv.padding;
-  const size = 2 * pool.outSize;
+  const { height, width } = paddedInput(conv);
+  const [outHeight, outWidth] = [2 * pool.outHeight, 2 * pool.outWidth];
   const weights = params + conv.weights.offset * F32;
   const biases = params + conv.biases.offset * F32;
   const numSums = outChannels * (numTaps + 1);
 
-  const s = takeGrouped(layout, outChannels * size * size);
+  const s = takeGrouped(layout, outChannels * outHeight * outWidth);
   const sums = layout.take(numSums * V128);
   const biasSums = sums + outChannels * numTaps * V128;
-  const tapTable = tapOffsets(inChannels, kernelSize, width);
+  const tapTable = tapOffsets(inChannels, kernelSize, height, width);
   const taps = layout.take(tapTable.byteLength);
   const quadTable = tapQuads(inChannels, kernelSize);
   const quads = layout.take(quadTable.byteLength);
@@ -118,10 +123,12 @@ export function planConv(
 
   // dz as the gradient of the input wants it, one group at a time: `stride` apart, K − 1 zeros around, so that the gradient
   // is a convolution with stride 1. Without such a gradient, dz replaces s.
-  const spread = width + kernelSize - 1;
+  const spreadHeight = height + kernelSize - 1;
+  const spreadWidth = width + kernelSize - 1;
+  const spread = spreadHeight * spreadWidth;
   const flipped = layout.take(dInput === null ? 0 : outChannels * numTaps * F32);
-  const dz = layout.take(dInput === null ? 0 : outChannels * spread * spread * V128);
-  const dzTable = tapOffsets(outChannels, kernelSize, spread);
+  const dz = layout.take(dInput === null ? 0 : outChannels * spread * V128);
+  const dzTable = tapOffsets(outChannels, kernelSize, spreadHeight, spreadWidth);
   const dzTaps = layout.take(dInput === null ? 0 : dzTable.byteLength);
 
   return (kernels, buffer) => {
@@ -145,11 +152,14 @@ export function planConv(
           const z = s.address + group * s.groupBytes;
           // prettier-ignore
           kernels.convForward(
-            x, rowBytes, xStep, weights, biases, z, size, outChannels, taps, numTaps,
+            x, rowBytes, xStep, weights, biases, z, outHeight, outWidth, outChannels, taps, numTaps,
           );
           const pooled = output.address + group * output.groupBytes;
           const step = stepBytes(output, chunk);
-          kernels.poolForward(z, pooled, step, pool.outSize, outChannels, activation, isMax);
+          // prettier-ignore
+          kernels.poolForward(
+            z, pooled, step, pool.outHeight, pool.outWidth, outChannels, activation, isMax,
+          );
         }
       },
       backward(chunk) {
@@ -157,25 +167,26 @@ export function planConv(
         for (let group = 0; group < chunk.numUsedGroups; group++) {
           const slopes = s.address + group * s.groupBytes;
           const d = dOutput.address + group * dOutput.groupBytes;
-          const d0 = dInput === null ? slopes : dz + (kernelSize - 1) * (spread + 1) * V128;
-          const dBytes = (dInput === null ? size * size : spread * spread) * V128;
-          const dRowBytes = (dInput === null ? size : stride * spread) * V128;
+          const d0 = dInput === null ? slopes : dz + (kernelSize - 1) * (spreadWidth + 1) * V128;
+          const dBytes = (dInput === null ? outHeight * outWidth : spread) * V128;
+          const dRowBytes = (dInput === null ? outWidth : stride * spreadWidth) * V128;
           const dStep = dInput === null ? V128 : stride * V128;
           // prettier-ignore
           kernels.poolBackward(
-            slopes, d, stepBytes(dOutput, chunk), pool.outSize, outChannels,
+            slopes, d, stepBytes(dOutput, chunk), pool.outHeight, pool.outWidth, outChannels,
             d0, dBytes, dRowBytes, dStep, biasSums,
           );
           // prettier-ignore
           kernels.convBackwardWeights(
             input.address + group * input.groupBytes, rowBytes, xStep, d0, dBytes, dRowBytes, dStep,
-            size, outChannels, taps, numTaps, quads, quadTable.length / 4, sums,
+            outHeight, outWidth, outChannels, taps, numTaps, quads, quadTable.length / 4, sums,
           );
           if (dInput !== null) {
             const dx = dInput.address + group * dInput.groupBytes;
             // prettier-ignore
             kernels.convForward(
-              dz, spread * V128, V128, flipped, 0, dx, width, inChannels, dzTaps, outChannels * area,
+              dz, spreadWidth * V128, V128, flipped, 0, dx, height, width, inChannels, dzTaps,
+              outChannels * area,
             );
           }
         }
@@ -202,18 +213,18 @@ export function planWinograd(
   { input, dInput, output, dOutput, params }: Ends,
 ): PlannedStage {
   const { inChannels, outChannels } = conv;
-  const width = conv.inSize + 2 * conv.padding;
+  const { height, width } = paddedInput(conv);
   const weights = params + conv.weights.offset * F32;
   const biases = params + conv.biases.offset * F32;
   const activation = activationCode(conv.activation);
   const isMax = pool.pool === 'max';
 
-  const tilesPerRow = pool.outSize;
-  const tilesPerGroup = tilesPerRow * tilesPerRow;
+  const [tilesPerColumn, tilesPerRow] = [pool.outHeight, pool.outWidth];
+  const tilesPerGroup = tilesPerColumn * tilesPerRow;
   // The fewest whole rows of tiles that are a multiple of four tiles.
   const blockRows = tilesPerRow % 4 === 0 ? 1 : tilesPerRow % 2 === 0 ? 2 : 4;
   const blockTiles = blockRows * tilesPerRow;
-  const numBlocks = Math.ceil((MAX_GROUPS * tilesPerRow) / blockRows);
+  const numBlocks = Math.ceil((MAX_GROUPS * tilesPerColumn) / blockRows);
   const outputs = Math.ceil(outChannels / 4) * 4;
   const channels = Math.ceil(inChannels / 2) * 2;
 
@@ -236,7 +247,7 @@ export function planWinograd(
     const blocks = function* (
       chunk: Chunk,
     ): Generator<{ index: number; row: number; rows: number }> {
-      const numRows = chunk.numUsedGroups * tilesPerRow;
+      const numRows = chunk.numUsedGroups * tilesPerColumn;
       for (let index = 0, row = 0; row < numRows; index++, row += blockRows) {
         yield { index, row, rows: Math.min(blockRows, numRows - row) };
       }
@@ -256,8 +267,8 @@ export function planWinograd(
           const block = v + index * blockBytes;
           // prettier-ignore
           kernels.winogradInput(
-            input.address, input.groupBytes, inChannels, width, tilesPerRow, row, rows,
-            block, channels, blockTiles, temp,
+            input.address, input.groupBytes, inChannels, height, width, tilesPerColumn, tilesPerRow,
+            row, rows, block, channels, blockTiles, temp,
           );
           const numTiles = rows * tilesPerRow;
           for (let tile = 0; tile < numTiles; tile += 4) {
@@ -295,7 +306,7 @@ export function planWinograd(
           // prettier-ignore
           kernels.winogradInputBackward(
             dv, channels, blockTiles, dInput.address, dInput.groupBytes,
-            inChannels, width, tilesPerRow, row, rows, temp,
+            inChannels, height, width, tilesPerColumn, tilesPerRow, row, rows, temp,
           );
         }
       },
@@ -314,7 +325,11 @@ export function planWinograd(
 /** Whether `planRows` can take over from `planConv`. */
 export function suitsRows(conv: ConvLayer, pool: PoolLayer): boolean {
   return (
-    conv.kernelSize === 5 && conv.stride === 1 && conv.inChannels === 1 && pool.outSize % 2 === 0
+    conv.kernelSize === 5 &&
+    conv.stride === 1 &&
+    conv.inChannels === 1 &&
+    pool.outWidth % 2 === 0 &&
+    (pool.outHeight * pool.outWidth) % 4 === 0
   );
 }
 
@@ -326,19 +341,19 @@ export function planRows(
   { input, output, dOutput, params }: Ends,
 ): PlannedStage {
   const { outChannels } = conv;
-  const width = conv.inSize + 2 * conv.padding;
-  const size = 2 * pool.outSize;
+  const { width } = paddedInput(conv);
+  const [outHeight, outWidth] = [2 * pool.outHeight, 2 * pool.outWidth];
   const weights = params + conv.weights.offset * F32;
   const biases = params + conv.biases.offset * F32;
   const activation = activationCode(conv.activation);
   const isMax = pool.pool === 'max';
 
   const numPoints = 8;
-  const numTiles = size / 4;
-  const rows = size + 4;
-  const numQ = size * numTiles;
+  const numTiles = outWidth / 4;
+  const rows = outHeight + 4;
+  const numQ = outHeight * numTiles;
   const v = takeGrouped(layout, numPoints * rows * numTiles);
-  const s = takeGrouped(layout, outChannels * size * size);
+  const s = takeGrouped(layout, outChannels * outHeight * outWidth);
   const u = layout.take(Math.ceil(outChannels / 2) * 2 * numPoints * 5 * F32);
   const dm = layout.take(numPoints * outChannels * numQ * V128);
   const numWeightSums = numPoints * outChannels * 5;
@@ -367,7 +382,10 @@ export function planRows(
           kernels.rowsForward(
             transformed, rows, numTiles, u, biases, outChannels, z, numQ, temp,
           );
-          kernels.poolForward(z, pooled, step, pool.outSize, outChannels, activation, isMax);
+          // prettier-ignore
+          kernels.poolForward(
+            z, pooled, step, pool.outHeight, pool.outWidth, outChannels, activation, isMax,
+          );
         }
       },
       backward(chunk) {
@@ -377,7 +395,8 @@ export function planRows(
           // prettier-ignore
           kernels.poolBackward(
             dz, dOutput.address + group * dOutput.groupBytes, stepBytes(dOutput, chunk),
-            pool.outSize, outChannels, dz, size * size * V128, size * V128, V128, biasSums,
+            pool.outHeight, pool.outWidth, outChannels,
+            dz, outHeight * outWidth * V128, outWidth * V128, V128, biasSums,
           );
           kernels.rowsOutputBackward(dz, outChannels, numQ, dm);
           // prettier-ignore
@@ -396,11 +415,16 @@ export function planRows(
 }
 
 /** Byte offsets of the taps (c, i, j) from the first pixel under the window. */
-function tapOffsets(channels: number, kernelSize: number, width: number): Uint32Array {
+function tapOffsets(
+  channels: number,
+  kernelSize: number,
+  height: number,
+  width: number,
+): Uint32Array {
   const offsets = [];
   for (let c = 0; c < channels; c++) {
     for (let i = 0; i < kernelSize; i++) {
-      for (let j = 0; j < kernelSize; j++) offsets.push(((c * width + i) * width + j) * V128);
+      for (let j = 0; j < kernelSize; j++) offsets.push(((c * height + i) * width + j) * V128);
     }
   }
   return Uint32Array.from(offsets);

@@ -11,7 +11,7 @@
 import type * as Core from '@tensorflow/tfjs-core';
 import type { Engine, EngineName, Evaluation, LossSum } from '../engine.js';
 import { checkBatch, checkImages, checkLength } from '../checks.js';
-import { IMAGE_BYTES, IMAGE_SIZE, NUM_CLASSES } from '../../lenet.js';
+import { imageBytes } from '../../lenet.js';
 import type { Activation, ConvLayer, DenseLayer, Model, PoolLayer } from '../../lenet.js';
 
 /** The operations of `@tensorflow/tfjs-core`, whatever backend computes them. */
@@ -43,6 +43,8 @@ const NO_LABEL = -1;
  */
 export function createTfjsEngine(tf: Tfjs, model: Model, options: TfjsEngineOptions): Engine {
   const { name, fingerprint, device, prefersDepthwise = false } = options;
+  const { input, numClasses } = model;
+  const numBytes = imageBytes(input);
   const network: Network = { tf, model, prefersDepthwise };
   const slices = model.layers.flatMap((layer) =>
     layer.kind === 'pool' ? [] : [layer.weights, layer.biases],
@@ -51,9 +53,9 @@ export function createTfjsEngine(tf: Tfjs, model: Model, options: TfjsEngineOpti
   let params: Core.Tensor1D[] = [];
   let staging = new Float32Array(0);
 
-  /** Puts (n, 784) bytes and, behind them, (n,) labels into one array for `size` images, and sends it. */
-  const upload = (images: Uint8Array, labels: Uint8Array | null, size: number): Core.Tensor1D => {
-    const numPixels = size * IMAGE_BYTES;
+  /** Puts (n, C, H, W) bytes and, behind them, (n,) labels into one array for `size` images, and sends it. */
+  const upload = (images: Uint8Array, labels: Uint16Array | null, size: number): Core.Tensor1D => {
+    const numPixels = size * numBytes;
     if (staging.length !== numPixels + size) staging = new Float32Array(numPixels + size);
     staging.set(images);
     staging.fill(0, images.length, numPixels);
@@ -62,14 +64,16 @@ export function createTfjsEngine(tf: Tfjs, model: Model, options: TfjsEngineOpti
     return tf.tensor1d(staging);
   };
   const pixelsOf = (batch: Core.Tensor1D, size: number): Core.Tensor4D => {
-    const bytes = tf.slice1d(batch, 0, size * IMAGE_BYTES);
-    return tf.reshape(tf.div(bytes, 255), [size, IMAGE_SIZE, IMAGE_SIZE, 1]);
+    const { channels, height, width } = input;
+    const x = tf.div<Core.Tensor1D>(tf.slice1d(batch, 0, size * numBytes), 255);
+    if (channels === 1) return tf.reshape(x, [size, height, width, 1]);
+    return tf.transpose(tf.reshape(x, [size, channels, height, width]), [0, 2, 3, 1]);
   };
   const labelsOf = (batch: Core.Tensor1D, size: number): Core.Tensor2D =>
-    tf.reshape(tf.slice1d(batch, size * IMAGE_BYTES, size), [size, 1]);
+    tf.reshape(tf.slice1d(batch, size * numBytes, size), [size, 1]);
 
   /** (P + 2,) gradient, loss sum and correct count of one chunk. */
-  const gradientOfChunk = (images: Uint8Array, labels: Uint8Array): Core.Tensor1D =>
+  const gradientOfChunk = (images: Uint8Array, labels: Uint16Array): Core.Tensor1D =>
     tf.tidy(() => {
       const size = paddedSize(labels.length);
       const batch = upload(images, labels, size);
@@ -86,7 +90,7 @@ export function createTfjsEngine(tf: Tfjs, model: Model, options: TfjsEngineOpti
     for (let start = 0; start < n; start += maxChunk) yield [start, Math.min(start + maxChunk, n)];
   };
   const imagesOf = (images: Uint8Array, start: number, end: number): Uint8Array =>
-    images.subarray(start * IMAGE_BYTES, end * IMAGE_BYTES);
+    images.subarray(start * numBytes, end * numBytes);
 
   return {
     name,
@@ -108,7 +112,7 @@ export function createTfjsEngine(tf: Tfjs, model: Model, options: TfjsEngineOpti
     },
 
     async gradient(images, labels, out): Promise<LossSum> {
-      const numImages = checkBatch(images, labels);
+      const numImages = checkBatch(model, images, labels);
       checkLength('gradient values', out, model.numParams);
       const flats: Core.Tensor1D[] = [];
       for (const [start, end] of chunks(numImages)) {
@@ -127,8 +131,8 @@ export function createTfjsEngine(tf: Tfjs, model: Model, options: TfjsEngineOpti
     },
 
     async evaluate(images, labels): Promise<Evaluation> {
-      const numImages = checkBatch(images, labels);
-      const predictions = new Uint8Array(numImages);
+      const numImages = checkBatch(model, images, labels);
+      const predictions = new Uint16Array(numImages);
       let loss = 0;
       let numCorrect = 0;
       for (const [start, end] of chunks(numImages)) {
@@ -153,8 +157,8 @@ export function createTfjsEngine(tf: Tfjs, model: Model, options: TfjsEngineOpti
     },
 
     async predict(images): Promise<Float32Array> {
-      const numImages = checkImages(images);
-      const probabilities = new Float32Array(numImages * NUM_CLASSES);
+      const numImages = checkImages(model, images);
+      const probabilities = new Float32Array(numImages * numClasses);
       for (const [start, end] of chunks(numImages)) {
         const result = tf.tidy(() => {
           const size = paddedSize(end - start);
@@ -162,7 +166,7 @@ export function createTfjsEngine(tf: Tfjs, model: Model, options: TfjsEngineOpti
           return tf.softmax(forward(network, params, pixelsOf(batch, size)).logits);
         });
         const values = await read(result);
-        probabilities.set(values.subarray(0, (end - start) * NUM_CLASSES), start * NUM_CLASSES);
+        probabilities.set(values.subarray(0, (end - start) * numClasses), start * numClasses);
       }
       return probabilities;
     },
@@ -185,12 +189,12 @@ export function paddedSize(n: number): number {
 
 /** The most images whose largest activation fits one binding, a power of two. */
 function maxChunkOf(model: Model): number {
-  let largest = IMAGE_BYTES + 1;
+  let largest = imageBytes(model.input) + 1;
   for (const layer of model.layers) {
     if (layer.kind === 'conv') {
-      const padded = layer.inSize + 2 * layer.padding;
-      const output = layer.outChannels * layer.outSize * layer.outSize;
-      largest = Math.max(largest, output, layer.inChannels * padded * padded);
+      const paddedArea = (layer.inHeight + 2 * layer.padding) * (layer.inWidth + 2 * layer.padding);
+      const output = layer.outChannels * layer.outHeight * layer.outWidth;
+      largest = Math.max(largest, output, layer.inChannels * paddedArea);
     }
   }
   const fitting = Math.max(1, Math.floor(MAX_ACTIVATION_BYTES / (4 * largest)));
@@ -222,7 +226,7 @@ interface Step {
   };
 }
 
-/** (N, 10) logits of x (N, 28, 28, 1); `theta` holds weights and biases in turn, each flat as in θ. */
+/** (N, numClasses) logits of x (N, H, W, C); `theta` holds weights and biases in turn, each flat as in θ. */
 function forward(
   { tf, model, prefersDepthwise }: Network,
   theta: readonly Core.Tensor1D[],
@@ -256,7 +260,7 @@ function backward(
   steps: readonly Step[],
 ): Core.Tensor1D[] {
   // ∂ loss / ∂ logits = softmax − one-hot; nothing comes from the images that only fill up.
-  const target = oneHot(tf, labels);
+  const target = oneHot(tf, labels, logits.shape[1]);
   const isImage = tf.sum(target, 1, true);
   let dy: Core.Tensor = tf.mul(tf.sub(tf.softmax(logits), target), isImage);
   const gradients: Core.Tensor1D[][] = [];
@@ -420,14 +424,14 @@ function activationSlope(tf: Tfjs, activation: Activation, y: Core.Tensor): Core
   }
 }
 
-/** (N, 10); a row of zeros for an image without label. */
-function oneHot(tf: Tfjs, labels: Core.Tensor2D): Core.Tensor2D {
-  return tf.cast(tf.equal(labels, classRow(tf)), 'float32');
+/** (N, numClasses); a row of zeros for an image without label. */
+function oneHot(tf: Tfjs, labels: Core.Tensor2D, numClasses: number): Core.Tensor2D {
+  return tf.cast(tf.equal(labels, classRow(tf, numClasses)), 'float32');
 }
 
 /** Σ −log softmax(logits)[label]; images without label count nothing. Scalar. */
 function lossSum(tf: Tfjs, logits: Core.Tensor2D, labels: Core.Tensor2D): Core.Scalar {
-  return tf.neg(tf.sum(tf.mul(oneHot(tf, labels), tf.logSoftmax(logits))));
+  return tf.neg(tf.sum(tf.mul(oneHot(tf, labels, logits.shape[1]), tf.logSoftmax(logits))));
 }
 
 /** (1,) images whose largest logit is that of their label. */
@@ -440,11 +444,13 @@ function countCorrect(tf: Tfjs, logits: Core.Tensor2D, labels: Core.Tensor2D): C
  * (N, 1) the first class whose logit is the largest. `argMax` leaves it to the backend which of equal ones it takes.
  */
 function firstOfLargest(tf: Tfjs, logits: Core.Tensor2D): Core.Tensor2D {
+  const numClasses = logits.shape[1];
   const isLargest = tf.equal(logits, tf.max(logits, 1, true));
-  return tf.min(tf.where(isLargest, classRow(tf), tf.fill([1, 1], NUM_CLASSES - 1)), 1, true);
+  const classes = tf.where(isLargest, classRow(tf, numClasses), tf.fill([1, 1], numClasses - 1));
+  return tf.min(classes, 1, true);
 }
 
-/** (1, 10) the classes 0 … 9. */
-function classRow(tf: Tfjs): Core.Tensor2D {
-  return tf.reshape(tf.range(0, NUM_CLASSES), [1, NUM_CLASSES]);
+/** (1, numClasses) the classes 0 … numClasses − 1. */
+function classRow(tf: Tfjs, numClasses: number): Core.Tensor2D {
+  return tf.reshape(tf.range(0, numClasses), [1, numClasses]);
 }

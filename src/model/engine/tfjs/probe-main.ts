@@ -2,7 +2,7 @@
 import { messageOf } from '../../../shared/errors.js';
 import type { Engine, EngineName } from '../engine.js';
 import type { AvailableEngine, Measurement, UnavailableEngine } from './probe.js';
-import { IMAGE_BYTES, LENET5, buildModel } from '../../lenet.js';
+import { imageBytes, LENET5, buildModel } from '../../lenet.js';
 import { proveEngine, proofTask, relativeDistance } from '../proof.js';
 import { createReferenceEngine } from '../reference.js';
 import { EngineUnavailable, loadTfjsEngine } from './packages.js';
@@ -87,9 +87,9 @@ function batchSizes(engine: Engine, isHardwareGpu: boolean): readonly number[] {
 /** Images a second of the gradient, after a first call in which shaders and memory are made. */
 async function speedAt(engine: Engine, batchSize: number): Promise<number> {
   const known = proofTask(engine.model, PROOF_SEED);
-  const images = new Uint8Array(batchSize * IMAGE_BYTES);
+  const images = new Uint8Array(batchSize * imageBytes(engine.model.input));
   for (let i = 0; i < images.length; i++) images[i] = known.images[i % known.images.length];
-  const labels = Uint8Array.from(
+  const labels = Uint16Array.from(
     { length: batchSize },
     (_, i) => known.labels[i % known.labels.length],
   );

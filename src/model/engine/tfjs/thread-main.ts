@@ -7,7 +7,7 @@ import { buildModel } from '../../lenet.js';
 import { loadTfjsEngine } from './packages.js';
 
 const port = parentPort!;
-const { name, hyperparameters, device } = workerData as ThreadStart;
+const { name, hyperparameters, device, ...data } = workerData as ThreadStart;
 
 const send = (reply: ThreadReply, transfer: readonly ArrayBuffer[] = []): void =>
   port.postMessage(reply, transfer);
@@ -15,7 +15,7 @@ const sendFailure = (error: unknown): void =>
   send({ kind: 'failed', message: messageOf(error), isUserError: error instanceof UserError });
 
 try {
-  const { engine } = await loadTfjsEngine(name, buildModel(hyperparameters), device);
+  const { engine } = await loadTfjsEngine(name, buildModel(hyperparameters, data), device);
   let previous = Promise.resolve();
   port.on('message', (request: ThreadRequest) => {
     previous = previous.then(() => handle(engine, request)).catch(sendFailure);

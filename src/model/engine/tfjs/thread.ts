@@ -10,11 +10,11 @@ import { SHARE_ENV, Worker } from 'node:worker_threads';
 import { UserError } from '../../../shared/errors.js';
 import type { Engine, Evaluation, LossSum } from '../engine.js';
 import { checkBatch, checkImages, checkLength } from '../checks.js';
-import type { Hyperparameters, Model } from '../../lenet.js';
+import type { DataShape, Hyperparameters, Model } from '../../lenet.js';
 import type { TfjsEngineName } from './packages.js';
 
 /** What the thread is started with. */
-export interface ThreadStart {
+export interface ThreadStart extends DataShape {
   readonly name: TfjsEngineName;
   readonly hyperparameters: Hyperparameters;
   readonly device: number | null;
@@ -23,8 +23,8 @@ export interface ThreadStart {
 /** What the thread is asked; it answers in the same order. */
 export type ThreadRequest =
   | { readonly kind: 'setParams'; readonly params: Float32Array }
-  | { readonly kind: 'gradient'; readonly images: Uint8Array; readonly labels: Uint8Array }
-  | { readonly kind: 'evaluate'; readonly images: Uint8Array; readonly labels: Uint8Array }
+  | { readonly kind: 'gradient'; readonly images: Uint8Array; readonly labels: Uint16Array }
+  | { readonly kind: 'evaluate'; readonly images: Uint8Array; readonly labels: Uint16Array }
   | { readonly kind: 'predict'; readonly images: Uint8Array }
   | { readonly kind: 'dispose' };
 
@@ -66,6 +66,8 @@ export async function startEngineThread(
   const start: ThreadStart = {
     name,
     hyperparameters: model.hyperparameters,
+    input: model.input,
+    numClasses: model.numClasses,
     device: options.device ?? null,
   };
   const thread = new EngineThread(name, start, options.callTimeoutMs ?? CALL_TIMEOUT_MS);
@@ -104,7 +106,7 @@ function proxyOf(
       setting.catch(() => undefined);
     },
     async gradient(images, labels, out): Promise<LossSum> {
-      checkBatch(images, labels);
+      checkBatch(model, images, labels);
       checkLength('gradient values', out, model.numParams);
       const { gradient, lossSum, numCorrect } = await ask<GradientResult>({
         kind: 'gradient',
@@ -119,7 +121,7 @@ function proxyOf(
       for (let i = 0; i < sum.length; i++) sum[i] += term[i];
     },
     async evaluate(images, labels) {
-      checkBatch(images, labels);
+      checkBatch(model, images, labels);
       return ask<Evaluation>({
         kind: 'evaluate',
         images: images.slice(),
@@ -127,7 +129,7 @@ function proxyOf(
       });
     },
     async predict(images) {
-      checkImages(images);
+      checkImages(model, images);
       return ask<Float32Array>({ kind: 'predict', images: images.slice() });
     },
     dispose: () => thread.close(),

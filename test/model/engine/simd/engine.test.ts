@@ -5,7 +5,6 @@ import { benchEngine } from '../../../../src/model/engine/bench.js';
 import {
   ACTIVATIONS,
   buildModel,
-  IMAGE_BYTES,
   LENET5,
   POOLS,
   type Hyperparameters,
@@ -15,13 +14,14 @@ import { createReferenceEngine } from '../../../../src/model/engine/reference.js
 import { createSimdEngine, type SimdEngine } from '../../../../src/model/engine/simd/engine.js';
 import { createRandom } from '../../../../src/shared/random.js';
 import { hashedParams, norm } from '../../../support/tensors.js';
+import { IMAGE_BYTES } from '../../../support/mnist.js';
 import '../../../support/tensors.js';
 
 const lenet5 = buildModel(LENET5);
 
 interface Batch {
   readonly images: Uint8Array;
-  readonly labels: Uint8Array;
+  readonly labels: Uint16Array;
 }
 
 function noise(numImages: number, seed = 1): Batch {
@@ -30,7 +30,7 @@ function noise(numImages: number, seed = 1): Batch {
     images: Uint8Array.from({ length: numImages * IMAGE_BYTES }, () =>
       Math.max(0, random.below(512) - 256),
     ),
-    labels: Uint8Array.from({ length: numImages }, () => random.below(10)),
+    labels: Uint16Array.from({ length: numImages }, () => random.below(10)),
   };
 }
 

@@ -3,7 +3,7 @@
  */
 import { describe, expect, test } from 'vitest';
 import { startEngineThread } from '../../../../src/model/engine/tfjs/thread.js';
-import { ACTIVATIONS, buildModel, IMAGE_BYTES, LENET5 } from '../../../../src/model/lenet.js';
+import { ACTIVATIONS, buildModel, LENET5 } from '../../../../src/model/lenet.js';
 import {
   createProofJudge,
   largestDistance,
@@ -17,15 +17,16 @@ import { paddedSize } from '../../../../src/model/engine/tfjs/engine.js';
 import { createRandom } from '../../../../src/shared/random.js';
 import { hashedParams } from '../../../support/tensors.js';
 import { createOn, tfjsBackends, type TfjsBackend } from '../../../support/tfjs.js';
+import { IMAGE_BYTES } from '../../../support/mnist.js';
 
 const SMALL = { ...LENET5, channels: [1], stride: 3, hidden: [] };
 const NEW_PROCESSES_MS = 60_000;
 
-function noise(numImages: number): { images: Uint8Array; labels: Uint8Array } {
+function noise(numImages: number): { images: Uint8Array; labels: Uint16Array } {
   const random = createRandom(1, 'noise');
   return {
     images: Uint8Array.from({ length: numImages * IMAGE_BYTES }, () => random.below(256)),
-    labels: Uint8Array.from({ length: numImages }, () => random.below(10)),
+    labels: Uint16Array.from({ length: numImages }, () => random.below(10)),
   };
 }
 

@@ -85,7 +85,7 @@ function tile(
  * @param input (c, rows, W) v128; `rowBytes` and `stepBytes` lie between outputs that are neighbours in y and x
  * @param weights (numOutputs, numTaps) float32
  * @param biases (numOutputs,) float32, or 0 for none
- * @param output (numOutputs, size, size) v128
+ * @param output (numOutputs, height, width) v128
  * @param taps (numTaps,) u32: byte offset of each tap from the input under the window's first pixel
  */
 export function convForward(
@@ -95,16 +95,17 @@ export function convForward(
   weights: usize,
   biases: usize,
   output: usize,
-  size: i32,
+  height: i32,
+  width: i32,
   numOutputs: i32,
   taps: usize,
   numTaps: i32,
 ): void {
   const tapsEnd = taps + (<usize>numTaps << 2);
   const wPitch = <usize>numTaps << 2;
-  const outRowBytes = <usize>size << 4;
-  const outBytes = outRowBytes * size;
-  const isContiguous = stepBytes == 16 && (size & 3) == 0;
+  const outRowBytes = <usize>width << 4;
+  const outBytes = outRowBytes * height;
+  const isContiguous = stepBytes == 16 && (width & 3) == 0;
   for (let o = 0; o < numOutputs; o += 2) {
     const isPair = o + 1 < numOutputs;
     const w = weights + <usize>o * wPitch;
@@ -119,7 +120,7 @@ export function convForward(
       bias1 = v128.load_splat<f32>(isPair ? b + 4 : b);
     }
     if (isContiguous) {
-      for (let y = 0; y < size; y++) {
+      for (let y = 0; y < height; y++) {
         const row = input + <usize>y * rowBytes;
         const q = <usize>y * outRowBytes;
         for (let x: usize = 0; x < outRowBytes; x += 64) {
@@ -131,13 +132,13 @@ export function convForward(
       }
     } else {
       // Windows of 2×2 positions.
-      for (let y = 0; y < size; y += 2) {
-        const nextRow = y + 1 < size;
+      for (let y = 0; y < height; y += 2) {
+        const nextRow = y + 1 < height;
         const row0 = input + <usize>y * rowBytes;
         const down = nextRow ? rowBytes : 0;
         const qDown = nextRow ? outRowBytes : 0;
-        for (let x = 0; x < size; x += 2) {
-          const nextColumn = x + 1 < size;
+        for (let x = 0; x < width; x += 2) {
+          const nextColumn = x + 1 < width;
           const p = row0 + <usize>x * stepBytes;
           const right = nextColumn ? stepBytes : 0;
           const qRight: usize = nextColumn ? 16 : 0;
@@ -167,7 +168,8 @@ function weightTile(
   d3: usize,
   rowBytes: usize,
   stepBytes: usize,
-  size: i32,
+  height: i32,
+  width: i32,
   sum0: usize,
   sum1: usize,
   q1: usize,
@@ -182,9 +184,9 @@ function weightTile(
   let b1 = v128.load(sum1 + q1);
   let b2 = v128.load(sum1 + q2);
   let b3 = v128.load(sum1 + q3);
-  for (let y = 0; y < size; y++) {
+  for (let y = 0; y < height; y++) {
     let d = dz;
-    const dEnd = dz + <usize>size * dzStepBytes;
+    const dEnd = dz + <usize>width * dzStepBytes;
     let p = p0;
     do {
       const u = v128.load(d);
@@ -220,7 +222,7 @@ function weightTile(
 /**
  * sums ← sums + dw, lane by lane, for one group of four images.
  *
- * @param dz (numOutputs, size, size) v128 at the given distances; `dzBytes` lies between outputs
+ * @param dz (numOutputs, height, width) v128 at the given distances; `dzBytes` lies between outputs
  * @param quads (numQuads, 4) u32: taps that are computed together, by number; a tail repeats its last tap
  * @param sums (numOutputs, numTaps) v128
  */
@@ -232,7 +234,8 @@ export function convBackwardWeights(
   dzBytes: usize,
   dzRowBytes: usize,
   dzStepBytes: usize,
-  size: i32,
+  height: i32,
+  width: i32,
   numOutputs: i32,
   taps: usize,
   numTaps: i32,
@@ -264,12 +267,12 @@ export function convBackwardWeights(
       if (d1 == 16 && d2 == 32 && d3 == 48) {
         weightTile(
           true, d, dzSecond, dzRowBytes, dzStepBytes, input + offset, 0, 0, 0,
-          rowBytes, stepBytes, size, sum0, sum0 + second, q1, q2, q3,
+          rowBytes, stepBytes, height, width, sum0, sum0 + second, q1, q2, q3,
         );
       } else {
         weightTile(
           false, d, dzSecond, dzRowBytes, dzStepBytes, input + offset, d1, d2, d3,
-          rowBytes, stepBytes, size, sum0, sum0 + second, q1, q2, q3,
+          rowBytes, stepBytes, height, width, sum0, sum0 + second, q1, q2, q3,
         );
       }
     }

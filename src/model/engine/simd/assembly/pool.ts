@@ -87,12 +87,13 @@ function poolLoop(
   z: usize,
   pooled: usize,
   pooledStep: usize,
-  size: i32,
+  height: i32,
+  width: i32,
   channels: i32,
 ): void {
-  const rowBytes = <usize>size << 5;
-  for (let row = size * channels; row > 0; row--) {
-    for (let x = 0; x < size; x++) {
+  const rowBytes = <usize>width << 5;
+  for (let row = height * channels; row > 0; row--) {
+    for (let x = 0; x < width; x++) {
       const z0 = v128.load(z);
       const z1 = v128.load(z, 16);
       const z2 = v128.load(z + rowBytes);
@@ -106,40 +107,42 @@ function poolLoop(
 }
 
 /**
- * @param z (channels, 2·size, 2·size) v128, replaced by s
- * @param pooled (channels, size, size) v128, `pooledStep` bytes from element to element
+ * @param z (channels, 2·height, 2·width) v128, replaced by s
+ * @param pooled (channels, height, width) v128, `pooledStep` bytes from element to element
  */
 export function poolForward(
   z: usize,
   pooled: usize,
   pooledStep: usize,
-  size: i32,
+  height: i32,
+  width: i32,
   channels: i32,
   activation: i32,
   isMax: bool,
 ): void {
   if (isMax) {
-    if (activation == SIGMOID) poolLoop(SIGMOID, true, z, pooled, pooledStep, size, channels);
-    else if (activation == TANH) poolLoop(TANH, true, z, pooled, pooledStep, size, channels);
-    else poolLoop(RELU, true, z, pooled, pooledStep, size, channels);
+    if (activation == SIGMOID) poolLoop(SIGMOID, true, z, pooled, pooledStep, height, width, channels);
+    else if (activation == TANH) poolLoop(TANH, true, z, pooled, pooledStep, height, width, channels);
+    else poolLoop(RELU, true, z, pooled, pooledStep, height, width, channels);
   } else {
-    if (activation == SIGMOID) poolLoop(SIGMOID, false, z, pooled, pooledStep, size, channels);
-    else if (activation == TANH) poolLoop(TANH, false, z, pooled, pooledStep, size, channels);
-    else poolLoop(RELU, false, z, pooled, pooledStep, size, channels);
+    if (activation == SIGMOID) poolLoop(SIGMOID, false, z, pooled, pooledStep, height, width, channels);
+    else if (activation == TANH) poolLoop(TANH, false, z, pooled, pooledStep, height, width, channels);
+    else poolLoop(RELU, false, z, pooled, pooledStep, height, width, channels);
   }
 }
 
 /**
  * dz ← s · dpooled, and the sums of dz over positions, which are the gradient of the biases, lane by lane.
  *
- * @param dz (channels, 2·size, 2·size) v128 at the given distances; may be `s` itself
+ * @param dz (channels, 2·height, 2·width) v128 at the given distances; may be `s` itself
  * @param biasSums (channels,) v128, added to
  */
 export function poolBackward(
   s: usize,
   dPooled: usize,
   dPooledStep: usize,
-  size: i32,
+  height: i32,
+  width: i32,
   channels: i32,
   dz: usize,
   dzBytes: usize,
@@ -147,12 +150,12 @@ export function poolBackward(
   dzStepBytes: usize,
   biasSums: usize,
 ): void {
-  const rowBytes = <usize>size << 5;
+  const rowBytes = <usize>width << 5;
   for (let c = 0; c < channels; c++) {
     let sum = v128.load(biasSums);
-    for (let y = 0; y < size; y++) {
+    for (let y = 0; y < height; y++) {
       let d = dz + <usize>(2 * y) * dzRowBytes;
-      for (let x = 0; x < size; x++) {
+      for (let x = 0; x < width; x++) {
         const dp = v128.load(dPooled);
         const d0 = f32x4.mul(v128.load(s), dp);
         const d1 = f32x4.mul(v128.load(s, 16), dp);

@@ -107,7 +107,7 @@ function addTo(address: usize, x: v128): void {
 /**
  * V ← Bᵀ d B for `numRows` rows of tiles, from tile row `firstRow` (over all groups) on.
  *
- * @param input (group, C, width, width) v128
+ * @param input (group, C, height, width) v128
  * @param v (36, vChannels, blockTiles) v128
  * @param temp (6, width) v128
  */
@@ -115,7 +115,9 @@ export function winogradInput(
   input: usize,
   groupBytes: usize,
   channels: i32,
+  height: i32,
   width: i32,
+  tilesPerColumn: i32,
   tilesPerRow: i32,
   firstRow: i32,
   numRows: i32,
@@ -126,12 +128,12 @@ export function winogradInput(
 ): void {
   const rowBytes = <usize>width << 4;
   const usedBytes = <usize>(2 * tilesPerRow + 4) << 4;
-  const channelBytes = rowBytes * width;
+  const channelBytes = rowBytes * height;
   const vPitch = <usize>blockTiles << 4;
   const pointBytes = vPitch * vChannels;
   for (let r = 0; r < numRows; r++) {
-    const group = (firstRow + r) / tilesPerRow;
-    const y = (firstRow + r) % tilesPerRow;
+    const group = (firstRow + r) / tilesPerColumn;
+    const y = (firstRow + r) % tilesPerColumn;
     let from = input + <usize>group * groupBytes + <usize>(2 * y) * rowBytes;
     let to = v + (<usize>(r * tilesPerRow) << 4);
     for (let c = 0; c < channels; c++) {
@@ -505,7 +507,7 @@ export function winogradProductBackward(
 /**
  * dInput ← dInput + B dV Bᵀ for `numRows` rows of tiles from tile row `firstRow` on; it starts from zero.
  *
- * @param dInput (group, channels, width, width) v128
+ * @param dInput (group, channels, height, width) v128
  * @param temp (6, width) v128
  */
 export function winogradInputBackward(
@@ -515,7 +517,9 @@ export function winogradInputBackward(
   dInput: usize,
   groupBytes: usize,
   channels: i32,
+  height: i32,
   width: i32,
+  tilesPerColumn: i32,
   tilesPerRow: i32,
   firstRow: i32,
   numRows: i32,
@@ -523,12 +527,12 @@ export function winogradInputBackward(
 ): void {
   const rowBytes = <usize>width << 4;
   const usedBytes = <usize>(2 * tilesPerRow + 4) << 4;
-  const channelBytes = rowBytes * width;
+  const channelBytes = rowBytes * height;
   const pitch = <usize>blockTiles << 4;
   const pointBytes = pitch * vChannels;
   for (let r = 0; r < numRows; r++) {
-    const group = (firstRow + r) / tilesPerRow;
-    const y = (firstRow + r) % tilesPerRow;
+    const group = (firstRow + r) / tilesPerColumn;
+    const y = (firstRow + r) % tilesPerColumn;
     let to = dInput + <usize>group * groupBytes + <usize>(2 * y) * rowBytes;
     let from = dv + (<usize>(r * tilesPerRow) << 4);
     for (let c = 0; c < channels; c++) {
