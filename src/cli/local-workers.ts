@@ -33,12 +33,12 @@ export interface LocalWorkersOptions {
   readonly gaveUp: (message: string) => void;
 }
 
-export interface LocalWorkers {
+export interface StartedWorkers {
   /** Ends them all; resolves when their processes are gone. */
   close(): Promise<void>;
 }
 
-export function startLocalWorkers(options: LocalWorkersOptions): LocalWorkers {
+export function startLocalWorkers(options: LocalWorkersOptions): StartedWorkers {
   const { url, token, workers, log, stop, gaveUp } = options;
   const children = new Set<ChildProcess>();
   const restarts = new Set<NodeJS.Timeout>();

@@ -13,6 +13,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   train: async () => (await import('./train.js')).trainCommand(),
   coordinator: async () => (await import('./train.js')).coordinatorCommand(),
   worker: async () => (await import('./worker.js')).workerCommand(),
+  launch: async () => (await import('./launch.js')).launchCommand(),
   evaluate: async () => (await import('./evaluate.js')).evaluateCommand(),
   predict: async () => (await import('./predict.js')).predictCommand(),
   export: async () => (await import('./export.js')).exportCommand(),

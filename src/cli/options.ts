@@ -237,6 +237,31 @@ export const COMMAND_OPTIONS = {
     quiet,
     logLevel,
   },
+  launch: {
+    engine: engine.default('auto').register(optionWords, {
+      group: 'run',
+      help: 'engine of the workers whose line in the hostfile names none',
+      value: 'name',
+    }),
+    ssh: text.default('ssh').register(optionWords, {
+      group: 'network',
+      help: 'ssh with the options that it needs, such as "ssh -p 2222 -J gateway"',
+      value: 'command',
+    }),
+    program: text.optional().register(optionWords, {
+      group: 'network',
+      help: 'command that runs lockstep on the other machines',
+      value: 'command',
+      unset: 'the same path as here',
+    }),
+    ...runOptions,
+    ...serveOptions,
+    host: text.default('0.0.0.0').register(optionWords, {
+      group: 'network',
+      help: 'address to listen on, and to be reached at; 0.0.0.0 for all, of which the first is taken',
+      value: 'address',
+    }),
+  },
   evaluate: {
     dataset: text.optional().register(optionWords, {
       group: 'data',

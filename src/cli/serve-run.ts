@@ -39,23 +39,41 @@ import { textOf } from '../shared/option.js';
 import { createRandom } from '../shared/random.js';
 import { fileStorage } from '../shared/node/storage.js';
 import { letHeapGrow } from './heap.js';
-import { startLocalWorkers, type LocalWorker } from './local-workers.js';
+import { startLocalWorkers, type LocalWorker, type StartedWorkers } from './local-workers.js';
 import { DEFAULT_PORT } from './options.js';
 import type { ServeOptions } from './serve-options.js';
 import { givenRunOptions, type RunSettings } from './settings.js';
 import { exitCodeOf, stopSignal } from './signals.js';
+
+/** Starts the workers of a run on other machines. */
+export interface Launcher {
+  readonly numWorkers: number;
+  /** To go on with, less `--resume`. */
+  readonly command: string;
+  readonly start: (link: {
+    /** What a worker joins, with all secrets. */
+    readonly joinLine: string;
+    readonly log: Logger;
+    /** Once it has aborted, a worker that ends is not started again. */
+    readonly stop: AbortSignal;
+    /** To be called when no worker can be kept running. */
+    readonly gaveUp: (message: string) => void;
+  }) => StartedWorkers;
+}
 
 /**
  * Serves a run to its end.
  *
  * @param settings the command's, for the configuration
  * @param localWorkers to be run on this machine
+ * @param launcher starts workers elsewhere
  * @throws {UserError} if something that the user can mend is in the way, or the training diverged
  */
 export async function serveRun(
   settings: RunSettings,
   options: ServeOptions,
   localWorkers: readonly LocalWorker[],
+  launcher: Launcher | null = null,
 ): Promise<void> {
   letHeapGrow();
   const stop = stopSignal();
@@ -75,7 +93,7 @@ export async function serveRun(
     file: directory.logPath,
   });
   try {
-    await serve(directory, options, init, localWorkers, log, stop);
+    await serve(directory, options, init, localWorkers, launcher, log, stop);
   } finally {
     await log.close();
     await directory.release();
@@ -87,6 +105,7 @@ async function serve(
   options: ServeOptions,
   init: WeightsFile | null,
   localWorkers: readonly LocalWorker[],
+  launcher: Launcher | null,
   log: Logger,
   stop: AbortSignal,
 ): Promise<void> {
@@ -99,7 +118,7 @@ async function serve(
     ? await findResumable(directory, samples, arbiter.fingerprint, warn)
     : null;
   const firstStep = resumeFrom?.globalStep ?? 0;
-  warnOfIdleWorkers(config, samples.numTrain, localWorkers.length, log);
+  warnOfIdleWorkers(config, samples.numTrain, launcher?.numWorkers ?? localWorkers.length, log);
 
   const watch = await createObservers(directory, samples, model, options, log, firstStep);
   const coordinator = new Coordinator({
@@ -132,24 +151,34 @@ async function serve(
     accept: (channel, address) => coordinator.accept(channel, address),
     handle: watch.handle,
   });
-  sayWhere(options, server.port, localWorkers.length === 0, log);
+  sayWhere(options, server.port, localWorkers.length === 0 && launcher === null, log);
 
   const failed = new AbortController();
-  const workers = startLocalWorkers({
-    url: `ws://${reachable(options.host)}:${server.port}`,
-    token: options.token,
-    workers: localWorkers,
-    log,
-    stop,
-    gaveUp: (message) => failed.abort(new UserError(message)),
-  });
+  const gaveUp = (message: string) => failed.abort(new UserError(message));
+  const workers =
+    launcher === null
+      ? startLocalWorkers({
+          url: `ws://${reachable(options.host)}:${server.port}`,
+          token: options.token,
+          workers: localWorkers,
+          log,
+          stop,
+          gaveUp,
+        })
+      : launcher.start({
+          joinLine: `ws://${bracketed(addressesOf(options.host)[0])}:${server.port}#${options.token ?? ''}`,
+          log,
+          stop,
+          gaveUp,
+        });
   try {
     const result = await coordinator.run(AbortSignal.any([stop, failed.signal]));
     failed.signal.throwIfAborted();
     await directory.writeResult(result);
     if (result.outcome === 'stopped') {
       const command =
-        localWorkers.length > 0 ? `train --workers ${localWorkers.length}` : 'coordinator';
+        launcher?.command ??
+        (localWorkers.length > 0 ? `train --workers ${localWorkers.length}` : 'coordinator');
       log.info(`To go on: npx lockstep ${command} --resume ${directory.path}`);
       // So that `lockstep train && …` does not go on with a half-trained model.
       process.exitCode = exitCodeOf(stop.reason);
@@ -335,7 +364,7 @@ function sayWhere(options: ServeOptions, port: number, needsWorkers: boolean, lo
   log.info(`Live page: http://${reachable(host)}:${port}/`);
   if (!needsWorkers) return;
   const secret = token === null ? '' : ' --token …';
-  for (const address of isWildcard(host) ? ownAddresses() : [host]) {
+  for (const address of addressesOf(host)) {
     log.info(
       `On each worker machine: npx lockstep worker ws://${bracketed(address)}:${port}${secret}`,
     );
@@ -359,6 +388,11 @@ function reachable(host: string): string {
 
 function bracketed(host: string): string {
   return host.includes(':') ? `[${host}]` : host;
+}
+
+/** What others connect to. */
+function addressesOf(host: string): string[] {
+  return isWildcard(host) ? ownAddresses() : [host];
 }
 
 /** Addresses of this machine that others may reach. */

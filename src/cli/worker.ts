@@ -12,6 +12,7 @@ import { startThreads } from '../worker/threads/thread-computation.js';
 import { Worker } from '../worker/worker.js';
 import { optionCommand } from './command.js';
 import { keepYoungSmall, letHeapGrow, youngCollector } from './heap.js';
+import { holdLifeline } from './lifeline.js';
 import { stopSignal } from './signals.js';
 
 export function workerCommand() {
@@ -19,7 +20,9 @@ export function workerCommand() {
     'worker',
     'join a run: compute gradients for the coordinator at URL until the run is finished',
     'ws://10.0.0.5:7700 --token SECRET',
-    async ({ values: options }, [url]) => {
+    async ({ values: options }, [argument]) => {
+      const lifeline = argument === '-' ? await holdLifeline(process.stdin) : null;
+      const [url, secret] = lifeline?.firstLine.split('#') ?? [argument];
       checkUrl(url);
       letHeapGrow();
       keepYoungSmall();
@@ -28,7 +31,7 @@ export function workerCommand() {
         quiet: options.quiet,
         stream: options.quiet ? process.stderr : process.stdout,
       });
-      const stop = stopSignal();
+      const stop = AbortSignal.any([stopSignal(), ...(lifeline ? [lifeline.cut] : [])]);
       const { device = null, name = hostname(), retryFor = Infinity } = options;
       const choice = await selectEngine(options.engine, { device });
       log.info(`Engine ${choice.name}: ${choice.reason}`);
@@ -44,7 +47,7 @@ export function workerCommand() {
         name,
         host: hostname(),
         pid: process.pid,
-        token: options.token ?? null,
+        token: (secret || options.token) ?? null,
         maxMemoryBytes: 1e6 * options.maxMemory,
         clock: systemClock,
         random: createRandom(process.pid, 'worker', Date.now()),
@@ -71,7 +74,10 @@ export function workerCommand() {
       }
       await log.close();
     },
-  ).argument('<url>', 'of the coordinator, ws://HOST:7700');
+  ).argument(
+    '<url>',
+    'of the coordinator, ws://HOST:7700; - to read it from stdin, and end with stdin',
+  );
 }
 
 function checkUrl(url: string): void {

@@ -1,0 +1,42 @@
+/** `lockstep launch`: a coordinator here, and a worker on each machine of a hostfile, over ssh. */
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { UserError, messageOf } from '../shared/errors.js';
+import { optionCommand } from './command.js';
+import { parseHostfile } from './hostfile.js';
+import { SAME_PROGRAM, startRemoteWorkers } from './remote-workers.js';
+import { serveOptionsOf } from './serve-options.js';
+import { serveRun } from './serve-run.js';
+
+export function launchCommand() {
+  return optionCommand(
+    'launch',
+    'train with a coordinator here and a worker on each machine of a hostfile, over ssh',
+    'hosts.txt --epochs 5',
+    async (settings, [path]) => {
+      const { values } = settings;
+      const places = parseHostfile(readHostfile(path), path);
+      const launcher = {
+        places,
+        ssh: values.ssh.split(/\s+/).filter((word) => word !== ''),
+        program: values.program ?? SAME_PROGRAM,
+        engine: values.engine,
+      };
+      const serve = serveOptionsOf(values);
+      const token = serve.token ?? randomBytes(16).toString('hex');
+      await serveRun(settings, { ...serve, token }, [], {
+        numWorkers: places.length,
+        command: `launch ${path}`,
+        start: (link) => startRemoteWorkers({ ...launcher, ...link }),
+      });
+    },
+  ).argument('<hostfile>', 'lines such as: anna | bert workers=2 | me@gpu1 gpus=8 engine=webgpu');
+}
+
+function readHostfile(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new UserError(`Cannot read the hostfile ${path}: ${messageOf(error)}`, { cause: error });
+  }
+}
