@@ -144,6 +144,8 @@ async function bench(numWorkers) {
     samples: createSamples(images(numUnits * numSteps), images(10), 0),
     clock: clocks.systemClock,
     random: random.createRandom(1, 'bench'),
+    auditRandom: random.createRandom(1, 'bench', 'audit'),
+    workerKey: new Uint8Array(32),
     report(event) {
       if (event.type !== 'step') return;
       const now = performance.now();
@@ -175,6 +177,7 @@ async function bench(numWorkers) {
       type: 'hello',
       protocolVersion: PROTOCOL_VERSION,
       workerId: null,
+      secret: null,
       token: null,
       engine: 'simd',
       name: `worker-${i}`,
