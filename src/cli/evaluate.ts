@@ -1,17 +1,12 @@
 /** `lockstep evaluate`: what a checkpoint is worth on the test images. */
 import { findCheckpoint, modelOf } from '../model/checkpoint.js';
-import { reportOf, type Report } from '../model/evaluation.js';
-import { loadDataset, testSetFor, type Split } from '../model/data/idx.js';
-import { imageBytes } from '../model/lenet.js';
-import type { Engine } from '../model/engine/engine.js';
+import { evaluateSplit, reportOf, type Report } from '../model/evaluation.js';
+import { loadDataset, testSetFor } from '../model/data/idx.js';
 import { createSimdEngine } from '../model/engine/simd/engine.js';
 import { formatCount, formatPercent } from '../shared/format.js';
 import { printable } from '../shared/printable.js';
 import { fileStorage } from '../shared/node/storage.js';
 import { optionCommand } from './command.js';
-
-/** Images of one call; as in a run, so that the loss has the bits that the run's log shows. */
-const BLOCK = 250;
 
 export function evaluateCommand() {
   return optionCommand(
@@ -56,21 +51,6 @@ export function warn(message: string): void {
 function datasetOf(config: unknown): string {
   const dataset = (config as { dataset?: unknown } | null)?.dataset;
   return typeof dataset === 'string' ? dataset : 'mnist';
-}
-
-async function evaluateSplit(engine: Engine, { images, labels }: Split) {
-  const numBytes = imageBytes(engine.model.input);
-  const predictions = new Uint16Array(labels.length);
-  let lossSum = 0;
-  for (let begin = 0; begin < labels.length; begin += BLOCK) {
-    const evaluation = await engine.evaluate(
-      images.subarray(begin * numBytes, (begin + BLOCK) * numBytes),
-      labels.subarray(begin, begin + BLOCK),
-    );
-    lossSum += evaluation.lossSum;
-    predictions.set(evaluation.predictions, begin);
-  }
-  return { loss: lossSum / labels.length, predictions };
 }
 
 function classLines({ classes }: Report): string[] {

@@ -1,6 +1,13 @@
 /**
  * What predictions are worth, class by class.
  */
+import type { Split } from './data/idx.js';
+import type { Engine } from './engine/engine.js';
+import { imageBytes } from './lenet.js';
+
+/** Images of one call; as in a run, so that the loss has the bits that the run's log shows. */
+const BLOCK = 250;
+
 export interface ClassScore {
   readonly name: string;
   /** Images whose label it is. */
@@ -21,6 +28,22 @@ export interface Report {
   /** confusion[label][prediction], in images; (numClasses, numClasses). */
   readonly confusion: readonly (readonly number[])[];
   readonly classes: readonly ClassScore[];
+}
+
+/** Mean loss and predictions of the engine's model, on n ≥ 1 images. */
+export async function evaluateSplit(engine: Engine, { images, labels }: Split) {
+  const numBytes = imageBytes(engine.model.input);
+  const predictions = new Uint16Array(labels.length);
+  let lossSum = 0;
+  for (let begin = 0; begin < labels.length; begin += BLOCK) {
+    const evaluation = await engine.evaluate(
+      images.subarray(begin * numBytes, (begin + BLOCK) * numBytes),
+      labels.subarray(begin, begin + BLOCK),
+    );
+    lossSum += evaluation.lossSum;
+    predictions.set(evaluation.predictions, begin);
+  }
+  return { loss: lossSum / labels.length, predictions };
 }
 
 /**

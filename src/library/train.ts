@@ -1,0 +1,167 @@
+/** A whole run in one process: the coordinator and a worker of some threads, with a channel in memory between them. */
+import { availableParallelism, hostname } from 'node:os';
+import { randomBytes } from 'node:crypto';
+import type * as z from 'zod';
+import { Coordinator } from '../coordinator/coordinator.js';
+import type { Observer, RunResult } from '../coordinator/events.js';
+import { createSamples } from '../coordinator/samples.js';
+import { writeCheckpoint, type Checkpoint } from '../model/checkpoint.js';
+import { loadDataset, type Dataset } from '../model/data/idx.js';
+import { createProofJudge } from '../model/engine/proof.js';
+import { createReferenceEngine } from '../model/engine/reference.js';
+import { createSimdEngine } from '../model/engine/simd/engine.js';
+import { createVectorOps } from '../model/engine/simd/vector.js';
+import { buildModel } from '../model/lenet.js';
+import { systemClock } from '../shared/clock.js';
+import { float32From } from '../shared/codec.js';
+import { parseRunConfig, type runConfigSchema } from '../shared/config.js';
+import { memoryChannels } from '../shared/memory-channel.js';
+import { fileStorage } from '../shared/node/storage.js';
+import { createRandom } from '../shared/random.js';
+import { EngineComputation } from '../worker/engine-computation.js';
+import { startThreads } from '../worker/threads/thread-computation.js';
+import { Worker } from '../worker/worker.js';
+
+const MAX_DEFAULT_THREADS = 8;
+/** Nobody can be cut off in one process; a debugger may hold it up. */
+const HEARTBEAT_TIMEOUT_MS = 60_000;
+/** Between checkpoints in a folder, besides each epoch, ms. */
+const CHECKPOINT_EVERY_MS = 2_000;
+
+export interface TrainOptions {
+  /** What differs from the defaults of `lockstep train`, as in `--config FILE`: `{ epochs: 5, lr: 0.004 }`. */
+  readonly config?: z.input<typeof runConfigSchema>;
+  /** In place of the one that `config.dataset` names. */
+  readonly dataset?: Dataset;
+  /** Threads that compute gradients; the bits do not depend on it. One a core by default, at most 8. */
+  readonly threads?: number;
+  /** Stops as soon as an evaluation reaches it, 0 to 1. */
+  readonly targetAccuracy?: number;
+  /** Called with each event of the run, in order; must not wait. What it throws ends the run. */
+  readonly onEvent?: Observer;
+  /** Finishes the step, and returns. */
+  readonly signal?: AbortSignal;
+  /** Goes on from the state of a run with the same configuration. */
+  readonly resumeFrom?: Checkpoint;
+  /** θ₀ (P,) in place of that of the seed. */
+  readonly initialParams?: Float32Array;
+  /** Folder that checkpoints are written to; none by default. */
+  readonly checkpointsPath?: string;
+}
+
+export interface TrainOutcome {
+  readonly result: RunResult;
+  /** The state at the end. */
+  readonly last: Checkpoint;
+  /** The state at the best evaluation; null if there was none better than those before `resumeFrom`. */
+  readonly best: Checkpoint | null;
+}
+
+/**
+ * Trains to the end, or until the signal aborts: then `result.outcome` is `stopped`, and `last` can be resumed from.
+ * The weights are those of `lockstep train` with the same configuration, to the bit.
+ *
+ * @throws {UserError} if the configuration or the dataset is wrong, or the training diverged
+ */
+export async function train(options: TrainOptions = {}): Promise<TrainOutcome> {
+  const { onEvent, resumeFrom = null, checkpointsPath } = options;
+  const config = parseRunConfig(options.config ?? {});
+  const dataset = options.dataset ?? (await loadDataset(config.dataset));
+  const samples = createSamples(dataset, config.validationSize);
+  const model = buildModel(config.hyperparameters, samples);
+  const arbiter = createSimdEngine(model);
+  const judge = createProofJudge(arbiter, createReferenceEngine(model));
+
+  // What goes wrong outside of the coordinator ends its run; what went wrong first is told.
+  const failed = new AbortController();
+  const fail = (error: unknown) => failed.abort(error);
+  let last = resumeFrom;
+  let best: Checkpoint | null = null;
+  const coordinator = new Coordinator({
+    runId: `library-${randomBytes(3).toString('hex')}`,
+    name: 'library',
+    config,
+    samples,
+    clock: systemClock,
+    random: createRandom(randomBytes(4).readUInt32LE(), 'coordinator'),
+    auditRandom: createRandom(randomBytes(4).readUInt32LE(), 'audit'),
+    workerKey: randomBytes(32),
+    report(event) {
+      try {
+        if (!failed.signal.aborted) onEvent?.(event);
+      } catch (error) {
+        fail(error);
+      }
+    },
+    arbiter,
+    vectors: createVectorOps(model.numParams),
+    judge: ({ fingerprint, proof }, proofSeed) =>
+      judge({ fingerprint, gradient: float32From(proof, model.numParams, 'proof') }, proofSeed),
+    isTokenRight: () => true,
+    minWorkers: 1,
+    maxWorkers: 1,
+    audit: 0,
+    heartbeatTimeoutMs: HEARTBEAT_TIMEOUT_MS,
+    checkpointEveryMs: checkpointsPath === undefined ? Infinity : CHECKPOINT_EVERY_MS,
+    checkpointEverySteps: 0,
+    targetAccuracy: options.targetAccuracy ?? null,
+    verifyLedger: false,
+    resumeFrom,
+    initialParams: options.initialParams ?? null,
+    async save(checkpoint, isBest) {
+      if (last === null || checkpoint.globalStep >= last.globalStep) last = checkpoint;
+      if (isBest) best = checkpoint;
+      if (checkpointsPath === undefined) return { path: '', bytes: 0 };
+      return writeCheckpoint(fileStorage, checkpointsPath, checkpoint, isBest);
+    },
+  });
+
+  const isOver = new AbortController();
+  const working = createWorker(coordinator, options.threads ?? defaultThreads())
+    .work(isOver.signal)
+    .then((ending) => {
+      if (ending.outcome === 'refused' || ending.outcome === 'unable') {
+        fail(new Error(`Cannot train: ${ending.reason}`));
+      }
+    }, fail);
+  try {
+    const signals = [failed.signal, ...(options.signal ? [options.signal] : [])];
+    const result = await coordinator.run(AbortSignal.any(signals));
+    failed.signal.throwIfAborted();
+    if (last === null) throw new Error('The run ended without a checkpoint');
+    return { result, last, best };
+  } finally {
+    isOver.abort();
+    await working;
+    arbiter.dispose();
+  }
+}
+
+function createWorker(coordinator: Coordinator, numThreads: number): Worker {
+  return new Worker({
+    dial() {
+      const [near, far] = memoryChannels();
+      coordinator.accept(far, 'this process');
+      return Promise.resolve(near);
+    },
+    createComputation: async (model) =>
+      numThreads > 1
+        ? startThreads(model, numThreads, systemClock)
+        : new EngineComputation(createSimdEngine(model), { clock: systemClock }),
+    engineName: 'simd',
+    name: 'library',
+    host: hostname(),
+    pid: process.pid,
+    token: null,
+    maxMemoryBytes: Infinity,
+    clock: systemClock,
+    random: createRandom(process.pid, 'worker', Date.now()),
+    collectGarbage: () => undefined,
+    retryForMs: Infinity,
+    log: () => undefined,
+  });
+}
+
+function defaultThreads(): number {
+  return Math.min(availableParallelism(), MAX_DEFAULT_THREADS);
+}
