@@ -287,6 +287,7 @@ export class Coordinator {
         computeMs,
         roundTripMs: receivedAt - sentAt,
       })),
+      queuedBytes: this.group.queuedBytes(),
       startedAt,
       partials: step.traces,
       params: this.params,

@@ -86,6 +86,8 @@ export interface StepDone {
   readonly worldSize: number;
   readonly times: StepTimes;
   readonly workers: readonly WorkerShare[];
+  /** By workerId: what waits to leave for a worker; those for whom nothing does are left out. */
+  readonly queuedBytes: ReadonlyMap<string, number>;
   /** When the step began, and each partial that came. */
   readonly startedAt: TimeMs;
   readonly partials: readonly PartialTrace[];

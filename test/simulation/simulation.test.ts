@@ -66,6 +66,7 @@ describe('the simulator', () => {
     'no-duplicate-check',
     'no-replan',
     'clock-read-twice',
+    'no-backpressure',
     'params-once',
     'stale-partial',
     'no-finite-check',

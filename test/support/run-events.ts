@@ -104,6 +104,7 @@ export function step(globalStep: number, changes: Partial<StepDone> = {}): StepD
     worldSize: WORKERS.length,
     times: times(),
     workers: WORKERS.map((workerId) => share(workerId)),
+    queuedBytes: new Map(),
     startedAt,
     partials: WORKERS.map((workerId) => partial(workerId, startedAt)),
     params: PARAMS,

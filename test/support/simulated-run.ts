@@ -124,6 +124,7 @@ export function* simulateRun(options: SimulatedRun = {}): Generator<RunEvent> {
       worldSize: present.size,
       times: { totalMs, ...times },
       workers: shares,
+      queuedBytes: new Map(),
       startedAt,
       partials: [],
       params,

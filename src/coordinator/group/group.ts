@@ -140,6 +140,16 @@ export class WorkerGroup {
     return [...this.members.values()].filter(({ connection }) => connection?.state === 'active');
   }
 
+  /** By workerId: bytes that wait to leave for a worker, where there are any. */
+  queuedBytes(): Map<string, number> {
+    const queued = new Map<string, number>();
+    for (const { workerId, connection } of this.members.values()) {
+      const numBytes = connection?.channel.bufferedBytes ?? 0;
+      if (numBytes > 0) queued.set(workerId, numBytes);
+    }
+    return queued;
+  }
+
   all(): Iterable<Member> {
     return this.members.values();
   }
@@ -397,7 +407,11 @@ export class WorkerGroup {
     const wasAsleep = now - this.lastTickAt > 2 * tickMs;
     this.lastTickAt = now;
     for (const connection of [...this.connections]) {
-      if (wasAsleep) connection.lastHeardAt = now;
+      // Where pings wait behind other frames that are leaving, silence says nothing yet.
+      const queuedBytes = connection.channel.bufferedBytes;
+      const isLeaving = queuedBytes < connection.queuedBytes;
+      connection.queuedBytes = queuedBytes;
+      if (wasAsleep || isLeaving) connection.lastHeardAt = now;
       const silentMs = now - connection.lastHeardAt;
       if (connection.state !== 'active' && now >= connection.deadline) {
         const wanted = connection.state === 'greeting' ? 'hello' : 'ready';
@@ -447,6 +461,8 @@ export class Connection implements ChannelHandler {
   /** By when the next thing must have been said, until it is active. */
   deadline: number;
   proofSeed = 0;
+  /** What waited to leave before the last ping. */
+  queuedBytes = 0;
   /** The samples that the worker says it has, bit i for sample i. */
   cached: Uint8Array = new Uint8Array(0);
   /** Where it comes from. */

@@ -50,6 +50,7 @@ interface PresentWorker {
   numImages: number;
   computeMs: number;
   share: number;
+  queuedBytes: number;
 }
 
 /** What the metrics of an event depend on besides it. */
@@ -230,6 +231,12 @@ function createMetrics(registry: Registry) {
       'worker',
       'name',
     ),
+    workerQueuedBytes: gauge<WorkerLabel>(
+      'worker_queued_bytes',
+      'Bytes that wait to leave for a worker: more than 0 for long is a link that is too slow',
+      'worker',
+      'name',
+    ),
     workerPing: gauge<WorkerLabel>(
       'worker_ping_seconds',
       'Round trip of the last ping to a worker',
@@ -325,7 +332,10 @@ function recordStep(recording: Recording, event: StepDone): void {
   for (const part of PART_NAMES) {
     metrics.stepPartSeconds.observe(PART_LABELS[part], times[PARTS[part]] / 1000);
   }
-  for (const worker of workers.values()) worker.share = 0;
+  for (const [workerId, worker] of workers) {
+    worker.share = 0;
+    worker.queuedBytes = event.queuedBytes.get(workerId) ?? 0;
+  }
   for (const share of event.workers) {
     // A worker that was lost during the step may still have done a part of it; its labels are gone.
     const worker = workers.get(share.workerId);
@@ -356,6 +366,7 @@ function setStepMetrics(recording: Recording): void {
     metrics.workerImages.inc(worker.labels, worker.numImages);
     metrics.workerComputeSeconds.inc(worker.labels, worker.computeMs / 1000);
     metrics.workerShare.set(worker.labels, worker.share);
+    metrics.workerQueuedBytes.set(worker.labels, worker.queuedBytes);
     worker.numImages = 0;
     worker.computeMs = 0;
   }
@@ -365,9 +376,10 @@ function addWorker({ metrics, workers }: Recording, event: WorkerJoined): void {
   const { workerId, name, host, engine, device, isExact } = event;
   const labels = { worker: workerId, name };
   const info = { ...labels, host, engine, device, exact: String(isExact) };
-  workers.set(workerId, { labels, info, numImages: 0, computeMs: 0, share: 0 });
+  workers.set(workerId, { labels, info, numImages: 0, computeMs: 0, share: 0, queuedBytes: 0 });
   metrics.workerInfo.set(info, 1);
   metrics.workerShare.set(labels, 0);
+  metrics.workerQueuedBytes.set(labels, 0);
   metrics.workerImages.inc(labels, 0);
   metrics.workerComputeSeconds.inc(labels, 0);
 }
@@ -380,6 +392,7 @@ function removeWorker({ metrics, workers }: Recording, workerId: string): void {
   metrics.workerImages.remove(worker.labels);
   metrics.workerComputeSeconds.remove(worker.labels);
   metrics.workerShare.remove(worker.labels);
+  metrics.workerQueuedBytes.remove(worker.labels);
   metrics.workerPing.remove(worker.labels);
   metrics.workerClockOffset.remove(worker.labels);
 }

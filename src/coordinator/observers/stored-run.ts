@@ -342,6 +342,7 @@ function* eventsOf(line: Line, seen: Set<string>, result: RunResult | null): Gen
     worldSize: line.worldSize,
     times: { totalMs, planMs, broadcastMs, computeMs, wireMs, reduceMs, updateMs, waitMs },
     workers: line.workers,
+    queuedBytes: new Map(),
     startedAt: timestamp - totalMs,
     partials: [],
     params: NO_PARAMS,

@@ -121,6 +121,7 @@ export class Dispatcher {
     const shares = planShares(
       units,
       peers.map((peer) => peer.paceOf(work.kind)),
+      work.isTree ? work.numUnits : null,
     );
     for (const peer of peers) {
       const ranges = shares.get(peer.member.workerId);

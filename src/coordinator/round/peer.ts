@@ -12,9 +12,9 @@ import type { Samples } from '../samples.js';
 import type { Pace } from './planner.js';
 
 /** While so much waits to leave, nothing is added to it; one frame may exceed it. */
-export const MAX_QUEUED_BYTES = 1024 * 1024;
-/** Of one message of samples, at most. */
-const SAMPLES_BYTES = 512 * 1024;
+export const MAX_QUEUED_BYTES = 256 * 1024;
+/** Of one message of samples, at most: pings and pongs wait behind it. */
+const SAMPLES_BYTES = 64 * 1024;
 
 export type Kind = 'step' | 'evaluation';
 

@@ -1,9 +1,17 @@
 /**
- * Who computes what: shares that let everyone finish at the same time, as far as whole micro-batches allow.
+ * Who computes what: shares that let everyone finish at the same time, as far as whole micro-batches allow, and of those
+ * the ones that travel as few, large nodes of the tree.
  *
  * Pure: speeds in, ranges out. The bits of a run do not depend on any of it.
  */
 import type { Range } from '../../shared/protocol.js';
+import { maximalNodes } from '../../shared/tree.js';
+
+/**
+ * A plan that is this many times as late as the earliest is as good, if it has fewer partials: each costs a frame, copies
+ * and an addition, and paces are not known better.
+ */
+const ABOUT_AS_EARLY = 1.15;
 
 /** What is known of a worker's pace; null before its first answer. */
 export interface Pace {
@@ -15,35 +23,92 @@ export interface Pace {
 }
 
 /**
- * Divides units among workers so that the last one finishes as early as possible: each next unit goes to the worker
- * that would have it done first.
+ * Divides units among workers so that the last one finishes about as early as possible.
  *
  * @param units the open units, ascending
  * @param paces in rank order; a worker of unknown pace counts as fast as the mean of the others
+ * @param numLeaves of the tree whose nodes the answers are; null if each range is one answer
  * @returns for each worker that gets something, its ranges; contiguous ones in rank order if the units are
  */
 export function planShares(
   units: readonly number[],
   paces: readonly Pace[],
+  numLeaves: number | null,
 ): Map<string, readonly Range[]> {
   const counts = planCounts(units.length, paces);
-  const shares = new Map<string, readonly Range[]>();
-  let next = 0;
-  paces.forEach(({ workerId }, rank) => {
-    const mine = units.slice(next, next + counts[rank]);
-    next += mine.length;
-    if (mine.length > 0) shares.set(workerId, rangesOf(mine));
-  });
-  return shares;
+  const takers = paces.map((_, rank) => rank).filter((rank) => counts[rank] > 0);
+  let cuts = [0];
+  for (const rank of takers) cuts.push(cuts.at(-1)! + counts[rank]);
+  if (numLeaves !== null) {
+    const costs = costsOf(paces);
+    const timeOf = (rank: number, count: number) => paces[rank].overheadMs + count * costs[rank];
+    const latest = ABOUT_AS_EARLY * Math.max(...takers.map((rank) => timeOf(rank, counts[rank])));
+    const most = takers.map((rank) =>
+      Math.max(counts[rank], Math.floor((latest - paces[rank].overheadMs) / costs[rank])),
+    );
+    const rounded = roundCuts(units, cuts, most);
+    if (numPartials(units, rounded, numLeaves) < numPartials(units, cuts, numLeaves))
+      cuts = rounded;
+  }
+  return new Map(
+    takers.map((rank, i) => [paces[rank].workerId, rangesOf(units.slice(cuts[i], cuts[i + 1]))]),
+  );
 }
 
-/** How many of `numUnits` units each worker is to get, in rank order. */
+/**
+ * Moves the cuts between shares to where the tree divides at a high level.
+ *
+ * @param cuts share i is [cuts[i], cuts[i + 1]) of the units
+ * @param most units that each share may have; no share becomes empty
+ */
+function roundCuts(
+  units: readonly number[],
+  cuts: readonly number[],
+  most: readonly number[],
+): number[] {
+  const rounded = [...cuts];
+  for (let cut = 1; cut < cuts.length - 1; cut++) {
+    const first = Math.max(rounded[cut - 1] + 1, cuts[cut + 1] - most[cut]);
+    const last = Math.min(rounded[cut - 1] + most[cut - 1], cuts[cut + 1] - 1);
+    for (let at = first; at <= last; at++) {
+      const gain = alignment(units[at]) - alignment(units[rounded[cut]]);
+      const isNearer = Math.abs(at - cuts[cut]) < Math.abs(rounded[cut] - cuts[cut]);
+      if (gain > 0 || (gain === 0 && isNearer)) rounded[cut] = at;
+    }
+  }
+  return rounded;
+}
+
+/** The largest power of two that divides the unit's number; of 0 the largest there is. */
+function alignment(unit: number): number {
+  return (unit & -unit) >>> 0 || 2 ** 31;
+}
+
+function numPartials(units: readonly number[], cuts: readonly number[], numLeaves: number): number {
+  let sum = 0;
+  for (let i = 1; i < cuts.length; i++) {
+    for (const range of rangesOf(units.slice(cuts[i - 1], cuts[i]))) {
+      sum += maximalNodes(range, numLeaves).length;
+    }
+  }
+  return sum;
+}
+
+/** Of one unit, for each worker, ms. */
+function costsOf(paces: readonly Pace[]): number[] {
+  const known = paces.flatMap(({ msPerUnit }) => (msPerUnit === null ? [] : [msPerUnit]));
+  const mean = known.length > 0 ? known.reduce((a, b) => a + b, 0) / known.length : 1;
+  return paces.map(({ msPerUnit }) => Math.max(msPerUnit ?? mean, 1e-6));
+}
+
+/**
+ * How many of `numUnits` units each worker is to get, in rank order: each next unit goes to the worker that would have
+ * it done first.
+ */
 export function planCounts(numUnits: number, paces: readonly Pace[]): number[] {
   const counts = paces.map(() => 0);
   if (paces.length === 0) return counts;
-  const known = paces.flatMap(({ msPerUnit }) => (msPerUnit === null ? [] : [msPerUnit]));
-  const mean = known.length > 0 ? known.reduce((a, b) => a + b, 0) / known.length : 1;
-  const costs = paces.map(({ msPerUnit }) => Math.max(msPerUnit ?? mean, 1e-6));
+  const costs = costsOf(paces);
   const finish = paces.map(({ overheadMs }, rank) => overheadMs + costs[rank]);
   for (let unit = 0; unit < numUnits; unit++) {
     let first = 0;

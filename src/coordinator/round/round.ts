@@ -36,6 +36,8 @@ const NOTHING: Shares = new Map();
 /** The units of a round. */
 export interface Units {
   readonly numUnits: number;
+  /** Whether answers are nodes of the tree over the units. */
+  readonly isTree: boolean;
   isDone(unit: number): boolean;
   /** False for a unit that is done, or whose answer is being confirmed. */
   isOpen(unit: number): boolean;
@@ -95,6 +97,7 @@ export class Round {
     const shares = planShares(
       orphans,
       paces.map((pace) => this.withPending(pace)),
+      this.numLeaves,
     );
     this.take(now, shares, paces);
     return shares;
@@ -122,6 +125,7 @@ export class Round {
     const shares = planShares(
       units.sort((a, b) => a - b),
       idle,
+      this.numLeaves,
     );
     this.take(now, shares, idle);
     return shares;
@@ -199,6 +203,10 @@ export class Round {
     pending.delete(unit);
     if (--this.numHolders[unit] === 0) this.unheld.add(unit);
     else this.mayBeBehind = true;
+  }
+
+  private get numLeaves(): number | null {
+    return this.units.isTree ? this.units.numUnits : null;
   }
 
   private withPending(pace: Pace): Pace {

@@ -67,6 +67,7 @@ abstract class ConfirmableWork {
 
 export class StepWork extends ConfirmableWork implements Work {
   readonly kind = 'step';
+  readonly isTree = true;
   readonly globalStep: number;
   readonly reducer: Reducer<StepPartial>;
   /** What each worker did of it, nothing counted twice. */
@@ -134,6 +135,7 @@ export class StepWork extends ConfirmableWork implements Work {
 
 export class EvaluationWork extends ConfirmableWork implements Work {
   readonly kind = 'evaluation';
+  readonly isTree = false;
   readonly globalStep: number;
   readonly set: EvaluationSet;
   /** (n, C, H, W) and (n,) */

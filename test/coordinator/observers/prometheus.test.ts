@@ -42,7 +42,10 @@ const busy: RunEvent[] = [
   ...start,
   events.pinged('anna'),
   events.step(0),
-  events.step(1, { workers: [events.share('anna', { numImages: 64 })] }),
+  events.step(1, {
+    workers: [events.share('anna', { numImages: 64 })],
+    queuedBytes: new Map([['anna', 1_500]]),
+  }),
   events.evaluation(),
   events.checkpoint(),
   events.notice('Disk full', 'warn'),
@@ -109,6 +112,7 @@ describe('createPrometheus()', () => {
       [`lockstep_worker_images_total${bert}`]: 32,
       [`lockstep_worker_compute_seconds_total${anna}`]: 0.006,
       [`lockstep_worker_share_ratio${anna}`]: 1,
+      [`lockstep_worker_queued_bytes${anna}`]: 1_500,
       [`lockstep_worker_ping_seconds${anna}`]: 0.0005,
       [`lockstep_worker_clock_offset_seconds${anna}`]: 0.0015,
     });

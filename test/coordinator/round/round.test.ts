@@ -24,6 +24,7 @@ describe('Round', () => {
         const done = new Set<number>();
         const round = new Round({
           numUnits,
+          isTree: true,
           isDone: (unit) => done.has(unit),
           isOpen: (unit) => !done.has(unit),
         });

@@ -99,6 +99,14 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
         else this.stopTimer();
       },
   ),
+  'no-backpressure': {
+    what: 'a worker whose last frame has not left is given more',
+    apply() {
+      const honest = Object.getOwnPropertyDescriptor(Peer.prototype, 'isFree')!;
+      Object.defineProperty(Peer.prototype, 'isFree', { ...honest, get: () => true });
+      return () => Object.defineProperty(Peer.prototype, 'isFree', honest);
+    },
+  },
   'params-once': mutant(
     'a worker that comes back within a step is not sent the parameters again',
     Dispatcher,

@@ -44,7 +44,7 @@ export class Link {
 /** Who takes connections: the coordinator's process, while it listens. */
 export interface Listener {
   readonly process: VirtualProcess;
-  readonly accept: (channel: Channel, address: string) => void;
+  readonly accept: (channel: End, address: string) => void;
 }
 
 export class SimulatedNetwork {

@@ -123,7 +123,7 @@ export function scheduleOf(seed: number, numTrainings: number): Schedule {
     diskMs: pick(random, [1, 10, 100, 400]),
     audit: pick(random, [0, 0, 0.1, 1]),
     coordinatorClock: clockOf(random, 0),
-    workers: workersOf(random, numWorkers),
+    workers: workersOf(random, numWorkers, minWorkers),
   };
   // Wrong bits are found out where every answer is audited.
   if (below(12) === 0) return withLiars(random, schedule);
@@ -142,14 +142,15 @@ export function scheduleOf(seed: number, numTrainings: number): Schedule {
   return { ...schedule, faults };
 }
 
-function workersOf(random: Random, numWorkers: number): WorkerSetup[] {
-  return Array.from({ length: numWorkers }, () => ({
+/** The links of those that a run does not need may be so slow that θ takes longer than a step. */
+function workersOf(random: Random, numWorkers: number, minWorkers: number): WorkerSetup[] {
+  return Array.from({ length: numWorkers }, (_, index) => ({
     startAtMs: random.below(3) === 0 ? random.below(1_500) : 0,
     clock: clockOf(random, pick(random, [0, 0, -7_200_000, 3_600_000 * random.float()])),
     msPerImage: pick(random, [0.3, 1, 1, 2, 5]),
     latencyMs: pick(random, [0.1, 0.3, 1, 20]),
     jitterMs: pick(random, [0, 0.1, 1, 10]),
-    bytesPerMs: pick(random, [1_000, 50_000, 100_000]),
+    bytesPerMs: pick(random, [1_000, 50_000, 100_000, index < minWorkers ? 1_000 : 200]),
   }));
 }
 
@@ -170,7 +171,7 @@ function withLiars(random: Random, schedule: Omit<Schedule, 'faults'>): Schedule
     audit: 1,
     minWorkers: 1,
     maxWorkers: 64,
-    workers: workersOf(random, numWorkers),
+    workers: workersOf(random, numWorkers, 1),
     faults: Array.from({ length: numWorkers - 1 }, (_, worker) => ({
       kind: 'wrong bits' as const,
       worker,

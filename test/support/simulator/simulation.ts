@@ -7,6 +7,7 @@ import { getEventListeners } from 'node:events';
 import { createProofJudge, proveEngine } from '../../../src/model/engine/proof.js';
 import { Coordinator } from '../../../src/coordinator/coordinator.js';
 import type { RunEvent, RunResult } from '../../../src/coordinator/events.js';
+import { MAX_QUEUED_BYTES } from '../../../src/coordinator/round/peer.js';
 import {
   readLatestCheckpoint,
   writeCheckpoint,
@@ -21,7 +22,7 @@ import { createRandom, type Random } from '../../../src/shared/random.js';
 import { EngineComputation } from '../../../src/worker/engine-computation.js';
 import { Worker } from '../../../src/worker/worker.js';
 import { VirtualProcess, VirtualTime, type ClockFaults } from '../virtual-clock.js';
-import { Link, SimulatedNetwork } from './network.js';
+import { Link, SimulatedNetwork, type End } from './network.js';
 import {
   describeFault,
   type ClockSetup,
@@ -38,6 +39,8 @@ import { allTrainings, bytes, evaluationKey, type Figures, type Training } from 
 const PATIENCE_MS = 180_000;
 /** Told to go, a worker must be gone within this time. */
 const GOODBYE_MS = 1_000;
+/** A message of samples; one of parameters is shorter here. */
+const LONGEST_FRAME_BYTES = 64 * 1024;
 const CHECKPOINTS = 'checkpoints';
 /** As in server.ts: what is left of the connections ends so long after the run. */
 const SERVER_CLOSE_MS = 500;
@@ -254,7 +257,10 @@ class Simulation {
     life.coordinator = coordinator;
     this.network.listener = {
       process,
-      accept: (channel, address) => coordinator.accept(channel, address),
+      accept: (channel, address) => {
+        this.watchQueue(channel);
+        coordinator.accept(channel, address);
+      },
     };
     coordinator.run(stop.signal).then(
       (result) => this.coordinatorEnded(life, result),
@@ -643,9 +649,13 @@ class Simulation {
     const { heartbeatTimeoutMs } = this.schedule;
     const killedAtMs = time.now;
     const gone = [...this.present].filter(([, name]) => name === `worker${index}`);
-    const { latencyMs, jitterMs } = this.workers[index].setup;
+    const { latencyMs, jitterMs, bytesPerMs } = this.workers[index].setup;
+    // On a slow link, what is queued may go on leaving, to nobody, and the heartbeat looks once more.
+    const leavingMs = (MAX_QUEUED_BYTES + LONGEST_FRAME_BYTES) / bytesPerMs;
+    const queueMs = leavingMs < 10 ? 0 : leavingMs + heartbeatTimeoutMs / 6;
     const { lateMs } = this.schedule.coordinatorClock;
-    time.schedule(1.001 * heartbeatTimeoutMs + latencyMs + jitterMs + 8 * lateMs, () => {
+    const patienceMs = 1.001 * heartbeatTimeoutMs + latencyMs + jitterMs + 8 * lateMs + queueMs;
+    time.schedule(patienceMs, () => {
       // Where the coordinator itself was held up, it could not know.
       if (this.life !== life || life?.isOver !== false || life.process.state === 'dead') return;
       if (this.pausedUntilMs > killedAtMs) return;
@@ -668,6 +678,17 @@ class Simulation {
       return;
     const what = standstill(life.coordinator, (timer) => life.process.clock.isPending(timer));
     if (what !== null) this.violate(what);
+  }
+
+  /** No θ is sent to a worker whose last one has not left. */
+  private watchQueue(channel: End): void {
+    const send = channel.send.bind(channel);
+    channel.send = (frame) => {
+      if (channel.queue.some(hasParams) && hasParams(frame)) {
+        this.violate('parameters were queued behind parameters that have not left');
+      }
+      send(frame);
+    };
   }
 
   private checkLeftovers(process: VirtualProcess, signal: AbortSignal): void {
@@ -720,6 +741,15 @@ class Simulation {
       if (!isOver) this.violate(`${process?.name} did not go when told`);
     }
   }
+}
+
+const PARAMS = Buffer.from('params');
+const NIL = 0xc0;
+
+/** Whether a frame of the coordinator carries θ. */
+function hasParams(frame: Uint8Array): boolean {
+  const at = Buffer.from(frame.buffer, frame.byteOffset, frame.length).indexOf(PARAMS);
+  return at >= 0 && frame[at + PARAMS.length] !== NIL;
 }
 
 function settled<T>(value: MaybePromise<T>): T {
