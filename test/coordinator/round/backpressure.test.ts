@@ -5,6 +5,7 @@ import { WebSocket } from 'ws';
 import { MAX_QUEUED_BYTES } from '../../../src/coordinator/round/peer.js';
 import { createSamples } from '../../../src/coordinator/samples.js';
 import { listen } from '../../../src/coordinator/server.js';
+import { DIGITS, MNIST } from '../../../src/model/lenet.js';
 import { systemClock } from '../../../src/shared/clock.js';
 import { decodeCoordinatorMessage, encode } from '../../../src/shared/codec.js';
 import { PROTOCOL_VERSION, type WorkerMessage } from '../../../src/shared/protocol.js';
@@ -18,13 +19,16 @@ const LONGEST_FRAME_BYTES = 200_000;
 it('a worker that does not read is sent what its queue takes, and the rest when it reads again', async () => {
   const noImages = (count: number) => ({
     images: new Uint8Array(784 * count),
-    labels: new Uint8Array(count),
+    labels: new Uint16Array(count),
   });
   const { config } = allTrainings()[0];
   const { coordinator, run, stop } = createHarness({
     clock: systemClock,
     config: { ...config, batchSize: NUM_IMAGES, microBatch: 1_000, epochs: 1 },
-    samples: createSamples(noImages(NUM_IMAGES), noImages(10), 0),
+    samples: createSamples(
+      { input: MNIST.input, classNames: DIGITS, train: noImages(NUM_IMAGES), test: noImages(10) },
+      0,
+    ),
     heartbeatTimeoutMs: 600_000,
     verifyLedger: false,
   });
@@ -63,7 +67,7 @@ it('a worker that does not read is sent what its queue takes, and the rest when 
         socket.pause();
         const proof = new Uint8Array(4);
         say({ type: 'ready', fingerprint: 'test/1', isExact: true, device: 'a test', proof });
-      } else if (message.type === 'samples') numSamples += message.labels.length;
+      } else if (message.type === 'samples') numSamples += message.indices.length / 4;
       else if (message.type === 'step') resolve();
     });
   });
@@ -72,6 +76,7 @@ it('a worker that does not read is sent what its queue takes, and the rest when 
     type: 'hello',
     protocolVersion: PROTOCOL_VERSION,
     workerId: null,
+    secret: null,
     token: 'secret',
     engine: 'reference',
     name: 'anna',
