@@ -5,6 +5,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { DEADLINES } from '../shared/deadlines.js';
 import type { Logger } from '../shared/node/log.js';
 
 const MAIN = fileURLToPath(new URL('./local-worker.js', import.meta.url));
@@ -13,8 +14,6 @@ const SHORTEST_LIFE_MS = 2_000;
 const MAX_FAILED_STARTS = 3;
 /** Between the end of a worker and the start of the next in its place, ms. */
 const RESTART_AFTER_MS = 500;
-/** After its channel is closed a worker has this long, ms. */
-const END_WITHIN_MS = 1_000;
 
 /** What one of them computes with. */
 export interface LocalWorker {
@@ -118,7 +117,7 @@ const NODE: readonly [string, ...string[]] = existsSync('/usr/bin/nice')
 function endChild(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
   return new Promise((resolve) => {
-    const deadline = setTimeout(() => child.kill('SIGKILL'), END_WITHIN_MS);
+    const deadline = setTimeout(() => child.kill('SIGKILL'), DEADLINES.localWorkerEndMs);
     child.once('exit', () => {
       clearTimeout(deadline);
       resolve();

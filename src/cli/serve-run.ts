@@ -19,7 +19,8 @@ import { createTrace } from '../coordinator/observers/trace.js';
 import { newRunPath, openRunDirectory, type RunDirectory } from '../coordinator/run-directory.js';
 import { progressOf } from '../coordinator/progress.js';
 import { createSamples, type Samples } from '../coordinator/samples.js';
-import { listen } from '../coordinator/server.js';
+import { defaultServerLimits, listen } from '../coordinator/server.js';
+import { MAX_STRANGERS } from '../coordinator/group/group.js';
 import { openWorkerKey } from '../coordinator/worker-key.js';
 import { readLatestCheckpoint, writeCheckpoint, type Checkpoint } from '../model/checkpoint.js';
 import type { Engine } from '../model/engine/engine.js';
@@ -148,6 +149,9 @@ async function serve(
   });
   const server = await listenSomewhere(options, localWorkers.length > 0, {
     numParams: model.numParams,
+    limits: defaultServerLimits(model.numParams, MAX_STRANGERS + 2 * options.maxWorkers),
+    clock: systemClock,
+    warn,
     accept: (channel, address) => coordinator.accept(channel, address),
     handle: watch.handle,
   });

@@ -15,6 +15,7 @@ import { addLoss } from '../model/engine/tree-sum.js';
 import type { Channel } from '../shared/channel.js';
 import type { Clock, Timer } from '../shared/clock.js';
 import type { RunConfig } from '../shared/config.js';
+import { DEADLINES } from '../shared/deadlines.js';
 import { messageOf } from '../shared/errors.js';
 import type { EvaluationSet } from '../shared/protocol.js';
 import type { Random } from '../shared/random.js';
@@ -33,8 +34,6 @@ import { EvaluationWork, StepWork } from './round/work.js';
 
 /** Images of one block of an evaluation; part of the contract, as loss sums add block after block. */
 const EVALUATION_BLOCK = 250;
-/** After the word to stop, the step under way has this long to finish, ms. */
-const FINISH_STEP_MS = 1_000;
 
 export interface CoordinatorOptions {
   readonly runId: string;
@@ -190,7 +189,8 @@ export class Coordinator {
     const { clock, report } = this.options;
     const startedAt = clock.now();
     let deadline: Timer | null = null;
-    const stop = () => (deadline = clock.schedule(FINISH_STEP_MS, () => this.gatherer.stop()));
+    const stop = () =>
+      (deadline = clock.schedule(DEADLINES.finishStepMs, () => this.gatherer.stop()));
     if (signal.aborted) stop();
     else signal.addEventListener('abort', stop, { once: true });
     this.reportStarted();

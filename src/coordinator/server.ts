@@ -1,27 +1,76 @@
 /**
  * The coordinator's one port: workers over WebSockets, everything else over HTTP. One of the two files that know `ws`.
+ *
+ * Every socket is in one place at a time, each with its own room: waiting for a request, having one answered (pages and
+ * their event streams), closing, or with the group of workers. So none of them can use up the room of the others.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
-import { WebSocketServer, type WebSocket } from 'ws';
-import type { Channel, ChannelHandler } from '../shared/channel.js';
-import { CLOSE_CODES, UserError } from '../shared/errors.js';
+import { WebSocketServer, type ServerOptions as WebSocketServerOptions } from 'ws';
+import type { Channel } from '../shared/channel.js';
+import type { Clock } from '../shared/clock.js';
+import { DEADLINES } from '../shared/deadlines.js';
+import { UserError, stackOf } from '../shared/errors.js';
+import { SocketChannel, type ChannelLimits } from '../shared/node/socket-channel.js';
 import { FRAME_OVERHEAD_BYTES } from '../shared/protocol.js';
+import { TokenBucket } from '../shared/token-bucket.js';
+import { networkOf } from './group/membership.js';
+import { WaitingRoom } from './waiting-room.js';
 
-/** Connections at a time; the system has a limit too, and a page takes one. */
-const MAX_CONNECTIONS = 1024;
-/** After the goodbye, a worker has this long to close its side, ms. */
-const CLOSE_TIMEOUT_MS = 500;
+/** What strangers may take; docs/security.md lists the limits. */
+export interface ServerLimits {
+  /** Connections without a request under way. */
+  readonly maxWaiting: number;
+  /** Connections with a request being answered, the open pages among them. */
+  readonly maxAnswering: number;
+  /** WebSockets that have been told to close and have not yet. */
+  readonly maxClosing: number;
+  /** WebSockets whose workers are known or about to be: the group keeps its own limits within. */
+  readonly maxWebSockets: number;
+  /** For a request to have arrived, an upgrade among them, ms; `responseStallMs` holds from then on. */
+  readonly requestMs: number;
+  /** Requests of HTTP of one address; those for `/healthz` and `/readyz` do not count. */
+  readonly requestsPerSecond: number;
+  /** Of each WebSocket. */
+  readonly channel: ChannelLimits;
+}
+
+/** Addresses whose requests are counted; beyond, all begin anew. */
+const MAX_ADDRESSES = 1_000;
+/** Requests of HTTP over one connection; then it is closed. */
+const MAX_REQUESTS_PER_CONNECTION = 1_000;
+
+/** @param numParams P: frames that carry θ or a gradient are the longest */
+export function defaultServerLimits(numParams: number, maxWebSockets: number): ServerLimits {
+  const frameBytes = 4 * numParams + FRAME_OVERHEAD_BYTES;
+  return {
+    maxWaiting: 256,
+    maxAnswering: 128,
+    maxClosing: 128,
+    maxWebSockets,
+    requestMs: DEADLINES.requestMs,
+    requestsPerSecond: 100,
+    channel: {
+      framesPerSecond: 10_000,
+      bytesPerSecond: Math.max(256 * 1024 * 1024, 500 * frameBytes),
+      maxQueuedBytes: 64 * 1024 * 1024 + 4 * frameBytes,
+    },
+  };
+}
 
 export interface ServerOptions {
   readonly host: string;
   readonly port: number;
   /** P; a worker's longest frame is a gradient. */
   readonly numParams: number;
+  readonly limits: ServerLimits;
+  readonly clock: Clock;
   /** Takes a new connection of a worker. */
   readonly accept: (channel: Channel, address: string) => void;
   /** Answers a request of HTTP. @returns false if it is none of its own */
   readonly handle: (request: IncomingMessage, response: ServerResponse) => boolean;
+  /** Is told what goes wrong and is nobody's business in particular. */
+  readonly warn: (message: string) => void;
 }
 
 export interface CoordinatorServer {
@@ -33,49 +82,146 @@ export interface CoordinatorServer {
 
 /** @throws {UserError} if the port cannot be had */
 export async function listen(options: ServerOptions): Promise<CoordinatorServer> {
-  const server = createServer((request, response) => {
-    if (options.handle(request, response)) return;
-    response.writeHead(404, { 'content-type': 'text/plain; charset=utf-8' }).end('Not found\n');
+  const { limits, warn } = options;
+  const server = createServer({
+    headersTimeout: limits.requestMs,
+    requestTimeout: limits.requestMs,
+    keepAliveTimeout: limits.requestMs,
+    connectionsCheckingInterval: limits.requestMs / 5,
+    noDelay: true,
   });
-  server.maxConnections = MAX_CONNECTIONS;
-  const sockets = new WebSocketServer({
+  server.timeout = DEADLINES.responseStallMs;
+  server.maxRequestsPerSocket = MAX_REQUESTS_PER_CONNECTION;
+  const { maxWaiting, maxAnswering, maxClosing, maxWebSockets } = limits;
+  server.maxConnections = maxWaiting + maxAnswering + maxClosing + maxWebSockets;
+
+  const sockets = new Set<Socket>();
+  const channels = new Set<SocketChannel>();
+  const evict = (socket: Socket) => socket.destroy();
+  const waiting = new WaitingRoom<Socket>(maxWaiting, evict);
+  const answering = new WaitingRoom<Socket>(maxAnswering, evict);
+  const closing = new WaitingRoom<Socket>(maxClosing, evict);
+  const rooms = [waiting, answering, closing];
+  server.on('connection', (socket) => {
+    const address = addressOf(socket);
+    sockets.add(socket);
+    waiting.enter(socket, address);
+    // Node and `ws` listen too, but neither does all the time: between them an error would end the process.
+    socket.on('error', () => undefined);
+    socket.once('close', () => {
+      sockets.delete(socket);
+      for (const room of rooms) room.leave(socket);
+    });
+  });
+
+  const requestRate = new RequestRate(limits.requestsPerSecond, options.clock);
+  server.on('request', (request, response) => {
+    const { socket } = request;
+    const address = addressOf(socket);
+    waiting.leave(socket);
+    answering.enter(socket, address);
+    response.once('close', () => {
+      answering.leave(socket);
+      if (!socket.destroyed) waiting.enter(socket, address);
+    });
+    if (!requestRate.allows(request)) {
+      answerText(response, 429, 'Too many requests; come back in a second');
+      return;
+    }
+    try {
+      if (!options.handle(request, response)) answerText(response, 404, 'Not found');
+    } catch (error) {
+      warn(`A request that cannot be answered: ${stackOf(error)}`);
+      socket.destroy();
+    }
+  });
+
+  const webSocketOptions: WebSocketServerOptions & Record<string, unknown> = {
     noServer: true,
+    clientTracking: false,
     perMessageDeflate: false,
     skipUTF8Validation: true,
     maxPayload: 4 * options.numParams + FRAME_OVERHEAD_BYTES,
-  });
-  const channels = new Set<SocketChannel>();
-  server.on('upgrade', (request, socket, head) => {
+    closeTimeout: DEADLINES.closeMs,
+  };
+  const webSocketServer = new WebSocketServer(webSocketOptions);
+  server.on('upgrade', (request, stream, head) => {
+    const { socket } = request;
+    const address = addressOf(socket);
+    waiting.leave(socket);
+    closing.enter(socket, address);
     // The page of another site must not speak for the user; workers are no browsers and send no Origin.
     if (request.url !== '/' || request.headers.origin !== undefined) {
-      socket.end('HTTP/1.1 403 Forbidden\r\nconnection: close\r\n\r\n');
+      stream.end('HTTP/1.1 403 Forbidden\r\nconnection: close\r\n\r\n', () => socket.destroy());
       return;
     }
-    sockets.handleUpgrade(request, socket, head, (webSocket) => {
-      const channel = new SocketChannel(webSocket, request.socket);
+    webSocketServer.handleUpgrade(request, stream, head, (webSocket) => {
+      const channel = new SocketChannel(
+        webSocket,
+        socket,
+        'coordinator',
+        limits.channel,
+        options.clock,
+      );
+      closing.leave(socket);
       channels.add(channel);
+      channel.onClosing = () => closing.enter(socket, address);
       webSocket.once('close', () => channels.delete(channel));
-      options.accept(channel, request.socket.remoteAddress ?? 'unknown');
+      options.accept(channel, address);
     });
   });
+
   await startListening(server, options);
+  server.on('error', (error) => warn(`The port does not take connections: ${error.message}`));
   const { port } = server.address() as AddressInfo;
   return {
     host: options.host,
     port,
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      const deadline = setTimeout(
-        () => channels.forEach((channel) => channel.terminate()),
-        CLOSE_TIMEOUT_MS,
-      );
-      server.closeIdleConnections();
-      await Promise.all([...channels].map((channel) => channel.ended));
+      let deadline: ReturnType<typeof setTimeout> | undefined;
+      await Promise.race([
+        Promise.all([...channels].map((channel) => channel.ended)),
+        new Promise((resolve) => (deadline = setTimeout(resolve, DEADLINES.serverCloseMs))),
+      ]);
       clearTimeout(deadline);
-      server.closeAllConnections();
+      for (const socket of sockets) socket.destroy();
       await closed;
     },
   };
+}
+
+/** Of every address, how often it may ask. */
+class RequestRate {
+  private readonly perSecond: number;
+  private readonly clock: Clock;
+  private readonly byNetwork = new Map<string, TokenBucket>();
+
+  constructor(perSecond: number, clock: Clock) {
+    this.perSecond = perSecond;
+    this.clock = clock;
+  }
+
+  allows({ url, socket }: IncomingMessage): boolean {
+    // However many ask for pages, whoever looks after the coordinator is told that it lives.
+    if (url === '/healthz' || url === '/readyz') return true;
+    const network = networkOf(addressOf(socket));
+    let bucket = this.byNetwork.get(network);
+    if (!bucket) {
+      if (this.byNetwork.size >= MAX_ADDRESSES) this.byNetwork.clear();
+      bucket = new TokenBucket(this.perSecond, 2 * this.perSecond);
+      this.byNetwork.set(network, bucket);
+    }
+    return bucket.take(this.clock.now());
+  }
+}
+
+function addressOf(socket: Socket): string {
+  return socket.remoteAddress ?? 'unknown';
+}
+
+function answerText(response: ServerResponse, status: number, text: string): void {
+  response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8' }).end(`${text}\n`);
 }
 
 function startListening(server: Server, { host, port }: ServerOptions): Promise<void> {
@@ -99,67 +245,4 @@ function listenError(error: NodeJS.ErrnoException, host: string, port: number): 
     default:
       return `Cannot listen on ${host}:${port}: ${error.message}`;
   }
-}
-
-class SocketChannel implements Channel {
-  handler: ChannelHandler = { received: () => undefined, closed: () => undefined };
-  readonly ended: Promise<void>;
-  private readonly webSocket: WebSocket;
-  private readonly socket: Socket;
-  /** Bytes of all frames that have arrived whole, with their headers, and of the handshake. */
-  private wholeBytes: number;
-  /** Whether something that was sent has not been handed to the network. */
-  private hasQueue = false;
-
-  constructor(webSocket: WebSocket, socket: Socket) {
-    this.webSocket = webSocket;
-    this.socket = socket;
-    this.wholeBytes = socket.bytesRead;
-    webSocket.on('message', (data, isBinary) => {
-      const frame = data as Buffer;
-      this.wholeBytes += frame.length + headerBytes(frame.length);
-      if (isBinary) this.handler.received(frame);
-      else this.close(CLOSE_CODES.malformed, 'text frames are not of the protocol');
-    });
-    // Whatever goes wrong, `close` follows and tells.
-    webSocket.on('error', () => undefined);
-    this.ended = new Promise((resolve) => {
-      webSocket.once('close', (code, reason) => {
-        this.handler.closed(code, reason.toString());
-        resolve();
-      });
-    });
-  }
-
-  get bufferedBytes(): number {
-    return this.webSocket.bufferedAmount;
-  }
-
-  get isReceiving(): boolean {
-    return this.socket.bytesRead > this.wholeBytes;
-  }
-
-  send(frame: Uint8Array): void {
-    if (this.webSocket.readyState !== this.webSocket.OPEN) return;
-    this.webSocket.send(frame, () => {
-      if (!this.hasQueue || this.bufferedBytes > 0) return;
-      this.hasQueue = false;
-      this.handler.drained?.();
-    });
-    this.hasQueue ||= this.bufferedBytes > 0;
-  }
-
-  close(code: number, reason: string): void {
-    this.webSocket.close(code, reason);
-  }
-
-  terminate(): void {
-    this.webSocket.terminate();
-  }
-}
-
-/** Bytes before the payload of a client's frame, the mask among them (RFC 6455, section 5.2). */
-function headerBytes(payloadBytes: number): number {
-  if (payloadBytes < 126) return 6;
-  return payloadBytes < 65_536 ? 8 : 14;
 }

@@ -5,7 +5,10 @@
 export interface Channel {
   /** Queues a frame; after the channel has closed it is dropped. The bytes must not change until they are sent. */
   send(frame: Uint8Array): void;
-  /** Says goodbye: sends what is queued, then the code and the reason. `closed` follows. */
+  /**
+   * Says goodbye: sends what is queued, then the code and as much of the reason as `closeReason` leaves. `closed`
+   * follows.
+   */
   close(code: number, reason: string): void;
   /** Cuts the connection without a word. `closed` follows. */
   terminate(): void;

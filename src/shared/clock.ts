@@ -10,20 +10,39 @@ export interface Timer {
 export interface Clock {
   /** Milliseconds since the Unix epoch; never goes back, has a fraction. */
   now(): number;
-  /** Calls back once, `delayMs` from now, unless cancelled. */
+  /**
+   * Calls back once, `delayMs` from now, unless cancelled; at once where that is past, and never where it is
+   * `Infinity`.
+   *
+   * @throws {RangeError} if it is NaN
+   */
   schedule(delayMs: number, callback: () => void): Timer;
   /** Resolves after whatever else is ready to run, such as received frames, has had its turn. */
   yield(): Promise<void>;
 }
 
+/** The longest delay that `setTimeout` takes, 24.8 days; it makes 1 ms of a longer one. */
+const MAX_TIMEOUT_MS = 2 ** 31 - 1;
+
 export const systemClock: Clock = {
   now: () => performance.timeOrigin + performance.now(),
   schedule(delayMs, callback) {
-    const timeout = setTimeout(callback, delayMs);
+    let timeout: ReturnType<typeof setTimeout>;
+    const wait = (leftMs: number) => {
+      const nextMs = Math.min(leftMs, MAX_TIMEOUT_MS);
+      timeout = setTimeout(() => (leftMs > nextMs ? wait(leftMs - nextMs) : callback()), nextMs);
+    };
+    wait(checkedDelay(delayMs));
     return { cancel: () => clearTimeout(timeout) };
   },
   yield: () => new Promise((resolve) => setImmediate(resolve)),
 };
+
+/** What every `Clock` makes of a delay: none is negative, and one that is no number is an error of the caller's. */
+export function checkedDelay(delayMs: number): number {
+  if (Number.isNaN(delayMs)) throw new RangeError('Cannot schedule in NaN ms');
+  return Math.max(0, delayMs);
+}
 
 /**
  * Resolves `delayMs` from now, or at once when the signal aborts: callers look at the signal, nothing is thrown.

@@ -3,7 +3,8 @@
  */
 import { Packr } from 'msgpackr';
 import type * as z from 'zod';
-import { ProtocolError, messageOf } from './errors.js';
+import { ProtocolError } from './errors.js';
+import { checkShape } from './frame-shape.js';
 import {
   coordinatorMessageSchema,
   workerMessageSchema,
@@ -11,8 +12,18 @@ import {
   type WorkerMessage,
 } from './protocol.js';
 
-/** Plain msgpack maps, no record extension: any msgpack library can read them. */
-const packr = new Packr({ useRecords: false, variableMapSize: true });
+/** Plain msgpack maps, no extension: any msgpack library can read them. */
+const packr = new Packr({
+  useRecords: false,
+  variableMapSize: true,
+  structuredClone: false,
+  int64AsType: 'number',
+});
+
+/** Values and keys in a message of a worker: an honest `hello` has 21. */
+const MAX_WORKER_ITEMS = 64;
+/** In one of the coordinator: `shards` of many workers with scattered ranges are the most. */
+const MAX_COORDINATOR_ITEMS = 262_144;
 
 /** The frame of a message; typed arrays must have been made bytes (`bytesOf`). */
 export function encode(message: WorkerMessage | CoordinatorMessage): Uint8Array {
@@ -32,31 +43,34 @@ function payloadBytes(message: WorkerMessage | CoordinatorMessage): number {
 
 /** @throws {ProtocolError} `malformed` */
 export function decodeWorkerMessage(frame: Uint8Array): WorkerMessage {
-  return decode(workerMessageSchema, frame);
+  return decode(workerMessageSchema, frame, MAX_WORKER_ITEMS);
 }
 
 /** @throws {ProtocolError} `malformed` */
 export function decodeCoordinatorMessage(frame: Uint8Array): CoordinatorMessage {
-  return decode(coordinatorMessageSchema, frame);
+  return decode(coordinatorMessageSchema, frame, MAX_COORDINATOR_ITEMS);
 }
 
-function decode<T>(schema: z.ZodType<T>, frame: Uint8Array): T {
+function decode<T>(schema: z.ZodType<T>, frame: Uint8Array, maxItems: number): T {
+  checkShape(frame, maxItems);
   let value: unknown;
   try {
     value = packr.unpack(frame);
   } catch (error) {
-    throw new ProtocolError('malformed', `Not a msgpack frame: ${messageOf(error)}`, {
+    throw new ProtocolError('malformed', 'Not a frame of the protocol: msgpackr cannot read it', {
       cause: error,
     });
   }
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0];
-  const where = issue.path.length > 0 ? ` in ${issue.path.map(String).join('.')}` : '';
-  throw new ProtocolError(
-    'malformed',
-    `Not a message of the protocol: ${issue.message}${where}`.slice(0, 200),
-  );
+  throw new ProtocolError('malformed', `Not a message of the protocol: ${describe(parsed.error)}`);
+}
+
+/** In words that are the schema's own: nothing that came is repeated, however it is called. */
+function describe({ issues: [issue] }: z.ZodError): string {
+  if (issue.code === 'unrecognized_keys') return 'a field that it does not have';
+  // The first part is a field of the message; what follows may be the sender's, such as a key of `shards`.
+  return issue.path.length > 0 ? `${issue.message} in ${String(issue.path[0])}` : issue.message;
 }
 
 /** The bytes of a typed array, not copied. Every platform that Node runs on is little-endian. */

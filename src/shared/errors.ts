@@ -36,12 +36,29 @@ export const CLOSE_CODES = {
   unexpected: 4422,
   /** Too many failures lately; come back later. */
   quarantined: 4429,
+  /** More frames or bytes a second than work could need. */
+  flooding: 4413,
+  /** It does not read what it is sent: too much is queued. */
+  slow: 4414,
   /** Values that cannot be right: NaN, Inf, or bits that an audit refuted. */
   badNumbers: 4460,
+  /** It had not said hello when too many others came. */
+  crowded: 4502,
   /** The run has its maximum of workers. */
   full: 4503,
+  /** An error that nobody expected, on the side that closes. */
+  failed: 1011,
 } as const;
 export type CloseReason = keyof typeof CLOSE_CODES;
+
+/** What a close frame has room for besides its code (RFC 6455, section 5.5.1). */
+const MAX_CLOSE_REASON_BYTES = 123;
+
+/** The text, or as much of its beginning as fits into a close frame, cut between two characters. */
+export function closeReason(text: string): string {
+  const { read } = new TextEncoder().encodeInto(text, new Uint8Array(MAX_CLOSE_REASON_BYTES));
+  return text.slice(0, read);
+}
 
 /** The other side broke the protocol: its connection is closed with the code, and the run goes on. */
 export class ProtocolError extends Error {
@@ -61,4 +78,10 @@ export class ProtocolError extends Error {
 /** The sentence of whatever was thrown. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
+}
+
+/** For the log: the sentence and where it was thrown, in one line. */
+export function stackOf(error: unknown): string {
+  const stack = error instanceof Error ? error.stack : undefined;
+  return (stack ?? messageOf(error)).replace(/\s*\n\s*/g, ' ');
 }

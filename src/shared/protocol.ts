@@ -22,8 +22,10 @@ const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, {
   error: 'expected bytes',
 });
 const count = z.number().int().min(0).max(0xffff_ffff);
-/** Milliseconds: a duration, or a time of the sender's clock. */
-const milliseconds = z.number().min(0).max(1e15);
+/** Milliseconds since the Unix epoch, by the sender's clock. */
+const time = z.number().min(0).max(1e15);
+/** Milliseconds; nothing here takes longer than a day. */
+const duration = z.number().min(0).max(86_400_000);
 /** NaN and Inf among them: they are judged, not refused. */
 const float = z.custom<number>((value) => typeof value === 'number', {
   error: 'expected a number',
@@ -81,8 +83,8 @@ const partial = z.strictObject({
   /** Images that the sum is over. */
   numImages: count,
   /** By the worker's clock, when it began with the range. */
-  startedAt: milliseconds,
-  computeMs: milliseconds,
+  startedAt: time,
+  computeMs: duration,
 });
 
 const evaluation = z.strictObject({
@@ -94,16 +96,16 @@ const evaluation = z.strictObject({
   lossSums: bytes,
   /** (images of the range,) uint16 */
   predictions: bytes,
-  startedAt: milliseconds,
-  computeMs: milliseconds,
+  startedAt: time,
+  computeMs: duration,
 });
 
 const pong = z.strictObject({
   type: z.literal('pong'),
   /** As the ping had it. */
-  sentAt: milliseconds,
+  sentAt: time,
   /** The worker's clock as it answered. */
-  workerTime: milliseconds,
+  workerTime: time,
 });
 
 /** The worker is going; whatever it has not sent yet is for the others. */
@@ -129,7 +131,7 @@ const welcome = z.strictObject({
   /** Seeds the micro-batch of the proof. */
   proofSeed: count,
   /** Silence after which either side takes the other for gone. */
-  heartbeatTimeoutMs: milliseconds,
+  heartbeatTimeoutMs: duration.min(100),
 });
 
 /** What a worker has not been sent yet; before the step that needs it. */
@@ -167,7 +169,7 @@ const evaluate = z.strictObject({
   shards,
 });
 
-const ping = z.strictObject({ type: z.literal('ping'), sentAt: milliseconds });
+const ping = z.strictObject({ type: z.literal('ping'), sentAt: time });
 
 /** The run is over or suspended; the reason is for people. */
 const finished = z.strictObject({
@@ -181,7 +183,7 @@ const finished = z.strictObject({
 const refused = z.strictObject({
   type: z.literal('refused'),
   reason: z.string().max(1000),
-  retryAfterMs: milliseconds.nullable(),
+  retryAfterMs: duration.nullable(),
 });
 
 export const workerMessageSchema = z.discriminatedUnion('type', [

@@ -11,6 +11,7 @@ import {
   encode,
   uint32From,
 } from '../shared/codec.js';
+import { DEADLINES } from '../shared/deadlines.js';
 import { CLOSE_CODES, ProtocolError, UserError, messageOf } from '../shared/errors.js';
 import {
   PROTOCOL_VERSION,
@@ -24,8 +25,6 @@ import { SampleCache } from './sample-cache.js';
 
 /** Frames that a worker reads and sends before it collects their memory, bytes. */
 const GARBAGE_BYTES = 4 * 1024 * 1024;
-/** How long a worker that leaves waits for the coordinator to close, ms. */
-const GOODBYE_MS = 500;
 
 export interface SessionOptions {
   readonly createComputation: (model: Model) => Promise<Computation>;
@@ -87,7 +86,7 @@ export class Session implements ChannelHandler {
   private isOver = false;
   private isLeaving = false;
   private lastHeardAt: number;
-  private heartbeatTimeoutMs = 10_000;
+  private heartbeatTimeoutMs: number = DEADLINES.welcomeMs;
   private watchdog: Timer | null = null;
   /** Memory that frames have taken since it was last collected; what arrives is copied together out of pieces. */
   private garbageBytes = 0;
@@ -113,7 +112,9 @@ export class Session implements ChannelHandler {
       this.channel.close(CLOSE_CODES.left, 'leave');
       // A process that ends before the other side has closed may take its goodbye with it: what is sent to it then
       // resets the connection.
-      this.patience = this.options.clock.schedule(GOODBYE_MS, () => this.end({ outcome: 'left' }));
+      this.patience = this.options.clock.schedule(DEADLINES.goodbyeMs, () =>
+        this.end({ outcome: 'left' }),
+      );
     };
     signal.addEventListener('abort', leave, { once: true });
     this.send({
@@ -372,7 +373,7 @@ export class Session implements ChannelHandler {
     if (this.isOver) return;
     const reason = messageOf(error);
     const code = error instanceof ProtocolError ? error.closeCode : 1011;
-    this.channel.close(code, reason.slice(0, 100));
+    this.channel.close(code, reason);
     if (error instanceof UserError) {
       this.end({ outcome: 'unable', reason });
       return;

@@ -88,7 +88,7 @@ const BLUNDERS: Readonly<Record<string, { readonly lie: Lie; readonly closeCode:
       closeCode: null,
     },
     'all the time there is': {
-      lie: (truth) => ({ ...truth, computeMs: 1e15, startedAt: 1e15 }),
+      lie: (truth) => ({ ...truth, computeMs: 86_400_000, startedAt: 1e15 }),
       closeCode: null,
     },
   };

@@ -17,7 +17,8 @@ const packr = new Packr({ useRecords: false, variableMapSize: true });
 const pack = (value: unknown): Uint8Array => packr.pack(value);
 
 const count = fc.integer({ min: 0, max: 0xffff_ffff });
-const ms = fc.double({ min: 0, max: 1e15, noNaN: true });
+const time = fc.double({ min: 0, max: 1e15, noNaN: true });
+const duration = fc.double({ min: 0, max: 86_400_000, noNaN: true });
 const bytes = fc.uint8Array({ maxLength: 64 });
 const name = fc.string({ minLength: 1, maxLength: 200 });
 const workerId = fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/);
@@ -63,8 +64,8 @@ const workerMessages: fc.Arbitrary<WorkerMessage> = fc.oneof(
     lossSum: fc.double({ noNaN: true, noDefaultInfinity: true }).map((value) => value + 0),
     numCorrect: count,
     numImages: count,
-    startedAt: ms,
-    computeMs: ms,
+    startedAt: time,
+    computeMs: duration,
   }),
   fc.record({
     type: fc.constant('evaluation' as const),
@@ -73,10 +74,10 @@ const workerMessages: fc.Arbitrary<WorkerMessage> = fc.oneof(
     range,
     lossSums: bytes,
     predictions: bytes,
-    startedAt: ms,
-    computeMs: ms,
+    startedAt: time,
+    computeMs: duration,
   }),
-  fc.record({ type: fc.constant('pong' as const), sentAt: ms, workerTime: ms }),
+  fc.record({ type: fc.constant('pong' as const), sentAt: time, workerTime: time }),
   fc.record({ type: fc.constant('leave' as const) }),
 );
 
@@ -99,7 +100,7 @@ const coordinatorMessages: fc.Arbitrary<CoordinatorMessage> = fc.oneof(
     datasetId: name,
     numSamples: fc.integer({ min: 1, max: 1e9 }),
     proofSeed: count,
-    heartbeatTimeoutMs: ms,
+    heartbeatTimeoutMs: fc.double({ min: 100, max: 86_400_000, noNaN: true }),
   }),
   fc.record({
     type: fc.constant('samples' as const),
@@ -123,7 +124,7 @@ const coordinatorMessages: fc.Arbitrary<CoordinatorMessage> = fc.oneof(
     numImages: fc.integer({ min: 1, max: 1e6 }),
     shards,
   }),
-  fc.record({ type: fc.constant('ping' as const), sentAt: ms }),
+  fc.record({ type: fc.constant('ping' as const), sentAt: time }),
   fc.record({
     type: fc.constant('finished' as const),
     isFinal: fc.boolean(),
@@ -132,7 +133,7 @@ const coordinatorMessages: fc.Arbitrary<CoordinatorMessage> = fc.oneof(
   fc.record({
     type: fc.constant('refused' as const),
     reason: fc.string({ maxLength: 1000 }),
-    retryAfterMs: fc.option(ms),
+    retryAfterMs: fc.option(duration),
   }),
 );
 
@@ -154,6 +155,11 @@ function closeCodeOf(frame: Uint8Array, decode = decodeWorkerMessage as (f: Uint
     if (!(error instanceof ProtocolError)) throw error;
     return error.closeCode;
   }
+}
+
+/** Maps in maps. */
+function nested(depth: number): object {
+  return depth === 0 ? {} : { type: nested(depth - 1) };
 }
 
 describe('encode()', () => {
@@ -214,6 +220,73 @@ describe('decodeWorkerMessage()', () => {
     ['a name that is too long', pack({ ...partial, type: 'hello', name: 'x'.repeat(201) })],
   ])('closes with 4400 on %s', (_what, frame) => {
     expect(closeCodeOf(frame)).toBe(4400);
+  });
+
+  it.each([
+    ['a date', Uint8Array.of(0xd6, 0xff, 0, 0, 0, 0)],
+    ['a set', Uint8Array.of(0xd4, 0x73, 0, 0x90)],
+    ['a record', Uint8Array.of(0xd4, 0x72, 0x40, 0x91, 0xa1, 0x61, 0x01)],
+    ['an array of floats', Uint8Array.of(0xc7, 5, 0x74, 7, 0, 0, 0, 0)],
+    ['a big number', Uint8Array.of(0xc7, 9, 0x42, 1, 0, 0, 0, 0, 0, 0, 0, 0)],
+    ['an error', Uint8Array.of(0xd4, 0x65, 0, 0x92, 0xa1, 0x61, 0xa1, 0x62)],
+    ['a bundle of strings', Uint8Array.of(0xd6, 0x62, 0, 0, 0, 2, 0xc1, 0xa0, 0xa0)],
+    ['an array with an id', Uint8Array.of(0xd6, 0x69, 0, 0, 0, 1, 0x90)],
+    ['a pointer', Uint8Array.of(0x91, 0xd6, 0x70, 0, 0, 0, 1)],
+  ])('takes no extension of msgpack: %s', (_what, frame) => {
+    expect(() => decodeWorkerMessage(frame)).toThrow(
+      /^Not a frame of the protocol: a value of type/,
+    );
+  });
+
+  it.each([
+    ['nested arrays', Buffer.alloc(300_000, 0x91), 'levels'],
+    ['nested maps', pack(nested(40)), 'levels'],
+    ['a million values', pack({ type: 'leave', x: new Array(1_000_000).fill(1) }), '64 values'],
+    ['an array that is longer than the frame', Uint8Array.of(0xdd, 0xff, 0xff, 0xff, 0xff), 'cut'],
+    ['a map that is longer than the frame', Uint8Array.of(0xdf, 0x7f, 0xff, 0xff, 0xff), 'cut'],
+    ['bytes that are longer', Uint8Array.of(0xc6, 0xff, 0xff, 0xff, 0xff), 'cut'],
+    ['a key that is no string', Uint8Array.of(0x81, 0x01, 0x01), 'a key that is no string'],
+    ['a string of 100 KB', pack({ type: 'x'.repeat(100_000) }), 'a string of more than'],
+  ])('closes with 4400 on %s before it is built', (_what, frame, message) => {
+    expect(() => decodeWorkerMessage(frame)).toThrow(message);
+  });
+
+  it('is done at once with a graph whose print has no end', () => {
+    // Shared twice on each of 30 levels: a few hundred bytes that are 2³⁰ arrays to whoever prints them.
+    const parts = [Uint8Array.of(0xdc, 0, 31, 0xd6, 0x69, 0, 0, 0, 0, 0x90)];
+    for (let level = 1; level <= 30; level++) {
+      parts.push(Uint8Array.of(0xd6, 0x69, 0, 0, 0, level, 0x92));
+      for (let i = 0; i < 2; i++) parts.push(Uint8Array.of(0xd6, 0x70, 0, 0, 0, level - 1));
+    }
+    const frame = Buffer.concat([...parts, Uint8Array.of(0)]);
+    expect(frame.length).toBeLessThan(700);
+    expect(closeCodeOf(frame)).toBe(4400);
+  });
+
+  it('repeats nothing of what came: neither keys nor values', () => {
+    const frame = pack({ type: 'leave', ['ключ'.repeat(40)]: 'значение' });
+    expect(() => decodeWorkerMessage(frame)).toThrow(
+      /^Not a message of the protocol: a field that it does not have$/,
+    );
+    const shards = pack({
+      ...{ type: 'step', globalStep: 0, params: null },
+      indices: new Uint8Array(0),
+      shards: { ключ: [] },
+    });
+    expect(() => decodeCoordinatorMessage(shards)).toThrow(/ in shards$/);
+  });
+
+  it('takes integers of 64 bits from libraries that send them so', () => {
+    const frame = Buffer.concat([
+      Uint8Array.of(0x83),
+      pack('type'),
+      pack('pong'),
+      pack('sentAt'),
+      Uint8Array.of(0xcf, 0, 0, 0, 1, 0, 0, 0, 0),
+      pack('workerTime'),
+      pack(2),
+    ]);
+    expect(decodeWorkerMessage(frame)).toMatchObject({ sentAt: 2 ** 32 });
   });
 
   it('closes with 4400 on any other bytes, and never throws anything else', () => {

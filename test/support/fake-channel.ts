@@ -3,6 +3,7 @@
  */
 import type { Channel, ChannelHandler } from '../../src/shared/channel.js';
 import { decodeCoordinatorMessage, encode } from '../../src/shared/codec.js';
+import { closeReason } from '../../src/shared/errors.js';
 import type { CoordinatorMessage, Message, WorkerMessage } from '../../src/shared/protocol.js';
 
 export class FakeChannel implements Channel {
@@ -19,7 +20,7 @@ export class FakeChannel implements Channel {
   }
 
   close(code: number, reason: string): void {
-    this.ended ??= { code, reason };
+    this.ended ??= { code, reason: closeReason(reason) };
   }
 
   terminate(): void {

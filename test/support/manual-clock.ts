@@ -1,7 +1,7 @@
 /**
  * A clock that a test moves by hand.
  */
-import type { Clock } from '../../src/shared/clock.js';
+import { checkedDelay, type Clock } from '../../src/shared/clock.js';
 
 export interface ManualClock extends Clock {
   /** Lets so many ms pass; what is scheduled for then is called, in order. */
@@ -14,7 +14,7 @@ export function createManualClock(startMs: number): ManualClock {
   return {
     now: () => now,
     schedule(delayMs, callback) {
-      const timer = { at: now + delayMs, callback };
+      const timer = { at: now + checkedDelay(delayMs), callback };
       timers.add(timer);
       return { cancel: () => void timers.delete(timer) };
     },

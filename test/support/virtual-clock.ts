@@ -3,7 +3,7 @@
  *
  * Between two events all promise reactions run to their end, so a schedule is the same each time it is run.
  */
-import type { Clock, Timer } from '../../src/shared/clock.js';
+import { checkedDelay, type Clock, type Timer } from '../../src/shared/clock.js';
 import type { Random } from '../../src/shared/random.js';
 
 /** Where all virtual time begins, ms since the Unix epoch. */
@@ -33,9 +33,9 @@ export class VirtualTime {
    * @param process whose event it is: held while the process is paused, dropped when it is dead
    */
   schedule(delayMs: number, callback: () => void, process: VirtualProcess | null = null): Timer {
-    const at = this.now_ + Math.max(0, delayMs);
+    const at = this.now_ + checkedDelay(delayMs);
     const event: Event = { at, order: this.nextOrder++, process, callback };
-    this.push(event);
+    if (at < Infinity) this.push(event);
     return { cancel: () => (event.callback = null) };
   }
 

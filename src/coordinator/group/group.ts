@@ -2,20 +2,15 @@
  * The workers of a run and their connections: greeting, proof, heartbeats, loss. It knows who is there; what they are
  * to do is the dispatcher's business.
  */
-import type { Channel, ChannelHandler } from '../../shared/channel.js';
+import type { Channel } from '../../shared/channel.js';
 import type { Clock, Timer } from '../../shared/clock.js';
-import { decodeWorkerMessage, encode } from '../../shared/codec.js';
-import { CLOSE_CODES, ProtocolError, type CloseReason } from '../../shared/errors.js';
-import {
-  PROTOCOL_VERSION,
-  type CoordinatorMessage,
-  type Message,
-  type WorkerMessage,
-} from '../../shared/protocol.js';
+import { ProtocolError, stackOf, type CloseReason } from '../../shared/errors.js';
+import { PROTOCOL_VERSION, type Message, type WorkerMessage } from '../../shared/protocol.js';
 import type { Random } from '../../shared/random.js';
 import type { Verdict } from '../../model/engine/proof.js';
 import type { Observer, WorkerLost } from '../events.js';
 import { AddressBook } from './address-book.js';
+import { Connection, type ConnectionOwner } from './connection.js';
 import { Identity } from './identity.js';
 import {
   NO_FAILURES,
@@ -26,15 +21,16 @@ import {
   type FailureHistory,
 } from './membership.js';
 import { ClockOffset } from './meters.js';
+import { TokenBucket } from '../../shared/token-bucket.js';
+import { WaitingRoom } from '../waiting-room.js';
 
-/** How long a new connection may take to say hello, ms. */
-const HELLO_DEADLINE_MS = 5_000;
-/** How long a worker may take to build and prove its engine, ms. */
-const READY_DEADLINE_MS = 60_000;
 /** Pings within a heartbeat timeout; silence is noticed one ping before the timeout is over. */
 const PINGS_PER_TIMEOUT = 6;
-/** Connections that have not been admitted; more are closed at once. */
-const MAX_STRANGERS = 256;
+/** Connections that have not said hello; one more, and one of them goes. */
+export const MAX_STRANGERS = 128;
+
+/** Lines of the log about connections that no worker was behind. */
+const STRANGER_NOTICES_PER_SECOND = 2;
 
 /** A worker that has said hello in this run, connected or not; of those that are away, as many as are remembered. */
 export interface Member {
@@ -89,7 +85,7 @@ const UNATTENDED: GroupHandler = {
   answered: () => undefined,
 };
 
-export class WorkerGroup {
+export class WorkerGroup implements ConnectionOwner {
   /** Set by the owner before it accepts a connection. */
   handler: GroupHandler = UNATTENDED;
   /** By workerId, in the order of their first hello: their ranks. */
@@ -97,7 +93,14 @@ export class WorkerGroup {
   private readonly connections = new Set<Connection>();
   private readonly addresses = new AddressBook();
   private readonly identity: Identity;
+  /** Those of them that have not said hello. */
+  private readonly strangers: WaitingRoom<Connection>;
   private readonly options: GroupOptions;
+  private readonly strangerNotices = new TokenBucket(
+    STRANGER_NOTICES_PER_SECOND,
+    10 * STRANGER_NOTICES_PER_SECOND,
+  );
+  private numUnsaid = 0;
   private timer: Timer | null = null;
   private lastTickAt: number;
   private closing: { readonly isFinal: boolean; readonly reason: string } | null = null;
@@ -106,33 +109,24 @@ export class WorkerGroup {
     this.options = options;
     this.identity = new Identity(options.workerKey);
     this.lastTickAt = options.clock.now();
+    this.strangers = new WaitingRoom(MAX_STRANGERS, (connection) =>
+      this.lose(connection, 'crowded', 'it had not said hello, and others came'),
+    );
     this.scheduleTick();
   }
 
   /** Takes a new connection. */
   accept(channel: Channel, address: string): void {
-    const { clock, report } = this.options;
-    const connection = new Connection(this, channel, address, clock.now());
+    const { clock } = this.options;
+    const connection = new Connection(this, channel, address, clock);
     channel.handler = connection;
     if (this.closing) {
-      connection.state = 'closed';
       connection.send({ type: 'finished', ...this.closing });
-      channel.close(CLOSE_CODES[this.closing.isFinal ? 'finished' : 'stopped'], 'the run is over');
-      return;
-    }
-    const strangers = [...this.connections].filter(({ member }) => member === null).length;
-    if (strangers >= MAX_STRANGERS) {
-      connection.state = 'closed';
-      report({
-        type: 'notice',
-        time: clock.now(),
-        level: 'warn',
-        message: `Connection from ${address} closed: ${strangers} others have not said hello yet`,
-      });
-      channel.close(CLOSE_CODES.full, 'too many connections');
+      connection.end(this.closing.isFinal ? 'finished' : 'stopped', 'the run is over');
       return;
     }
     this.connections.add(connection);
+    this.strangers.enter(connection, address);
   }
 
   /** Workers ready to work, by rank. */
@@ -173,29 +167,20 @@ export class WorkerGroup {
     this.closing = { isFinal, reason };
     this.timer?.cancel();
     for (const connection of [...this.connections]) {
-      connection.state = 'closed';
       connection.send({ type: 'finished', isFinal, reason });
-      connection.channel.close(CLOSE_CODES[isFinal ? 'finished' : 'stopped'], reason.slice(0, 120));
+      connection.end(isFinal ? 'finished' : 'stopped', reason);
     }
     this.connections.clear();
   }
 
-  /** Called by a connection when all that was sent on it has left. */
   drained(connection: Connection): void {
     if (connection.state === 'active') this.handler.drained(connection.member!);
   }
 
-  /** Called by a connection with each message. */
-  received(connection: Connection, frame: Uint8Array): void {
-    if (connection.state === 'closed') return;
-    connection.lastHeardAt = this.options.clock.now();
-    try {
-      this.dispatch(connection, decodeWorkerMessage(frame));
-    } catch (error) {
-      if (!(error instanceof ProtocolError)) throw error;
-      if (connection.state !== 'active') this.fail(connection);
-      this.lose(connection, error.reason, error.message);
-    }
+  /** A connection broke the protocol. */
+  wronged(connection: Connection, { reason, message }: ProtocolError): void {
+    if (connection.state !== 'active') this.fail(connection);
+    this.lose(connection, reason, message);
   }
 
   /** Ends a connection, whoever began; `reason` is null when it just broke. */
@@ -203,14 +188,14 @@ export class WorkerGroup {
     if (connection.state === 'closed') return;
     const wasActive = connection.state === 'active';
     const wasReceiving = connection.channel.isReceiving;
-    connection.state = 'closed';
+    connection.end(reason, message);
     this.connections.delete(connection);
-    if (reason === null || reason === 'silent') connection.channel.terminate();
-    else connection.channel.close(CLOSE_CODES[reason], message.slice(0, 120));
+    this.strangers.leave(connection);
     const { member } = connection;
     if (member?.connection !== connection) {
-      if (reason !== null && reason !== 'replaced')
-        this.notice('warn', `Connection closed: ${message}`);
+      if (reason !== null && reason !== 'replaced') {
+        this.strangerNotice(`Connection from ${connection.address} closed: ${message}`);
+      }
       return;
     }
     this.leaveBehind(member);
@@ -243,7 +228,17 @@ export class WorkerGroup {
     });
   }
 
-  private dispatch(connection: Connection, message: WorkerMessage): void {
+  /** Ends the connection, and shows the stack: it is a bug, and the run goes on. */
+  failed(connection: Connection, error: unknown): void {
+    this.notice('error', `A connection is closed for an error of ours: ${stackOf(error)}`);
+    try {
+      this.lose(connection, 'failed', 'an error of the coordinator');
+    } catch (another) {
+      this.notice('error', `Its work was not given back: ${stackOf(another)}`);
+    }
+  }
+
+  received(connection: Connection, message: WorkerMessage): void {
     if (connection.state === 'greeting') {
       if (message.type !== 'hello') throw unexpected(message, 'hello');
       this.greet(connection, message);
@@ -263,6 +258,7 @@ export class WorkerGroup {
         this.handler.answered(member, message);
         break;
       case 'pong':
+        connection.takePong(message.sentAt);
         this.measure(member, message);
         break;
       case 'leave':
@@ -321,14 +317,13 @@ export class WorkerGroup {
     member.engine = hello.engine;
     connection.cached = cachedSamples(hello, welcome.datasetId, welcome.numSamples);
     member.connection = connection;
-    connection.member = member;
-    connection.state = 'proving';
-    connection.deadline = clock.now() + READY_DEADLINE_MS;
-    connection.proofSeed = random.uint32();
     this.members.set(workerId, member);
+    const proofSeed = random.uint32();
+    this.strangers.leave(connection);
+    connection.welcome(member, proofSeed);
     connection.send({
       ...{ type: 'welcome', workerId, secret: this.identity.secretOf(workerId) },
-      ...{ proofSeed: connection.proofSeed, ...welcome },
+      ...{ proofSeed, ...welcome },
     });
   }
 
@@ -344,7 +339,7 @@ export class WorkerGroup {
     member.isExact = verdict.isExact;
     member.device = ready.device;
     member.hasTakenPart = true;
-    connection.state = 'active';
+    connection.admit();
     report({
       type: 'workerJoined',
       time: clock.now(),
@@ -368,18 +363,17 @@ export class WorkerGroup {
     name: string,
   ): void {
     connection.send({ type: 'refused', reason: message, retryAfterMs });
-    connection.state = 'closed';
+    connection.end(reason, message);
     this.connections.delete(connection);
+    this.strangers.leave(connection);
     if (connection.member?.connection === connection) this.leaveBehind(connection.member);
-    connection.channel.close(CLOSE_CODES[reason], message.slice(0, 120));
-    this.notice('warn', `${name} refused: ${message}`);
+    this.strangerNotice(`${name} refused: ${message}`);
   }
 
   private measure(member: Member, pong: Message<'pong'>): void {
     const { clock, report } = this.options;
     const now = clock.now();
     const roundTripMs = now - pong.sentAt;
-    if (roundTripMs < 0) throw new ProtocolError('unexpected', 'A pong from before its ping');
     member.clockOffset.add(roundTripMs, pong.workerTime - (pong.sentAt + now) / 2);
     report({
       type: 'workerPinged',
@@ -412,16 +406,12 @@ export class WorkerGroup {
       const isLeaving = queuedBytes < connection.queuedBytes;
       connection.queuedBytes = queuedBytes;
       if (wasAsleep || isLeaving) connection.lastHeardAt = now;
+      if (connection.state === 'greeting') continue;
       const silentMs = now - connection.lastHeardAt;
-      if (connection.state !== 'active' && now >= connection.deadline) {
-        const wanted = connection.state === 'greeting' ? 'hello' : 'ready';
-        this.lose(connection, 'silent', `no ${wanted} within the deadline`);
-      } else if (connection.state !== 'greeting') {
-        if (silentMs >= welcome.heartbeatTimeoutMs - tickMs) {
-          this.lose(connection, 'silent', `silent for ${(silentMs / 1000).toFixed(1)} s`);
-        } else {
-          connection.send({ type: 'ping', sentAt: now });
-        }
+      if (silentMs >= welcome.heartbeatTimeoutMs - tickMs) {
+        this.lose(connection, 'silent', `silent for ${(silentMs / 1000).toFixed(1)} s`);
+      } else {
+        connection.ping(now);
       }
     }
   }
@@ -446,52 +436,20 @@ export class WorkerGroup {
     for (const { workerId } of whomToForget(absent)) this.members.delete(workerId);
   }
 
-  private notice(level: 'info' | 'warn', message: string): void {
+  /** Strangers come by the thousand: not each of them is worth a line. */
+  private strangerNotice(message: string): void {
+    if (!this.strangerNotices.take(this.options.clock.now())) {
+      this.numUnsaid++;
+      return;
+    }
+    const others = this.numUnsaid > 0 ? `; ${this.numUnsaid} others before it` : '';
+    this.numUnsaid = 0;
+    this.notice('warn', `${message}${others}`);
+  }
+
+  private notice(level: 'warn' | 'error', message: string): void {
     const { clock, report } = this.options;
     report({ type: 'notice', time: clock.now(), level, message });
-  }
-}
-
-/** One socket's side of a worker. */
-export class Connection implements ChannelHandler {
-  readonly channel: Channel;
-  state: 'greeting' | 'proving' | 'active' | 'closed' = 'greeting';
-  member: Member | null = null;
-  lastHeardAt: number;
-  /** By when the next thing must have been said, until it is active. */
-  deadline: number;
-  proofSeed = 0;
-  /** What waited to leave before the last ping. */
-  queuedBytes = 0;
-  /** The samples that the worker says it has, bit i for sample i. */
-  cached: Uint8Array = new Uint8Array(0);
-  /** Where it comes from. */
-  readonly address: string;
-  private readonly group: WorkerGroup;
-
-  constructor(group: WorkerGroup, channel: Channel, address: string, now: number) {
-    this.group = group;
-    this.channel = channel;
-    this.address = address;
-    this.lastHeardAt = now;
-    this.deadline = now + HELLO_DEADLINE_MS;
-  }
-
-  send(message: CoordinatorMessage): void {
-    this.channel.send(encode(message));
-  }
-
-  received(frame: Uint8Array): void {
-    this.group.received(this, frame);
-  }
-
-  drained(): void {
-    this.group.drained(this);
-  }
-
-  closed(code: number, reason: string): void {
-    const said = reason === '' ? '' : `: ${reason}`;
-    this.group.lose(this, null, `the connection closed with code ${code}${said}`);
   }
 }
 

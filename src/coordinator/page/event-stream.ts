@@ -7,12 +7,11 @@
  */
 import type { ServerResponse } from 'node:http';
 import type { Clock, Timer } from '../../shared/clock.js';
+import { DEADLINES } from '../../shared/deadlines.js';
 import type { Update } from './update.js';
 
 /** Between two batches: fast enough to look alive, and half of the cost of four a second. */
 const BATCH_MS = 500;
-/** Something is sent at least so often, so that a dead connection is found out. */
-const KEEP_ALIVE_MS = 15_000;
 /** Bytes that a page may lag behind before it is cut off; it comes back by itself and starts afresh. */
 const MAX_LAG_BYTES = 4 * 1024 * 1024;
 const MAX_PAGES = 64;
@@ -98,7 +97,7 @@ export class EventStream {
     this.keepAlive?.cancel();
     this.keepAlive =
       this.pages.size > 0
-        ? this.clock.schedule(KEEP_ALIVE_MS, () => {
+        ? this.clock.schedule(DEADLINES.streamKeepAliveMs, () => {
             this.send(this.pages, Buffer.from(': still here\n\n'));
             this.flush();
           })

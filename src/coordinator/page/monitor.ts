@@ -17,7 +17,8 @@ import { EventStream } from './event-stream.js';
 import { RunHistory, type EvaluationDetail } from './history.js';
 import { answerText, PageAssets } from './page-assets.js';
 import { refuse, setSecurityHeaders } from './request-guard.js';
-import { TokenBucket } from './token-bucket.js';
+import { DEADLINES } from '../../shared/deadlines.js';
+import { TokenBucket } from '../../shared/token-bucket.js';
 import { findWorstMistakes, type Predict } from './worst-mistakes.js';
 
 /** Predictions of all pages together, and of one address. */
@@ -25,8 +26,6 @@ const PREDICTIONS_PER_SECOND = 200;
 const PREDICTIONS_PER_SECOND_AND_ADDRESS = 50;
 const MAX_ADDRESSES = 1000;
 const MAX_PREDICTIONS_IN_FLIGHT = 16;
-/** Time for the image to arrive. */
-const BODY_TIMEOUT_MS = 5000;
 /** `predict` gets the weights of the moment so often. */
 const PARAMS_FRESH_MS = 250;
 /** `/api/history` is encoded at most four times a second. */
@@ -268,7 +267,7 @@ function readImage(
       request.removeAllListeners('data');
       resolve(result);
     };
-    const timer = clock.schedule(BODY_TIMEOUT_MS, () => finish(null));
+    const timer = clock.schedule(DEADLINES.requestMs, () => finish(null));
     request.on('data', (chunk: Buffer) => {
       if (length + chunk.length > numBytes) {
         finish(null);

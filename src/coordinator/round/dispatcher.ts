@@ -6,6 +6,7 @@
  * again (an answer, a join, a loss, a queue that has drained, the timer) leads to `advance`.
  */
 import type { Clock, Timer } from '../../shared/clock.js';
+import { DEADLINES } from '../../shared/deadlines.js';
 import type { Range } from '../../shared/protocol.js';
 import type { Samples } from '../samples.js';
 import type { Member, WorkerGroup } from '../group/group.js';
@@ -15,11 +16,6 @@ import { Round, type Shares, type Units } from './round.js';
 
 /** A worker without a share gets a unit to be measured by after as many rounds. */
 const ROUNDS_BETWEEN_PROBES = 25;
-/**
- * A worker that answers pings but, for so long, nothing that it was asked is sent away. More than an engine may take for
- * one call, so that a slow one comes to its own end first.
- */
-export const ANSWER_DEADLINE_MS = 330_000;
 
 /** A round of work, as its owner describes it. */
 export interface Work extends Units {
@@ -248,7 +244,7 @@ export class Dispatcher {
     let from = Infinity;
     for (const { member, owesSince } of this.activePeers()) {
       if (owesSince === null || round.isIdle(member.workerId)) continue;
-      from = Math.min(from, owesSince + ANSWER_DEADLINE_MS);
+      from = Math.min(from, owesSince + DEADLINES.answerMs);
     }
     return from;
   }
@@ -256,7 +252,7 @@ export class Dispatcher {
   /** Sends those away that answer pings but nothing else. */
   private evictMute(now: number): void {
     for (const { member, owesSince } of this.activePeers()) {
-      if (owesSince === null || now < owesSince + ANSWER_DEADLINE_MS) continue;
+      if (owesSince === null || now < owesSince + DEADLINES.answerMs) continue;
       const seconds = ((now - owesSince) / 1000).toFixed(0);
       this.group.evict(member, 'mute', `it answered pings, but none of its work for ${seconds} s`);
     }

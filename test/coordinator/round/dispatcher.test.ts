@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ANSWER_DEADLINE_MS } from '../../../src/coordinator/round/dispatcher.js';
+import { DEADLINES } from '../../../src/shared/deadlines.js';
 import { MAX_QUEUED_BYTES } from '../../../src/coordinator/round/peer.js';
 import { CLOSE_CODES } from '../../../src/shared/errors.js';
 import { startRun } from '../../support/coordinator-harness.js';
@@ -51,10 +51,10 @@ describe('Dispatcher', () => {
 
   it('sends a worker away that answers pings and never its work, and waits for another', async () => {
     const { join, time, eventsOf } = await startRun({
-      heartbeatTimeoutMs: 10 * ANSWER_DEADLINE_MS,
+      heartbeatTimeoutMs: 10 * DEADLINES.answerMs,
     });
     const anna = await join();
-    await time.advance(ANSWER_DEADLINE_MS - 1_000);
+    await time.advance(DEADLINES.answerMs - 1_000);
     expect(anna.closeCode).toBeNull();
     await time.advance(2_000);
     expect(anna.closeCode).toBe(CLOSE_CODES.mute);
@@ -64,10 +64,10 @@ describe('Dispatcher', () => {
   });
 
   it('does not send a worker away that takes long for each of many answers', async () => {
-    const { join, time } = await startRun({ heartbeatTimeoutMs: 10 * ANSWER_DEADLINE_MS });
+    const { join, time } = await startRun({ heartbeatTimeoutMs: 10 * DEADLINES.answerMs });
     const anna = await join();
     for (let unit = 0; unit < 5; unit++) {
-      await time.advance(0.9 * ANSWER_DEADLINE_MS);
+      await time.advance(0.9 * DEADLINES.answerMs);
       await anna.answer([[unit, unit + 1]]);
     }
     expect(anna.closeCode).toBeNull();

@@ -3,12 +3,10 @@
  * different connections overtake each other; a connection breaks with or without a word.
  */
 import type { Channel, ChannelHandler } from '../../../src/shared/channel.js';
+import { DEADLINES } from '../../../src/shared/deadlines.js';
+import { closeReason } from '../../../src/shared/errors.js';
 import type { Random } from '../../../src/shared/random.js';
 import type { VirtualProcess, VirtualTime } from '../virtual-clock.js';
-
-/** As in connection.ts and `ws`. */
-const HANDSHAKE_TIMEOUT_MS = 5_000;
-const CLOSE_TIMEOUT_MS = 30_000;
 
 /** The way between one worker's machine and the coordinator's. */
 export class Link {
@@ -69,9 +67,7 @@ export class SimulatedNetwork {
         reject(new Error(message));
       };
       const abort = () => process.after(0, () => fail('the dialling was given up'));
-      const timeout = process.after(HANDSHAKE_TIMEOUT_MS, () =>
-        fail('Opening handshake timed out'),
-      );
+      const timeout = process.after(DEADLINES.dialMs, () => fail('Opening handshake timed out'));
       signal.addEventListener('abort', abort, { once: true });
 
       const arrive = () => {
@@ -226,8 +222,13 @@ export class End implements Channel {
   close(code: number, reason: string): void {
     if (this.state !== 'open') return;
     this.state = 'closing';
-    this.push({ kind: 'close', code, reason, arriveAt: this.arrival(this.lastLeftAt) });
-    this.network.time.schedule(CLOSE_TIMEOUT_MS, () => {
+    this.push({
+      kind: 'close',
+      code,
+      reason: closeReason(reason),
+      arriveAt: this.arrival(this.lastLeftAt),
+    });
+    this.network.time.schedule(DEADLINES.closeMs, () => {
       if (this.state !== 'closed') this.terminate();
     });
   }

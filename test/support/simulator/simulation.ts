@@ -291,6 +291,8 @@ class Simulation {
     this.numEvents++;
     this.checkEvent(event);
     this.write(describeEvent(event));
+    // What real sockets contain is a bug all the same.
+    if (event.type === 'notice' && event.level === 'error') this.violate(event.message);
     const count = (this.counts.get(event.type) ?? 0) + 1;
     this.counts.set(event.type, count);
     for (const fault of this.schedule.faults) {

@@ -7,6 +7,7 @@
  */
 import { existsSync } from 'node:fs';
 import { SHARE_ENV, Worker } from 'node:worker_threads';
+import { DEADLINES } from '../../../shared/deadlines.js';
 import { UserError } from '../../../shared/errors.js';
 import type { Engine, Evaluation, LossSum } from '../engine.js';
 import { checkBatch, checkImages, checkLength } from '../checks.js';
@@ -45,10 +46,6 @@ export interface EngineThreadOptions {
   readonly callTimeoutMs?: number;
 }
 
-const START_TIMEOUT_MS = 60_000;
-const CALL_TIMEOUT_MS = 300_000;
-const DISPOSE_TIMEOUT_MS = 5_000;
-
 /** Always the built program: a thread of Node 20 cannot run TypeScript. Right from src/ and from dist/. */
 const MAIN = new URL('../../../../dist/model/engine/tfjs/thread-main.js', import.meta.url);
 
@@ -70,9 +67,9 @@ export async function startEngineThread(
     numClasses: model.numClasses,
     device: options.device ?? null,
   };
-  const thread = new EngineThread(name, start, options.callTimeoutMs ?? CALL_TIMEOUT_MS);
+  const thread = new EngineThread(name, start, options.callTimeoutMs ?? DEADLINES.engineCallMs);
   try {
-    const ready = await thread.ready(options.startTimeoutMs ?? START_TIMEOUT_MS);
+    const ready = await thread.ready(options.startTimeoutMs ?? DEADLINES.engineStartMs);
     return proxyOf(name, model, ready, thread);
   } catch (error) {
     await thread.stop();
@@ -176,7 +173,7 @@ class EngineThread {
   /** Lets the engine free what it holds, then ends the thread, in any case. */
   async close(): Promise<void> {
     try {
-      await this.ask({ kind: 'dispose' }, DISPOSE_TIMEOUT_MS);
+      await this.ask({ kind: 'dispose' }, DEADLINES.engineDisposeMs);
     } catch {
       // A thread that is gone or hangs has nothing left to free.
     } finally {

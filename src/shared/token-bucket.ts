@@ -11,13 +11,16 @@ export class TokenBucket {
     this.tokens = burst;
   }
 
-  /** @param now milliseconds, of a clock that never goes back */
-  take(now: number): boolean {
+  /**
+   * @param now milliseconds, of a clock that never goes back
+   * @param amount how many at once, `burst` at most
+   */
+  take(now: number, amount = 1): boolean {
     const gained = ((now - this.filledAt) / 1000) * this.perSecond;
     this.tokens = Math.min(this.burst, this.tokens + gained);
     this.filledAt = now;
-    if (this.tokens < 1) return false;
-    this.tokens -= 1;
+    if (this.tokens < amount) return false;
+    this.tokens -= amount;
     return true;
   }
 }

@@ -1,0 +1,134 @@
+/**
+ * One socket's side of a worker: what it said last, by when it must say more, and that nothing it says reaches beyond
+ * its own connection.
+ */
+import type { Channel, ChannelHandler } from '../../shared/channel.js';
+import type { Clock, Timer } from '../../shared/clock.js';
+import { decodeWorkerMessage, encode } from '../../shared/codec.js';
+import { DEADLINES } from '../../shared/deadlines.js';
+import { CLOSE_CODES, ProtocolError, type CloseReason } from '../../shared/errors.js';
+import type { CoordinatorMessage, WorkerMessage } from '../../shared/protocol.js';
+import type { Member } from './group.js';
+
+/** Pings that a connection may leave open; it lives on what else it says. */
+const MAX_PINGS_OPEN = 64;
+
+/** Whose connections they are. */
+export interface ConnectionOwner {
+  /** @throws {ProtocolError} to have the connection closed */
+  received(connection: Connection, message: WorkerMessage): void;
+  /** All that was sent on the connection has left. */
+  drained(connection: Connection): void;
+  /** The connection broke the protocol, and is to be closed for it. */
+  wronged(connection: Connection, error: ProtocolError): void;
+  /** Ends a connection, whoever began; `reason` is null when it just broke. */
+  lose(connection: Connection, reason: CloseReason | null, message: string): void;
+  /** An error that nobody expected came of what the connection said. */
+  failed(connection: Connection, error: unknown): void;
+}
+
+export class Connection implements ChannelHandler {
+  readonly channel: Channel;
+  readonly address: string;
+  state: 'greeting' | 'proving' | 'active' | 'closed' = 'greeting';
+  member: Member | null = null;
+  lastHeardAt: number;
+  proofSeed = 0;
+  /** What waited to leave before the last ping. */
+  queuedBytes = 0;
+  /** The samples that the worker says it has, bit i for sample i. */
+  cached: Uint8Array = new Uint8Array(0);
+  private readonly owner: ConnectionOwner;
+  private readonly clock: Clock;
+  private deadline: Timer | null = null;
+  /** When the pings were sent that have no pong yet, oldest first. */
+  private pings: number[] = [];
+
+  constructor(owner: ConnectionOwner, channel: Channel, address: string, clock: Clock) {
+    this.owner = owner;
+    this.channel = channel;
+    this.address = address;
+    this.clock = clock;
+    this.lastHeardAt = clock.now();
+    this.expect('hello', DEADLINES.helloMs);
+  }
+
+  send(message: CoordinatorMessage): void {
+    this.channel.send(encode(message));
+  }
+
+  /** The worker has said hello, and is to say ready. */
+  welcome(member: Member, proofSeed: number): void {
+    this.member = member;
+    this.proofSeed = proofSeed;
+    this.state = 'proving';
+    this.expect('ready', DEADLINES.readyMs);
+  }
+
+  /** The worker is one of the run. */
+  admit(): void {
+    this.state = 'active';
+    this.deadline?.cancel();
+  }
+
+  /** Asks for a sign of life, unless it owes too many already. */
+  ping(now: number): void {
+    if (this.pings.length >= MAX_PINGS_OPEN) return;
+    this.pings.push(now);
+    this.send({ type: 'ping', sentAt: now });
+  }
+
+  /** @throws {ProtocolError} if the pong answers no ping */
+  takePong(sentAt: number): void {
+    const index = this.pings.indexOf(sentAt);
+    if (index < 0) throw new ProtocolError('unexpected', 'A pong that no ping asked for');
+    this.pings = this.pings.slice(index + 1);
+  }
+
+  /** Ends it, in as many words as the reason has; without any where the other side is not there to hear them. */
+  end(reason: CloseReason | null, message: string): void {
+    this.state = 'closed';
+    this.deadline?.cancel();
+    if (reason === null || reason === 'silent' || reason === 'crowded') this.channel.terminate();
+    else this.channel.close(CLOSE_CODES[reason], message);
+  }
+
+  received(frame: Uint8Array): void {
+    if (this.state === 'closed') return;
+    this.lastHeardAt = this.clock.now();
+    this.contain(() => {
+      try {
+        this.owner.received(this, decodeWorkerMessage(frame));
+      } catch (error) {
+        if (!(error instanceof ProtocolError)) throw error;
+        this.owner.wronged(this, error);
+      }
+    });
+  }
+
+  drained(): void {
+    this.contain(() => this.owner.drained(this));
+  }
+
+  closed(code: number, reason: string): void {
+    const said = reason === '' ? '' : `: ${reason}`;
+    this.contain(() =>
+      this.owner.lose(this, null, `the connection closed with code ${code}${said}`),
+    );
+  }
+
+  private contain(action: () => void): void {
+    try {
+      action();
+    } catch (error) {
+      this.owner.failed(this, error);
+    }
+  }
+
+  private expect(what: string, withinMs: number): void {
+    this.deadline?.cancel();
+    this.deadline = this.clock.schedule(withinMs, () =>
+      this.owner.lose(this, 'silent', `no ${what} within ${withinMs / 1000} s`),
+    );
+  }
+}

@@ -1,0 +1,158 @@
+/**
+ * A WebSocket of `ws` as a `Channel`, on either side: what the peer sends and leaves unread is bounded.
+ */
+import type { Socket } from 'node:net';
+import type { WebSocket } from 'ws';
+import type { Channel, ChannelHandler } from '../channel.js';
+import type { Clock } from '../clock.js';
+import { CLOSE_CODES, closeReason, type CloseReason } from '../errors.js';
+import { TokenBucket } from '../token-bucket.js';
+
+/** What one connection may cost; a peer that goes beyond is cut off. */
+export interface ChannelLimits {
+  /** Frames that it may send, control frames among them. */
+  readonly framesPerSecond: number;
+  readonly bytesPerSecond: number;
+  /** Bytes that it may leave unread. */
+  readonly maxQueuedBytes: number;
+}
+
+/** For a side that trusts the other one. */
+export const NO_LIMITS: ChannelLimits = {
+  framesPerSecond: Infinity,
+  bytesPerSecond: Infinity,
+  maxQueuedBytes: Infinity,
+};
+
+export class SocketChannel implements Channel {
+  /** Called when this side begins to close it. */
+  onClosing: () => void = () => undefined;
+  /** Resolves when it has closed. */
+  readonly ended: Promise<void>;
+  private handler_: ChannelHandler = { received: () => undefined, closed: () => undefined };
+  private readonly webSocket: WebSocket;
+  private readonly socket: Socket;
+  private readonly limits: ChannelLimits;
+  private readonly clock: Clock;
+  private readonly frames: TokenBucket;
+  private readonly bytes: TokenBucket;
+  /** Of the mask in what arrives: a client's frames have one. */
+  private readonly maskBytes: 0 | 4;
+  /** Bytes of all frames that have arrived whole, with their headers, and of the handshake. */
+  private wholeBytes: number;
+  /** Whether something that was sent has not been handed to the network. */
+  private hasQueue = false;
+  /** Why this side has cut it off, if it has. */
+  private cause: { readonly reason: CloseReason; readonly message: string } | null = null;
+
+  /**
+   * @param webSocket open
+   * @param socket below it
+   */
+  constructor(
+    webSocket: WebSocket,
+    socket: Socket,
+    side: 'coordinator' | 'worker',
+    limits: ChannelLimits,
+    clock: Clock,
+  ) {
+    this.webSocket = webSocket;
+    this.socket = socket;
+    this.limits = limits;
+    this.clock = clock;
+    this.frames = new TokenBucket(limits.framesPerSecond, limits.framesPerSecond);
+    this.bytes = new TokenBucket(limits.bytesPerSecond, limits.bytesPerSecond);
+    this.maskBytes = side === 'coordinator' ? 4 : 0;
+    this.wholeBytes = socket.bytesRead;
+    webSocket.pause();
+    webSocket.on('message', (data, isBinary) => {
+      const frame = data as Buffer;
+      if (!this.allows(frame.length)) return;
+      if (isBinary) this.handler.received(frame);
+      else this.close(CLOSE_CODES.malformed, 'text frames are not of the protocol');
+    });
+    for (const event of ['ping', 'pong'] as const) {
+      webSocket.on(event, (data: Buffer) => void this.allows(data.length));
+    }
+    // Whatever goes wrong, `close` follows and tells.
+    webSocket.on('error', () => undefined);
+    this.ended = new Promise((resolve) => {
+      webSocket.once('close', (code, reason) => {
+        if (this.cause) this.handler.closed(CLOSE_CODES[this.cause.reason], this.cause.message);
+        else this.handler.closed(code, reason.toString());
+        resolve();
+      });
+    });
+  }
+
+  get handler(): ChannelHandler {
+    return this.handler_;
+  }
+
+  /** What arrives waits for the first one. */
+  set handler(handler: ChannelHandler) {
+    this.handler_ = handler;
+    this.webSocket.resume();
+  }
+
+  get bufferedBytes(): number {
+    return this.webSocket.bufferedAmount;
+  }
+
+  get isReceiving(): boolean {
+    return this.socket.bytesRead > this.wholeBytes;
+  }
+
+  send(frame: Uint8Array): void {
+    if (this.webSocket.readyState !== this.webSocket.OPEN) return;
+    this.webSocket.send(frame, () => {
+      if (!this.hasQueue || this.bufferedBytes > 0) return;
+      this.hasQueue = false;
+      this.handler.drained?.();
+    });
+    this.hasQueue ||= this.bufferedBytes > 0;
+    const { maxQueuedBytes } = this.limits;
+    if (this.bufferedBytes > maxQueuedBytes) {
+      this.cut('slow', `more than ${maxQueuedBytes} bytes are queued for it`);
+    }
+  }
+
+  close(code: number, reason: string): void {
+    this.onClosing();
+    this.webSocket.close(code, closeReason(reason));
+  }
+
+  terminate(): void {
+    this.webSocket.terminate();
+  }
+
+  /** Counts a frame that has arrived. @returns false if it was one too many */
+  private allows(payloadBytes: number): boolean {
+    const numBytes = payloadBytes + headerBytes(payloadBytes) + this.maskBytes;
+    this.wholeBytes += numBytes;
+    if (this.cause) return false;
+    const { framesPerSecond, bytesPerSecond } = this.limits;
+    const now = this.clock.now();
+    if (!this.frames.take(now)) {
+      return this.cut('flooding', `more than ${framesPerSecond} frames a second`);
+    }
+    if (!this.bytes.take(now, numBytes)) {
+      return this.cut('flooding', `more than ${bytesPerSecond} bytes a second`);
+    }
+    return true;
+  }
+
+  /** Ends it without waiting for a peer that has shown that it does not listen. */
+  private cut(reason: CloseReason, message: string): false {
+    this.cause ??= { reason, message };
+    this.close(CLOSE_CODES[reason], message);
+    this.terminate();
+    return false;
+  }
+}
+
+/** Bytes before the payload of a frame, without the mask (RFC 6455, section 5.2). */
+function headerBytes(payloadBytes: number): number {
+  if (payloadBytes < 126) return 2;
+  return payloadBytes < 65_536 ? 4 : 10;
+}

@@ -1,0 +1,118 @@
+import { Packr } from 'msgpackr';
+import { describe, expect, it, vi } from 'vitest';
+import { MAX_STRANGERS } from '../../../src/coordinator/group/group.js';
+import { createVectorOps } from '../../../src/model/engine/simd/vector.js';
+import { buildModel } from '../../../src/model/lenet.js';
+import { DEADLINES } from '../../../src/shared/deadlines.js';
+import { startRun, type FakeWorker } from '../../support/coordinator-harness.js';
+import { allTrainings } from '../../support/simulator/training.js';
+
+const { numParams } = buildModel(allTrainings()[0].config.hyperparameters);
+const packr = new Packr({ useRecords: false });
+
+/** What the log says of closed connections. */
+const warnings = (events: readonly { readonly message: string }[]) =>
+  events.map(({ message }) => message).filter((message) => message.includes('closed'));
+
+describe('Connection.received()', () => {
+  it('keeps an error that nobody expected to its connection, with a stack in the log', async () => {
+    const run = await startRun({
+      judge: () => {
+        throw new TypeError('no such engine');
+      },
+    });
+    const anna = await run.join();
+    expect(anna.closeCode).toBe(1011);
+    const [notice] = run.eventsOf('notice').filter(({ level }) => level === 'error');
+    expect(notice.message).toMatch(/TypeError: no such engine at .*connection\.test\.ts/);
+    const bert = run.connect();
+    bert.hello({ name: 'bert' });
+    expect(bert.channel.sentOf('welcome')).toHaveLength(1);
+  });
+
+  it('gives the work of a worker whose answer made an error to the others', async () => {
+    const vectors = createVectorOps(numParams);
+    vi.spyOn(vectors, 'isFinite').mockImplementationOnce(() => {
+      throw new RangeError('no such vector');
+    });
+    const run = await startRun({ vectors });
+    const anna = await run.join();
+    expect(anna.rangesOf(0)).toEqual([[0, 6]]);
+    await anna.answer([[0, 4]]);
+    expect(anna.closeCode).toBe(1011);
+    const bert = await run.join();
+    expect(bert.rangesOf(0)).toEqual([[0, 6]]);
+  });
+
+  it.each([
+    ['an unknown key in another script', { type: 'leave', ['ы'.repeat(120)]: 1 }],
+    ['keys without an end', { type: 'hello', ...Object.fromEntries(keys(40)) }],
+  ])('closes with 4400 on %s', async (_what, message) => {
+    const run = await startRun();
+    const stranger = run.connect();
+    stranger.channel.handler.received(packr.pack(message));
+    expect(stranger.closeCode).toBe(4400);
+    expect(Buffer.byteLength(stranger.channel.ended!.reason)).toBeLessThanOrEqual(123);
+  });
+
+  it('closes with 4422 on a pong that no ping asked for, or a second one', async () => {
+    const run = await startRun();
+    const anna = await run.join();
+    await run.time.advance(600);
+    const { sentAt } = anna.channel.sentOf('ping')[0];
+    anna.say({ type: 'pong', sentAt, workerTime: 1 });
+    expect(anna.closeCode).toBeNull();
+    anna.say({ type: 'pong', sentAt, workerTime: 1 });
+    expect(anna.closeCode).toBe(4422);
+  });
+});
+
+describe('Connection deadlines', () => {
+  it.each([200, 3_600_000])('hello within 5 s, with a heartbeat timeout of %d ms', async (ms) => {
+    const run = await startRun({ heartbeatTimeoutMs: ms });
+    const stranger = run.connect();
+    await run.time.advance(DEADLINES.helloMs - 1);
+    expect(stranger.closeCode).toBeNull();
+    await run.time.advance(1);
+    expect(stranger.closeCode).toBe(1006);
+    expect(warnings(run.eventsOf('notice'))).toEqual([
+      'Connection from test closed: no hello within 5 s',
+    ]);
+  });
+
+  it('ready after an engine had its time to start and to compute, though it answers pings', async () => {
+    const run = await startRun({ heartbeatTimeoutMs: 3_600_000 });
+    const anna = run.connect();
+    anna.hello();
+    await run.time.advance(DEADLINES.engineStartMs + DEADLINES.engineCallMs);
+    expect(anna.closeCode).toBeNull();
+    anna.ready();
+    await run.time.advance(DEADLINES.readyMs - DEADLINES.engineStartMs - DEADLINES.engineCallMs);
+    expect(anna.closeCode).toBeNull();
+
+    const bert = run.connect();
+    bert.hello();
+    await run.time.advance(DEADLINES.readyMs);
+    expect(bert.closeCode).toBe(1006);
+  });
+});
+
+describe('WorkerGroup.accept()', () => {
+  it('lets 10 of 10 workers in while 2,000 connections say nothing', async () => {
+    const run = await startRun();
+    const silent: FakeWorker[] = [];
+    const workers: FakeWorker[] = [];
+    for (let i = 0; i < 10; i++) {
+      for (let j = 0; j < 200; j++) silent.push(run.connect());
+      workers.push(await run.join());
+    }
+    expect(workers.map(({ closeCode }) => closeCode)).toEqual(workers.map(() => null));
+    expect(silent.filter(({ closeCode }) => closeCode === null)).toHaveLength(MAX_STRANGERS - 1);
+    // Not a line for each of them.
+    expect(warnings(run.eventsOf('notice')).length).toBeLessThan(30);
+  });
+});
+
+function keys(count: number): [string, number][] {
+  return Array.from({ length: count }, (_, i) => [`${i}`.padStart(200, 'k'), i]);
+}
