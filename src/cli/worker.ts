@@ -46,7 +46,6 @@ export function workerCommand() {
         engineName: choice.name,
         name,
         host: hostname(),
-        pid: process.pid,
         token: (secret || options.token) ?? null,
         maxMemoryBytes: 1e6 * options.maxMemory,
         clock: systemClock,

@@ -15,7 +15,7 @@ import { SocketChannel, type ChannelLimits } from '../shared/node/socket-channel
 import { FRAME_OVERHEAD_BYTES } from '../shared/protocol.js';
 import { TokenBucket } from '../shared/token-bucket.js';
 import { networkOf } from './group/membership.js';
-import { WaitingRoom } from './waiting-room.js';
+import { WaitingRoom } from './group/waiting-room.js';
 
 /** What strangers may take; docs/security.md lists the limits. */
 export interface ServerLimits {

@@ -13,7 +13,7 @@ import * as z from 'zod';
 import { hyperparametersSchema, inputShapeSchema, numClassesSchema } from './config.js';
 
 /** Raised whenever a message changes; both sides must agree. */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 
 /** Bytes of a frame besides the parameters, samples or predictions it carries. */
 export const FRAME_OVERHEAD_BYTES = 64 * 1024;
@@ -55,7 +55,6 @@ const hello = z.strictObject({
   engine: name,
   name,
   host: name,
-  pid: count,
   /** Of which data set `cached` speaks; null when nothing is cached. */
   datasetId: name.nullable(),
   /** Bit i (of byte ⌊i/8⌋, from the lowest) is set if sample i is cached. */
@@ -66,7 +65,6 @@ const hello = z.strictObject({
 const ready = z.strictObject({
   type: z.literal('ready'),
   fingerprint: name,
-  isExact: z.boolean(),
   device: name,
   /** (P,) float32, gradient of the proof's micro-batch */
   proof: bytes,
@@ -96,7 +94,6 @@ const evaluation = z.strictObject({
   lossSums: bytes,
   /** (images of the range,) uint16 */
   predictions: bytes,
-  startedAt: time,
   computeMs: duration,
 });
 

@@ -31,7 +31,6 @@ export interface SessionOptions {
   readonly engineName: string;
   readonly name: string;
   readonly host: string;
-  readonly pid: number;
   readonly token: string | null;
   /** A run that would take more memory than this is not joined, bytes. */
   readonly maxMemoryBytes: number;
@@ -102,7 +101,7 @@ export class Session implements ChannelHandler {
   }
 
   async work(signal: AbortSignal): Promise<Ending> {
-    const { engineName, name, host, pid, token } = this.options;
+    const { engineName, name, host, token } = this.options;
     const { identity, samples } = this.memory;
     const ended = new Promise<Ending>((resolve) => (this.end = resolve));
     const leave = () => {
@@ -126,7 +125,6 @@ export class Session implements ChannelHandler {
       engine: engineName,
       name,
       host,
-      pid,
       datasetId: samples?.datasetId ?? null,
       cached: samples?.cached ?? new Uint8Array(0),
     });
@@ -234,7 +232,6 @@ export class Session implements ChannelHandler {
     this.send({
       type: 'ready',
       fingerprint: computation.fingerprint,
-      isExact: computation.isExact,
       device: computation.device,
       proof: bytesOf(proof),
     });
@@ -341,7 +338,7 @@ export class Session implements ChannelHandler {
           range: [lo, hi],
           lossSums: bytesOf(lossSums),
           predictions: bytesOf(predictions),
-          ...timing,
+          computeMs: timing.computeMs,
         }),
     };
   }

@@ -84,11 +84,15 @@ const BLUNDERS: Readonly<Record<string, { readonly lie: Lie; readonly closeCode:
       closeCode: 4422,
     },
     'no time at all': {
-      lie: (truth) => ({ ...truth, computeMs: 0, startedAt: 0 }),
+      lie: (truth) => ({ ...truth, computeMs: 0 }),
       closeCode: null,
     },
     'all the time there is': {
-      lie: (truth) => ({ ...truth, computeMs: 86_400_000, startedAt: 1e15 }),
+      lie: (truth) => ({
+        ...truth,
+        computeMs: 86_400_000,
+        ...(truth.type === 'partial' ? { startedAt: 1e15 } : {}),
+      }),
       closeCode: null,
     },
   };

@@ -26,7 +26,6 @@ async function evaluate({ training, settle }: Harness, worker: FakeWorker): Prom
     range: [0, 1],
     lossSums: new Uint8Array(4),
     predictions: bytesOf(labels.slice(0, numImages)),
-    startedAt: 0,
     computeMs: 1,
   });
   await settle();

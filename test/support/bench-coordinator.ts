@@ -64,7 +64,7 @@ class Replay {
       channel.workerId = message.workerId;
       const proof = new Uint8Array(4);
       this.say(channel, {
-        ...{ type: 'ready', fingerprint: 'replay/1', isExact: true, device: 'none', proof },
+        ...{ type: 'ready', fingerprint: 'replay/1', device: 'none', proof },
       });
     } else if (message.type === 'step') {
       const ranges = message.shards[channel.workerId] ?? [];
@@ -148,7 +148,7 @@ async function bench(numWorkers: number, numSteps: number): Promise<number> {
       type: 'hello',
       protocolVersion: PROTOCOL_VERSION,
       ...{ workerId: null, secret: null, token: 'secret', engine: 'simd' },
-      ...{ name: `worker-${i}`, host: 'bench', pid: i },
+      ...{ name: `worker-${i}`, host: 'bench' },
       ...{ datasetId: null, cached: new Uint8Array(0) },
     });
   }

@@ -157,7 +157,6 @@ export class FakeWorker {
       engine: 'reference',
       name: 'anna',
       host: 'box',
-      pid: 1,
       datasetId: null,
       cached: new Uint8Array(0),
       ...changes,
@@ -168,7 +167,6 @@ export class FakeWorker {
     this.channel.say({
       type: 'ready',
       fingerprint: 'reference/1',
-      isExact: true,
       device: 'a test',
       proof: new Uint8Array(4),
       ...changes,
@@ -255,7 +253,6 @@ export class FakeWorker {
       range: [range[0], range[1]],
       lossSums: bytesOf(lossSums),
       predictions: bytesOf(Uint16Array.from(predictions)),
-      startedAt: 0,
       computeMs: 1,
       ...changes,
     };

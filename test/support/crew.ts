@@ -21,6 +21,9 @@ export interface Hand {
   readonly isLate?: boolean;
 }
 
+/** What makes the judge of these runs call a worker exact. */
+const EXACT = 'exact/1';
+
 export const HONEST: Hand = { name: 'honest', isExact: true, address: '10.0.0.1', lie: (t) => t };
 
 /** Rounds of messages after which a run that is not over never will be. */
@@ -43,7 +46,7 @@ export async function runCrew(
   overrides: Partial<CoordinatorOptions> = {},
 ): Promise<CrewRun> {
   const harness = createHarness({
-    judge: ({ isExact }) => ({ isAccepted: true, isExact }),
+    judge: ({ fingerprint }) => ({ isAccepted: true, isExact: fingerprint === EXACT }),
     ...overrides,
   });
   const random = createRandom(1, 'crew');
@@ -67,7 +70,8 @@ export async function runCrew(
         seat.worker = harness.connect(hand.address);
         seat.cursor = 0;
         seat.worker.hello({ name: hand.name });
-        if (seat.worker.closeCode === null) seat.worker.ready({ isExact: hand.isExact });
+        if (seat.worker.closeCode === null)
+          seat.worker.ready({ fingerprint: hand.isExact ? EXACT : 'approximate/1' });
       }
       const { worker } = seat;
       const messages = worker.channel.sent.slice(seat.cursor);

@@ -37,7 +37,6 @@ const worker = new Worker({
   engineName: 'simd',
   name: 'liar',
   host: 'test',
-  pid: process.pid,
   token: null,
   maxMemoryBytes: 1e9,
   clock: systemClock,

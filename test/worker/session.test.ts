@@ -84,7 +84,6 @@ function connect(computations: Computation[], memory = newMemory(), maxMemoryByt
       engineName: 'fake',
       name: 'a',
       host: 'localhost',
-      pid: 1,
       token: null,
       maxMemoryBytes,
       clock: createManualClock(0),

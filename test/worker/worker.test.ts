@@ -24,7 +24,6 @@ async function greeted() {
     engineName: 'simd',
     name: 'a',
     host: 'localhost',
-    pid: 1,
     token: null,
     maxMemoryBytes: 1e9,
     clock,

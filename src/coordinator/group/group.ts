@@ -22,7 +22,7 @@ import {
 } from './membership.js';
 import { ClockOffset } from './meters.js';
 import { TokenBucket } from '../../shared/token-bucket.js';
-import { WaitingRoom } from '../waiting-room.js';
+import { WaitingRoom } from './waiting-room.js';
 
 /** Pings within a heartbeat timeout; silence is noticed one ping before the timeout is over. */
 const PINGS_PER_TIMEOUT = 6;

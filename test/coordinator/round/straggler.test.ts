@@ -59,7 +59,6 @@ function animate({ time }: Harness, worker: FakeWorker, machine: Machine): void 
                     range: [unit, unit + 1],
                     lossSums: new Uint8Array(4),
                     predictions: new Uint8Array(2 * message.numImages),
-                    startedAt: 0,
                     computeMs,
                   },
             );

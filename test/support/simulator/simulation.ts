@@ -342,7 +342,6 @@ class Simulation {
       engineName: 'reference',
       name: `worker${index}`,
       host: 'nowhere',
-      pid: index,
       token: 'secret',
       maxMemoryBytes: 1e9,
       clock: process.clock,

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { WaitingRoom } from '../../src/coordinator/waiting-room.js';
+import { WaitingRoom } from '../../../src/coordinator/group/waiting-room.js';
 
 describe('WaitingRoom', () => {
   it('evicts the oldest guest of the address with the most', () => {

@@ -1,5 +1,5 @@
 /** Who has to go where too many come that nobody knows. */
-import { networkOf } from './group/membership.js';
+import { networkOf } from './membership.js';
 
 /**
  * Room for a number of guests that nobody knows yet: connections without a request, without a hello, without a name.
