@@ -151,7 +151,6 @@ function createWorker(coordinator: Coordinator, numThreads: number): Worker {
     engineName: 'simd',
     name: 'library',
     host: hostname(),
-    pid: process.pid,
     token: null,
     maxMemoryBytes: Infinity,
     clock: systemClock,

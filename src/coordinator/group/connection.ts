@@ -8,10 +8,32 @@ import { decodeWorkerMessage, encode } from '../../shared/codec.js';
 import { DEADLINES } from '../../shared/deadlines.js';
 import { CLOSE_CODES, ProtocolError, type CloseReason } from '../../shared/errors.js';
 import type { CoordinatorMessage, WorkerMessage } from '../../shared/protocol.js';
-import type { Member } from './group.js';
+import type { FailureHistory } from './membership.js';
+import type { ClockOffset } from './meters.js';
 
 /** Pings that a connection may leave open; it lives on what else it says. */
 const MAX_PINGS_OPEN = 64;
+
+/** A worker that has said hello in this run, connected or not; of those that are away, as many as are remembered. */
+export interface Member {
+  readonly workerId: string;
+  name: string;
+  host: string;
+  engine: string;
+  device: string;
+  /** By the coordinator's verdict on its proof, not by its own word. */
+  isExact: boolean;
+  history: FailureHistory;
+  /** Where it came from. */
+  address: string;
+  /** It came, without an id, from where others were shut out: nothing it says counts before it is confirmed. */
+  readonly isOnProbation: boolean;
+  /** Null while it is away. */
+  connection: Connection | null;
+  absentSince: number;
+  readonly clockOffset: ClockOffset;
+  hasTakenPart: boolean;
+}
 
 /** Whose connections they are. */
 export interface ConnectionOwner {

@@ -10,7 +10,7 @@ import type { Random } from '../../shared/random.js';
 import type { Verdict } from '../../model/engine/proof.js';
 import type { Observer, WorkerLost } from '../events.js';
 import { AddressBook } from './address-book.js';
-import { Connection, type ConnectionOwner } from './connection.js';
+import { Connection, type ConnectionOwner, type Member } from './connection.js';
 import { Identity } from './identity.js';
 import {
   NO_FAILURES,
@@ -18,7 +18,6 @@ import {
   recordFailure,
   shutOut,
   whomToForget,
-  type FailureHistory,
 } from './membership.js';
 import { ClockOffset } from './meters.js';
 import { TokenBucket } from '../../shared/token-bucket.js';
@@ -32,26 +31,7 @@ export const MAX_STRANGERS = 128;
 /** Lines of the log about connections that no worker was behind. */
 const STRANGER_NOTICES_PER_SECOND = 2;
 
-/** A worker that has said hello in this run, connected or not; of those that are away, as many as are remembered. */
-export interface Member {
-  readonly workerId: string;
-  name: string;
-  host: string;
-  engine: string;
-  device: string;
-  /** By the coordinator's verdict on its proof, not by its own word. */
-  isExact: boolean;
-  history: FailureHistory;
-  /** Where it came from. */
-  address: string;
-  /** It came, without an id, from where others were shut out: nothing it says counts before it is confirmed. */
-  readonly isOnProbation: boolean;
-  /** Null while it is away. */
-  connection: Connection | null;
-  absentSince: number;
-  readonly clockOffset: ClockOffset;
-  hasTakenPart: boolean;
-}
+export type { Member };
 
 /** What the group tells its owner. */
 export interface GroupHandler {

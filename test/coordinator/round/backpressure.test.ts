@@ -4,7 +4,7 @@ import { expect, it, onTestFinished } from 'vitest';
 import { WebSocket } from 'ws';
 import { MAX_QUEUED_BYTES } from '../../../src/coordinator/round/peer.js';
 import { createSamples } from '../../../src/coordinator/samples.js';
-import { listen } from '../../../src/coordinator/server.js';
+import { defaultServerLimits, listen } from '../../../src/coordinator/server.js';
 import { DIGITS, MNIST } from '../../../src/model/lenet.js';
 import { systemClock } from '../../../src/shared/clock.js';
 import { decodeCoordinatorMessage, encode } from '../../../src/shared/codec.js';
@@ -39,6 +39,9 @@ it('a worker that does not read is sent what its queue takes, and the rest when 
     host: '127.0.0.1',
     port: 0,
     numParams: 300,
+    limits: defaultServerLimits(300, 1),
+    clock: systemClock,
+    warn: () => undefined,
     handle: () => false,
     accept(channel, address) {
       const send = channel.send.bind(channel);
@@ -66,7 +69,7 @@ it('a worker that does not read is sent what its queue takes, and the rest when 
       if (message.type === 'welcome') {
         socket.pause();
         const proof = new Uint8Array(4);
-        say({ type: 'ready', fingerprint: 'test/1', isExact: true, device: 'a test', proof });
+        say({ type: 'ready', fingerprint: 'test/1', device: 'a test', proof });
       } else if (message.type === 'samples') numSamples += message.indices.length / 4;
       else if (message.type === 'step') resolve();
     });
@@ -81,7 +84,6 @@ it('a worker that does not read is sent what its queue takes, and the rest when 
     engine: 'reference',
     name: 'anna',
     host: 'box',
-    pid: 1,
     datasetId: null,
     cached: new Uint8Array(0),
   });
