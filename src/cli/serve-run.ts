@@ -27,7 +27,7 @@ import type { Engine } from '../model/engine/engine.js';
 import { loadDataset } from '../model/data/idx.js';
 import { initParamsFrom, readWeightsFile, type WeightsFile } from '../model/initial-params.js';
 import { buildModel, type Model } from '../model/lenet.js';
-import { createProofJudge } from '../model/engine/proof.js';
+import { checkExactEngine, createProofJudge } from '../model/engine/proof.js';
 import { createReferenceEngine } from '../model/engine/reference.js';
 import { createSimdEngine } from '../model/engine/simd/engine.js';
 import { createVectorOps } from '../model/engine/simd/vector.js';
@@ -115,6 +115,8 @@ async function serve(
   const samples = createSamples(await loadDataset(config.dataset), config.validationSize);
   const model = buildModel(config.hyperparameters, samples);
   const arbiter = createSimdEngine(model);
+  const reference = createReferenceEngine(model);
+  checkExactEngine(arbiter, reference);
   const resumeFrom = directory.isResumed
     ? await findResumable(directory, samples, arbiter.fingerprint, warn)
     : null;
@@ -137,7 +139,7 @@ async function serve(
     },
     arbiter,
     vectors: createVectorOps(model.numParams),
-    judge: createJudge(arbiter, createReferenceEngine(model), options.requireExact),
+    judge: createJudge(arbiter, reference, options.requireExact),
     isTokenRight: tokenCheck(options.token),
     resumeFrom,
     initialParams: resumeFrom === null ? initialParamsOf(config, model, init) : null,

@@ -4,6 +4,7 @@
  * The coordinator draws a seed for each worker; parameters, images and labels follow from it alone, so no answer fits
  * two workers. The worker sends its gradient, and the coordinator compares with its own.
  */
+import { UserError } from '../../shared/errors.js';
 import { createRandom } from '../../shared/random.js';
 import type { Engine, MaybePromise } from './engine.js';
 import { initParams } from '../init.js';
@@ -106,11 +107,6 @@ export function createProofJudge(
   exact: Engine,
   reference: Engine,
 ): (proof: Proof, proofSeed: number) => Verdict {
-  const proveNow = (engine: Engine, proofSeed: number): Float32Array => {
-    const gradient = proveEngine(engine, proofSeed);
-    if (gradient instanceof Promise) throw new TypeError(`${engine.name} cannot judge proofs`);
-    return gradient;
-  };
   return (proof, proofSeed) =>
     judgeProof(
       exact.model,
@@ -118,6 +114,39 @@ export function createProofJudge(
       { fingerprint: exact.fingerprint, gradient: proveNow(exact, proofSeed) },
       () => proveNow(reference, proofSeed),
     );
+}
+
+/**
+ * Draws in which an engine may show that it is right. Two right engines are far apart where a value falls on different
+ * sides of a kink (`relu`, `max`) or a sum nearly cancels, which is chance; a wrong kernel is wrong in every draw.
+ */
+export const NUM_DRAWS = 3;
+
+/**
+ * Compares the coordinator's own exact engine with the reference, once for a run's model: bits that equal its own prove
+ * nothing of a worker as long as both may share a fault. Sets the parameters of both.
+ *
+ * @throws {UserError} naming the tensor that is wrong
+ */
+export function checkExactEngine(exact: Engine, reference: Engine): void {
+  const { model } = exact;
+  let worst = { tensor: '', distance: Infinity };
+  for (let seed = 1; seed <= NUM_DRAWS; seed++) {
+    worst = largestDistance(model, proveNow(exact, seed), proveNow(reference, seed));
+    if (worst.distance <= TOLERANCE) return;
+  }
+  throw new UserError(
+    `Cannot train this model: the gradient of ${exact.fingerprint} is wrong on this machine, ${worst.tensor} is ` +
+      `${worst.distance.toExponential(1)} away from the reference, allowed is ${TOLERANCE.toExponential(0)}; ` +
+      'please report it with the options of the model',
+  );
+}
+
+/** The proof of an engine that computes at once, not later. */
+function proveNow(engine: Engine, proofSeed: number): Float32Array {
+  const gradient = proveEngine(engine, proofSeed);
+  if (gradient instanceof Promise) throw new TypeError(`${engine.name} cannot judge proofs`);
+  return gradient;
 }
 
 /** The parameter tensor that is farthest from the reference. A value that is no number is infinitely far. */

@@ -66,6 +66,12 @@ const ODD_HYPERPARAMETERS: readonly Partial<Hyperparameters>[] = [
   { channels: [17, 1], hidden: [16] },
   { channels: [5, 7, 1], kernelSize: 3, hidden: [12] },
   { kernelSize: 7, padding: 3, channels: [2, 4] },
+  // A convolution above one of a single channel: the row kernel is not for it.
+  { channels: [1, 8], padding: 0 },
+  { channels: [1, 16], padding: 0 },
+  { channels: [1, 1] },
+  ...[1, 4, 5, 8].map((padding) => ({ channels: [1, 8], padding })),
+  { channels: [6, 1, 8], padding: 10 },
   { padding: 8, kernelSize: 9, channels: [3], stride: 4 },
 ];
 

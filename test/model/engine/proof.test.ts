@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
 import type { Engine } from '../../../src/model/engine/engine.js';
-import { buildModel, LENET5 } from '../../../src/model/lenet.js';
+import { buildModel, LENET5, type Model } from '../../../src/model/lenet.js';
 import {
+  checkExactEngine,
   createProofJudge,
   judgeProof,
   proofTask,
@@ -128,3 +129,35 @@ test('judgeProof() refuses another length', () => {
     message: 'The proof of simd/1 has 3 values, expected 61706',
   });
 });
+
+/** `simd` with the fault that it once had: the first convolution gets no gradient. */
+function withoutFirstGradient(of: Model): Engine {
+  const simd = createSimdEngine(of);
+  const first = of.layers[0];
+  if (first.kind !== 'conv') throw new TypeError('expected a convolution');
+  const honest = simd.gradient.bind(simd);
+  simd.gradient = (images, labels, out) => {
+    const sums = honest(images, labels, out);
+    out.fill(0, first.weights.offset, first.weights.offset + first.weights.length);
+    return sums;
+  };
+  return simd;
+}
+
+test.each(['sigmoid', 'relu'] as const)(
+  'checkExactEngine() names the tensor that is wrong, with %s, though workers share the fault',
+  (activation) => {
+    const faulty = buildModel({ ...LENET5, channels: [1, 8], padding: 0, activation });
+    const own = createReferenceEngine(faulty);
+    const proof = { fingerprint: 'simd/1', gradient: prove(withoutFirstGradient(faulty)) };
+    // The judge has nothing to hold against it.
+    expect(createProofJudge(withoutFirstGradient(faulty), own)(proof, SEED)).toEqual({
+      isAccepted: true,
+      isExact: true,
+    });
+    expect(() => checkExactEngine(withoutFirstGradient(faulty), own)).toThrow(
+      /^Cannot train this model: the gradient of simd\/1 is wrong on this machine, C1 weights is 1.0e\+0 away/,
+    );
+    expect(() => checkExactEngine(createSimdEngine(faulty), own)).not.toThrow();
+  },
+);

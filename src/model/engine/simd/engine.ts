@@ -102,7 +102,7 @@ export class SimdEngine implements Engine {
         const [output, dOutput] = [take(layout, numElements), take(layout, numElements)];
         const plan = suitsWinograd(layer)
           ? planWinograd
-          : suitsRows(layer, pool)
+          : dInput === null && suitsRows(layer, pool)
             ? planRows
             : planConv;
         planned.push(plan(layout, layer, pool, { input, dInput, output, dOutput, params }));

@@ -322,7 +322,7 @@ export function planWinograd(
   };
 }
 
-/** Whether `planRows` can take over from `planConv`. */
+/** Whether `planRows` can take over from `planConv`, for the first layer: it makes no gradient of its input. */
 export function suitsRows(conv: ConvLayer, pool: PoolLayer): boolean {
   return (
     conv.kernelSize === 5 &&

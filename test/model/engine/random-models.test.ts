@@ -1,0 +1,122 @@
+/**
+ * The `simd` engine against the reference, and the reference against central differences, on models and batches drawn at
+ * random: whatever a layer's shape makes of the choice of kernels, every tensor is compared.
+ *
+ * LOCKSTEP_RANDOM_MODELS says how many models are drawn, LOCKSTEP_RANDOM_SEED from which seed.
+ */
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { largestDistance, NUM_DRAWS } from '../../../src/model/engine/proof.js';
+import { createReferenceEngine } from '../../../src/model/engine/reference.js';
+import { createSimdEngine } from '../../../src/model/engine/simd/engine.js';
+import { initParams } from '../../../src/model/init.js';
+import {
+  ACTIVATIONS,
+  buildModel,
+  imageBytes,
+  POOLS,
+  type DataShape,
+  type Hyperparameters,
+  type Model,
+} from '../../../src/model/lenet.js';
+import { createRandom } from '../../../src/shared/random.js';
+import { hashedParams } from '../../support/tensors.js';
+
+const NUM_MODELS = Number(process.env.LOCKSTEP_RANDOM_MODELS ?? 300);
+const SEED = Number(process.env.LOCKSTEP_RANDOM_SEED ?? 1);
+/** Products of the reference's forward pass at most, so that a model takes milliseconds. */
+const MAX_MULTIPLY_ADDS = 400_000;
+/**
+ * Of float32 against float64, per tensor. The sums of Winograd's kernels lose most where a gradient nearly cancels; a
+ * wrong kernel is off by a tenth and more.
+ */
+const TOLERANCE = 1e-4;
+
+interface Case {
+  readonly hyperparameters: Hyperparameters;
+  readonly data: DataShape;
+  readonly numImages: number;
+  readonly seed: number;
+}
+
+/** One more often than any other, as that is where the row kernel was wrong. */
+const channels = fc.oneof(fc.constantFrom(1, 8), fc.integer({ min: 1, max: 17 }));
+const side = fc.oneof(fc.constant(28), fc.integer({ min: 4, max: 40 }));
+const cases = fc
+  .record({
+    hyperparameters: fc.record({
+      kernelSize: fc.oneof(fc.constant(5), fc.integer({ min: 1, max: 7 })),
+      channels: fc.array(channels, { minLength: 1, maxLength: 3 }),
+      padding: fc.integer({ min: 0, max: 10 }),
+      stride: fc.oneof(fc.constant(1), fc.integer({ min: 1, max: 3 })),
+      hidden: fc.array(fc.integer({ min: 1, max: 40 }), { maxLength: 2 }),
+      activation: fc.constantFrom(...ACTIVATIONS),
+      pool: fc.constantFrom(...POOLS),
+    }),
+    data: fc.record({
+      input: fc.record({ channels: fc.integer({ min: 1, max: 4 }), height: side, width: side }),
+      numClasses: fc.oneof(fc.constant(10), fc.integer({ min: 2, max: 1000 })),
+    }),
+    numImages: fc.oneof(fc.integer({ min: 1, max: 6 }), fc.integer({ min: 15, max: 18 })),
+    seed: fc.nat(),
+  })
+  .filter((drawn) => (modelOf(drawn)?.numMultiplyAdds ?? Infinity) <= MAX_MULTIPLY_ADDS);
+
+function modelOf({ hyperparameters, data }: Case): Model | null {
+  try {
+    return buildModel(hyperparameters, data);
+  } catch {
+    return null;
+  }
+}
+
+function drawn(model: Model, { numImages, seed }: Case) {
+  const random = createRandom(seed, 'batch');
+  const biases = hashedParams(model, 0.1);
+  return {
+    params: initParams(model, seed).map((weight, i) => weight + biases[i]),
+    images: Uint8Array.from({ length: numImages * imageBytes(model.input) }, () =>
+      random.below(256),
+    ),
+    labels: Uint16Array.from({ length: numImages }, () => random.below(model.numClasses)),
+  };
+}
+
+function compare(model: Model, one: Case) {
+  const { params, images, labels } = drawn(model, one);
+  const simd = createSimdEngine(model, { numGradients: 0 });
+  const [actual, expected] = [simd, createReferenceEngine(model)].map((engine) => {
+    engine.setParams(params);
+    const out = new Float32Array(model.numParams);
+    const sums = engine.gradient(images, labels, out);
+    if (sums instanceof Promise) throw new TypeError('Expected an engine that does not wait');
+    return { out, ...sums };
+  });
+  expect(Math.abs(actual.lossSum / expected.lossSum - 1)).toBeLessThan(1e-5);
+  return largestDistance(model, actual.out, expected.out);
+}
+
+test(
+  `gradient() of ${NUM_MODELS} random models agrees with the reference, tensor by tensor`,
+  { timeout: 10_000 + 200 * NUM_MODELS },
+  () => {
+    let worst = { distance: 0, tensor: '', one: '' };
+    let numRedrawn = 0;
+    fc.assert(
+      fc.property(cases, (one) => {
+        const model = modelOf(one)!;
+        let last = compare(model, one);
+        // See NUM_DRAWS: chance passes, a wrong kernel is wrong in every draw.
+        for (let draw = 1; last.distance >= TOLERANCE && draw < NUM_DRAWS; draw++) {
+          numRedrawn++;
+          last = compare(model, { ...one, seed: one.seed + draw });
+        }
+        if (last.distance > worst.distance) worst = { ...last, one: JSON.stringify(one) };
+        expect(last.distance, last.tensor).toBeLessThan(TOLERANCE);
+      }),
+      { numRuns: NUM_MODELS, seed: SEED },
+    );
+    if (NUM_MODELS > 1000)
+      console.log(NUM_MODELS, 'models,', numRedrawn, 'redrawn, worst', JSON.stringify(worst));
+  },
+);
