@@ -48,7 +48,8 @@ export function warn(message: string): void {
   process.stderr.write(`lockstep: ${message}\n`);
 }
 
-function datasetOf(config: unknown): string {
+/** What a checkpoint's model was trained on. */
+export function datasetOf(config: unknown): string {
   const dataset = (config as { dataset?: unknown } | null)?.dataset;
   return typeof dataset === 'string' ? dataset : 'mnist';
 }

@@ -22,7 +22,7 @@ import type { Random } from '../shared/random.js';
 import { Checkpointer } from './checkpointer.js';
 import { Auditor, type AuditorOptions } from './round/auditor.js';
 import { Dispatcher, type RoundTimes } from './round/dispatcher.js';
-import type { EvaluationDone, Observer, RunResult, StepTimes } from './events.js';
+import type { EvaluationDone, FaultKind, Observer, RunResult, StepTimes } from './events.js';
 import { WorkerGroup, type GroupOptions } from './group/group.js';
 import { Gatherer } from './round/gatherer.js';
 import { Ledger } from './round/ledger.js';
@@ -412,7 +412,7 @@ export class Coordinator {
     };
   }
 
-  private count(fault: string): void {
+  private count(fault: FaultKind): void {
     const { faults } = this.progress;
     this.progress = { ...this.progress, faults: { ...faults, [fault]: (faults[fault] ?? 0) + 1 } };
   }

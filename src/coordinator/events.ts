@@ -44,7 +44,7 @@ export interface StepTimes {
   readonly wireMs: number;
   readonly reduceMs: number;
   readonly updateMs: number;
-  /** Before the step: checkpoints taken, workers waited for. */
+  /** Before the step: waiting for workers. */
   readonly waitMs: number;
 }
 
@@ -174,6 +174,19 @@ export interface Notice {
   readonly message: string;
 }
 
+/** What went wrong and was put right, or was done for nothing. */
+export const FAULT_KINDS = [
+  'workersLost',
+  'badNumbers',
+  'auditsFailed',
+  'checkpointFailures',
+  'staleAnswers',
+  'duplicatePartials',
+  'duplicateEvaluations',
+  'audits',
+] as const;
+export type FaultKind = (typeof FAULT_KINDS)[number];
+
 export interface RunResult {
   readonly outcome: 'finished' | 'targetReached' | 'stopped';
   /** Of the last evaluation on the test set; null if there was none. */
@@ -201,8 +214,8 @@ export interface RunResult {
   readonly reproducible: boolean;
   /** Of the exact engine; null if none took part. */
   readonly engineFingerprint: string | null;
-  /** Faults met and mended, by kind. */
-  readonly faults: Readonly<Record<string, number>>;
+  /** How often each has happened; kinds that did not are left out. */
+  readonly faults: Readonly<Partial<Record<FaultKind, number>>>;
 }
 
 export interface RunFinished {

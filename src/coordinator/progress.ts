@@ -2,6 +2,7 @@
 import * as z from 'zod';
 import type { Checkpoint } from '../model/checkpoint.js';
 import type { RunConfig } from '../shared/config.js';
+import { FAULT_KINDS } from './events.js';
 import { UserError } from '../shared/errors.js';
 import { participantsShape } from './participants.js';
 
@@ -15,8 +16,8 @@ const progressSchema = z.strictObject({
   testAccuracy: fraction.nullable(),
   testLoss: z.number().nullable(),
   bestAccuracy: fraction,
-  /** Met and mended, by kind. */
-  faults: z.record(z.string(), count),
+  /** As in the result. */
+  faults: z.partialRecord(z.enum(FAULT_KINDS), count),
   ...participantsShape,
 });
 export type Progress = z.infer<typeof progressSchema>;

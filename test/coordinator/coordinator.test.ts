@@ -107,6 +107,27 @@ describe('Coordinator.run()', () => {
   });
 });
 
+describe('the faults of a result', () => {
+  it.each([
+    ['a worker that breaks off', 1, (worker: FakeWorker) => worker.channel.break()],
+    [
+      'no worker that says goodbye',
+      undefined,
+      (worker: FakeWorker) => worker.say({ type: 'leave' }),
+    ],
+  ])('count %s as lost', async (_, count, go) => {
+    const harness = createHarness();
+    const ended = harness.run();
+    await harness.settle();
+    go(await harness.join());
+    await harness.settle();
+    expect(harness.eventsOf('workerLost')).toHaveLength(1);
+    harness.stop.abort();
+    await harness.time.advance(1_000);
+    expect((await ended).faults.workersLost).toBe(count);
+  });
+});
+
 describe('Coordinator.accept()', () => {
   it('tells a worker that comes after the end that the run is over, and hears no more of it', async () => {
     const harness = createHarness();

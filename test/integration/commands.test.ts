@@ -169,6 +169,12 @@ describe('evaluate and predict', () => {
     );
     const predicted = await lockstep(['predict', last, ...files, '--json']);
     expect(predicted.code).toBe(0);
+    const mixed = await lockstep(['predict', last, join(out, 'config.json'), files[0], 'gone.png']);
+    expect(mixed.code).toBe(1);
+    expect(mixed.stdout).toMatch(/^ *file +digit[^\n]+\n *\S+0\.png +\d [^\n]+\n$/);
+    expect(mixed.stderr).toMatch(
+      /^lockstep: [^\n]*config\.json[^\n]*\nlockstep: [^\n]*gone\.png[^\n]*\n$/,
+    );
     const rows = JSON.parse(predicted.stdout) as { digit: number; probabilities: number[] }[];
     expect(rows).toHaveLength(2);
     for (const { digit, probabilities } of rows) {

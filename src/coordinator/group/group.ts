@@ -40,7 +40,7 @@ export interface GroupHandler {
   /** All that was sent to the worker has left. */
   drained(member: Member): void;
   /** @returns what was done about the work that the worker held, for the log, and the phase it was in */
-  lost(member: Member): { readonly hadWork: boolean; readonly action: string };
+  lost(member: Member, isGraceful: boolean): { readonly hadWork: boolean; readonly action: string };
   /** @throws {ProtocolError} to have the connection closed */
   answered(member: Member, message: Message<'partial'> | Message<'evaluation'>): void;
 }
@@ -186,7 +186,7 @@ export class WorkerGroup implements ConnectionOwner {
       this.notice('warn', `${member.name} (${member.workerId}) did not get ready: ${message}`);
       return;
     }
-    const { hadWork, action } = this.handler.lost(member);
+    const { hadWork, action } = this.handler.lost(member, isGraceful);
     const phase: WorkerLost['phase'] = !hadWork
       ? 'waiting'
       : wasReceiving
@@ -204,7 +204,7 @@ export class WorkerGroup implements ConnectionOwner {
       lastSeen: connection.lastHeardAt,
       message:
         `${member.name} (${member.workerId}) ${isGraceful ? 'left' : 'lost'} while ${phase}: ${message}; ` +
-        `last heard ${(silentMs / 1000).toFixed(1)} s ago; ${action}`,
+        `${isGraceful ? '' : `last heard ${(silentMs / 1000).toFixed(1)} s ago; `}${action}`,
     });
   }
 

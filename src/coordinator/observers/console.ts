@@ -10,13 +10,15 @@ import {
   formatPercent,
 } from '../../shared/format.js';
 import type { Logger } from '../../shared/node/log.js';
-import type {
-  EvaluationDone,
-  Observer,
-  RunFinished,
-  RunStarted,
-  StepDone,
-  WorkerJoined,
+import {
+  FAULT_KINDS,
+  type EvaluationDone,
+  type FaultKind,
+  type Observer,
+  type RunFinished,
+  type RunStarted,
+  type StepDone,
+  type WorkerJoined,
 } from '../events.js';
 
 export interface ConsoleObserverOptions {
@@ -167,6 +169,17 @@ const OUTCOMES = {
   stopped: 'Stopped',
 } as const;
 
+const FAULT_WORDS: Readonly<Record<FaultKind, (count: number) => string>> = {
+  workersLost: (count) => `${formatNoun(count, 'worker')} lost`,
+  badNumbers: (count) => `${formatNoun(count, 'answer')} with NaN or Inf refused`,
+  auditsFailed: (count) => `${formatNoun(count, 'answer')} with wrong bits refused`,
+  checkpointFailures: (count) => `${formatNoun(count, 'checkpoint')} not written`,
+  staleAnswers: (count) => `${formatNoun(count, 'answer')} too late`,
+  duplicatePartials: (count) => `${formatNoun(count, 'gradient')} computed twice`,
+  duplicateEvaluations: (count) => `${formatNoun(count, 'evaluation')} computed twice`,
+  audits: (count) => `${formatNoun(count, 'answer')} audited`,
+};
+
 /** The end of a run, one fact a line. */
 function summaryLines({ result }: RunFinished, timeSummary: string): string[] {
   const fact = (label: string, value: string) => `  ${label.padEnd(14)}${value}`;
@@ -191,10 +204,11 @@ function summaryLines({ result }: RunFinished, timeSummary: string): string[] {
       ),
     );
   });
-  const faults = Object.entries(result.faults).filter(([, count]) => count > 0);
-  if (faults.length > 0) {
-    lines.push(fact('faults mended', faults.map(([kind, count]) => `${kind} ${count}`).join(', ')));
-  }
+  const faults = FAULT_KINDS.flatMap((kind) => {
+    const count = result.faults[kind] ?? 0;
+    return count === 0 ? [] : [FAULT_WORDS[kind](count)];
+  });
+  if (faults.length > 0) lines.push(fact('faults', faults.join(', ')));
   lines.push(
     fact('weights', `sha256 ${result.weightsSha256}`),
     fact(

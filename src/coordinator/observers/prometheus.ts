@@ -74,6 +74,7 @@ export function createPrometheus(): Prometheus {
     numImages: 0,
     lastStep: null,
   };
+  startCounters(recording.metrics);
   collectDefaultMetrics({ register: registry, prefix: 'lockstep_' });
   // Gauges that end like counters; there are others, by type, without that ending.
   for (const name of ['handles', 'requests', 'resources']) {
@@ -196,10 +197,10 @@ function createMetrics(registry: Registry) {
     checkpointStep: gauge('last_checkpoint_global_step', 'Updates that are in the last checkpoint'),
     workers: gauge('workers', 'Workers in the group'),
     joins: counter('worker_joins_total', 'Workers that joined or came back'),
-    losses: counter<'reason' | 'phase'>(
+    leaves: counter('worker_leaves_total', 'Workers that said goodbye'),
+    losses: counter<'phase'>(
       'worker_losses_total',
-      'Workers that went: left by themselves, or lost, and in which phase',
-      'reason',
+      'Workers lost without a goodbye, by what they were doing',
       'phase',
     ),
     notices: counter<'level'>('notices_total', 'Messages of the run to people', 'level'),
@@ -253,6 +254,12 @@ function createMetrics(registry: Registry) {
 }
 type Metrics = ReturnType<typeof createMetrics>;
 
+/** Counters begin at 0: `increase()` does not see the first count of a series that was not there before. */
+function startCounters({ losses, notices }: Metrics): void {
+  for (const phase of ['waiting', 'computing', 'sending']) losses.inc({ phase }, 0);
+  for (const level of ['info', 'warn', 'error']) notices.inc({ level }, 0);
+}
+
 function record(recording: Recording, event: RunEvent): void {
   const { metrics, workers } = recording;
   if (event.type !== 'step') setStepMetrics(recording);
@@ -296,7 +303,8 @@ function record(recording: Recording, event: RunEvent): void {
       addWorker(recording, event);
       break;
     case 'workerLost':
-      metrics.losses.inc({ reason: event.isGraceful ? 'left' : 'lost', phase: event.phase });
+      if (event.isGraceful) metrics.leaves.inc();
+      else metrics.losses.inc({ phase: event.phase });
       metrics.workers.set(event.worldSize);
       removeWorker(recording, event.workerId);
       break;

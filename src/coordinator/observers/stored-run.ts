@@ -14,7 +14,7 @@ import { SimdEngine } from '../../model/engine/simd/engine.js';
 import { parseRunConfig, type RunConfig } from '../../shared/config.js';
 import { UserError, messageOf } from '../../shared/errors.js';
 import { fileStorage } from '../../shared/node/storage.js';
-import type { RunEvent, RunResult } from '../events.js';
+import { FAULT_KINDS, type RunEvent, type RunResult } from '../events.js';
 import { participantSchema } from '../participants.js';
 
 const MAX_RESULT_BYTES = 10 * 1024 * 1024;
@@ -86,7 +86,7 @@ const resultSchema = z.object({
   workers: z.array(participantSchema),
   reproducible: z.boolean(),
   engineFingerprint: z.string().nullable(),
-  faults: z.record(z.string(), z.number()),
+  faults: z.partialRecord(z.enum(FAULT_KINDS), z.number()),
 });
 
 /** What a run's dataset says of its images. */

@@ -10,6 +10,7 @@ import type { Message, Range } from '../../shared/protocol.js';
 import { isNode } from '../../shared/tree.js';
 import type { Auditor } from './auditor.js';
 import type { Dispatcher, RoundTimes } from './dispatcher.js';
+import type { FaultKind } from '../events.js';
 import type { GroupHandler, Member, WorkerGroup } from '../group/group.js';
 import type { BlockResult, EvaluationWork, StepPartial, StepWork } from './work.js';
 
@@ -20,7 +21,7 @@ export interface GathererOptions {
   readonly clock: Clock;
   readonly vectors: VectorOps;
   /** Counts a fault met and mended. */
-  readonly count: (fault: string) => void;
+  readonly count: (fault: FaultKind) => void;
 }
 
 export class Gatherer implements GroupHandler {
@@ -113,8 +114,11 @@ export class Gatherer implements GroupHandler {
     this.dispatcher.drained(member);
   }
 
-  lost(member: Member): { readonly hadWork: boolean; readonly action: string } {
-    this.options.count('workersLost');
+  lost(
+    member: Member,
+    isGraceful: boolean,
+  ): { readonly hadWork: boolean; readonly action: string } {
+    if (!isGraceful) this.options.count('workersLost');
     return this.dispatcher.lost(member);
   }
 

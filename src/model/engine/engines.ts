@@ -40,7 +40,7 @@ export async function createEngine(
 
 export interface EngineChoice {
   readonly name: EngineName;
-  /** For the log: what it is, and why nothing faster was taken. */
+  /** For the log. */
   readonly reason: string;
 }
 
@@ -66,18 +66,12 @@ export function chooseEngine(tensorflow: Probe, webgpu: Probe | null): EngineCho
   if (isHardwareGpu(tensorflow)) {
     return { name: 'tensorflow', reason: `TensorFlow can use ${tensorflow.device}` };
   }
-  const withoutCuda = `no CUDA GPU for TensorFlow (${whyNot(tensorflow)})`;
   if (webgpu !== null && isHardwareGpu(webgpu)) {
-    return { name: 'webgpu', reason: `WebGPU can use ${webgpu.device}; ${withoutCuda}` };
+    return { name: 'webgpu', reason: `WebGPU can use ${webgpu.device}` };
   }
-  const withoutWebgpu = webgpu === null ? '' : `, no GPU for WebGPU (${whyNot(webgpu)})`;
-  return { name: 'simd', reason: withoutCuda + withoutWebgpu };
+  return { name: 'simd', reason: 'no GPU that an engine can use' };
 }
 
 function isHardwareGpu(probe: Probe): probe is Probe & { readonly isAvailable: true } {
   return probe.isAvailable && probe.isHardwareGpu;
-}
-
-function whyNot(probe: Probe): string {
-  return probe.isAvailable ? `only ${probe.device}` : probe.reason;
 }

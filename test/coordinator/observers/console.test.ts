@@ -93,7 +93,7 @@ describe('createConsoleObserver()', () => {
   it('ends with a summary', () => {
     expect(
       linesOf(
-        [events.finished({ faults: { workerLost: 1, stalePartial: 0 } })],
+        [events.finished({ faults: { workersLost: 1, badNumbers: 0, staleAnswers: 4 } })],
         'info',
         '72 % compute',
       ),
@@ -104,7 +104,7 @@ describe('createConsoleObserver()', () => {
       '  time          72 % compute',
       '  workers       anna (simd, WebAssembly SIMD), 50 % of the images',
       '                bert (simd, WebAssembly SIMD), 50 % of the images',
-      '  faults mended workerLost 1',
+      '  faults        1 worker lost, 4 answers too late',
       `  weights       sha256 ${'ab'.repeat(32)}`,
       '  reproducible  yes, engine simd/1',
     ]);

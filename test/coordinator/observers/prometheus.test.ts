@@ -124,11 +124,30 @@ describe('createPrometheus()', () => {
     expect(text).not.toContain('bert');
     expect(text).toContain('anna');
     expect(await valuesOf(prometheus)).toMatchObject({
-      'lockstep_worker_losses_total{reason="lost",phase="computing"}': 1,
+      'lockstep_worker_losses_total{phase="computing"}': 1,
       lockstep_workers: 2,
     });
     prometheus.observe(events.joined('bert', { isReturn: true, host: 'other' }));
     expect(await prometheus.metrics()).toMatch(/lockstep_worker_info\{.*bert.*other.*\} 1/);
+  });
+
+  it('counts a worker that said goodbye apart from those that were lost', async () => {
+    const prometheus = prometheusAfter([...busy, events.lost('bert', { isGraceful: true })]);
+    expect(await valuesOf(prometheus)).toMatchObject({
+      lockstep_worker_leaves_total: 1,
+      'lockstep_worker_losses_total{phase="computing"}': 0,
+    });
+  });
+
+  it('has every series of a counter from the start, for increase() to see the first count', async () => {
+    const before = await valuesOf(createPrometheus());
+    const happened = [events.lost('anna'), events.lost('bert', { isGraceful: true })];
+    const after = await valuesOf(prometheusAfter([...busy, ...happened]));
+    const counters = Object.keys(after).filter((key) => /_total(\{|$)/.test(key));
+    // Those of a worker begin with it, at 0.
+    const ofRun = counters.filter((key) => !key.includes('worker="'));
+    expect(ofRun.length).toBeGreaterThan(8);
+    for (const key of ofRun) expect(before, key).toHaveProperty([key]);
   });
 
   it('escapes what a worker calls itself', async () => {

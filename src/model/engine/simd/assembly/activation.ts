@@ -1,7 +1,7 @@
 /**
  * Activations f with their derivatives f′, written in terms of a = f(z) so that z need not be kept.
  *
- * The codes are those of `ACTIVATION_CODES` in ../simd-engine.ts. They reach these functions as constants, one
+ * The codes are the places in `ACTIVATIONS` of src/model/lenet.ts. They reach these functions as constants, one
  * specialised loop each.
  */
 import { scaledSigmoid, tanh } from './math';
