@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+"""An independent implementation of what Lockstep promises to the bit, in numpy, written from docs/algorithm.md alone:
+random numbers, the order of the images, θ₀, the learning rate, the update. Given gradients, it must end at the same θ.
+
+    python3 scripts/independent.py < request.json          needs numpy
+
+The request is a run's configuration with `numTrain`, `epoch`, and `gradients`: a file of float32 gradients (little-endian,
+already divided by n), one after the other. Prints JSON: `permutation`, `theta0`, `theta` after these updates, as SHA-256
+of little-endian bytes. test/scripts/independent.test.ts compares them with the program's.
+"""
+import hashlib
+import json
+import math
+import sys
+
+import numpy as np
+
+MASK = 0xFFFFFFFF
+f32 = np.float32
+
+
+def mix(w):
+    w = ((w ^ (w >> 16)) * 0x85EBCA6B) & MASK
+    w = ((w ^ (w >> 13)) * 0xC2B2AE35) & MASK
+    return w ^ (w >> 16)
+
+
+def rotl(w, k):
+    return ((w << k) | (w >> (32 - k))) & MASK
+
+
+class Generator:
+    def __init__(self, *labels):
+        self.s = [0x9E3779B9, 0x3C6EF372, 0xDAA66D2B, 0x78DDE6E4]
+        for label in labels:
+            if isinstance(label, str):
+                words = [2 * len(label) + 1] + [ord(character) for character in label]
+            else:
+                words = [0, label % 2**32, label // 2**32]
+            for w in words:
+                self.s = [mix(((word ^ w) + 0x9E3779B9) & MASK) for word in self.s]
+
+    def next(self):
+        s = self.s
+        r = (rotl((s[1] * 5) & MASK, 7) * 9) & MASK
+        t = (s[1] << 9) & MASK
+        s[2] ^= s[0]
+        s[3] ^= s[1]
+        s[1] ^= s[2]
+        s[0] ^= s[3]
+        s[2] ^= t
+        s[3] = rotl(s[3], 11)
+        return r
+
+    def float(self):
+        a = self.next() >> 5
+        b = self.next() >> 6
+        return (a * 2**26 + b) / 2**53
+
+    def below(self, n):
+        limit = 2**32 - 2**32 % n
+        v = self.next()
+        while v >= limit:
+            v = self.next()
+        return v % n
+
+
+def permutation(seed, epoch, n):
+    generator = Generator(seed, "epoch", epoch)
+    order = list(range(n))
+    for i in range(n - 1, 0, -1):
+        j = generator.below(i + 1)
+        order[i], order[j] = order[j], order[i]
+    return np.array(order, "<u4")
+
+
+def layers(model, size=28, channels=1, num_classes=10):
+    """(name, number of weights, number of biases, fanIn, fanOut) of each layer that has weights."""
+    kernel = model["kernelSize"]
+    for index, out in enumerate(model["channels"]):
+        padding = model["padding"] if index == 0 else 0
+        yield f"C{2 * index + 1}", out * channels * kernel**2, out, channels * kernel**2, out * kernel**2
+        size = ((size + 2 * padding - kernel) // model["stride"] + 1) // 2
+        channels = out
+    inputs = channels * size**2
+    first = 2 * len(model["channels"]) + 1
+    names = [f"F{first + index}" for index in range(len(model["hidden"]))] + ["Output"]
+    for name, out in zip(names, model["hidden"] + [num_classes]):
+        yield name, out * inputs, out, inputs, out
+        inputs = out
+
+
+def theta0(model, seed):
+    parts = []
+    for name, num_weights, num_biases, fan_in, fan_out in layers(model):
+        generator = Generator(seed, "init", name)
+        limit = math.sqrt(6 / (fan_in + fan_out))
+        parts.append(np.array([(2 * generator.float() - 1) * limit for _ in range(num_weights)], f32))
+        parts.append(np.zeros(num_biases, f32))
+    return np.concatenate(parts)
+
+
+def cos_pi(x):
+    is_sine = x > 0.25
+    y = math.pi * (0.5 - x if is_sine else x)
+    square = y * y
+    s = 1.0
+    for k in range(19 if is_sine else 18, 1, -2):
+        s = 1 - (s * square) / (k * (k - 1))
+    return y * s if is_sine else s
+
+
+def power(b, k):
+    r = 1.0
+    while k > 0:
+        if k % 2 == 1:
+            r *= b
+        b *= b
+        k //= 2
+    return r
+
+
+def learning_rate(config, t):
+    steps = -(-config["numTrain"] // config["batchSize"])
+    warmup = math.floor(config["warmupEpochs"] * steps + 0.5)
+    if t < warmup:
+        return config["lr"] * (t + 1) / (warmup + 1)
+    u = t - warmup
+    if config["schedule"] == "constant":
+        return config["lr"]
+    if config["schedule"] == "cosine":
+        c = cos_pi(u / (config["epochs"] * steps - warmup) / 2)
+        return config["lr"] * (c * c)
+    every = max(1, math.floor(config["stepEpochs"] * steps + 0.5))
+    return config["lr"] * power(config["stepFactor"], u // every)
+
+
+def train(config, theta, gradients):
+    m, v = np.zeros_like(theta), np.zeros_like(theta)
+    b1 = b2 = 1.0
+    for t, g in enumerate(gradients):
+        rate = learning_rate(config, t)
+        decay = f32(1 - rate * config["weightDecay"])
+        if config["optimizer"] == "sgd":
+            theta = decay * theta - f32(rate) * g
+        elif config["optimizer"] == "momentum":
+            v = f32(config["momentum"]) * v + g
+            theta = decay * theta - f32(rate) * v
+        else:
+            beta1, beta2 = config["beta1"], config["beta2"]
+            b1 *= beta1
+            b2 *= beta2
+            m = f32(beta1) * m + f32(1 - beta1) * g
+            v = f32(beta2) * v + f32(1 - beta2) * (g * g)
+            root = f32(1 / math.sqrt(1 - b2)) * np.sqrt(v) + f32(config["epsilon"])
+            theta = decay * theta - (f32(rate / (1 - b1)) * m) / root
+    return theta
+
+
+def sha256(array):
+    return hashlib.sha256(array.astype(array.dtype.newbyteorder("<")).tobytes()).hexdigest()
+
+
+config = json.load(sys.stdin)
+start = theta0(config["hyperparameters"], config["seed"])
+gradients = np.fromfile(config["gradients"], "<f4").reshape(-1, start.size)
+json.dump(
+    {
+        "permutation": sha256(permutation(config["seed"], config["epoch"], config["numTrain"])),
+        "theta0": sha256(start),
+        "theta": sha256(train(config, start, gradients)),
+    },
+    sys.stdout,
+)
