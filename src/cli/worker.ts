@@ -35,6 +35,7 @@ export function workerCommand() {
       const { device = null, name = hostname(), retryFor = Infinity } = options;
       const choice = await selectEngine(options.engine, { device });
       log.info(`Engine ${choice.name}: ${choice.reason}`);
+      for (const detail of choice.details) log.debug(`Not ${detail}`);
       const worker = new Worker({
         dial: (signal) => dial(url, signal),
         createComputation: async (model) =>

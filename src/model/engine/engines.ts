@@ -42,6 +42,8 @@ export interface EngineChoice {
   readonly name: EngineName;
   /** For the log. */
   readonly reason: string;
+  /** Why faster ones were not taken, one an engine. */
+  readonly details: readonly string[];
 }
 
 /**
@@ -54,7 +56,7 @@ export async function selectEngine(
   request: EngineName | 'auto',
   options: EngineOptions = {},
 ): Promise<EngineChoice> {
-  if (request !== 'auto') return { name: request, reason: 'as asked' };
+  if (request !== 'auto') return { name: request, reason: 'as asked', details: [] };
   const { probeEngine } = await import('./tfjs/probe.js');
   const tensorflow = await probeEngine('tensorflow', options);
   if (isHardwareGpu(tensorflow)) return chooseEngine(tensorflow, null);
@@ -64,12 +66,18 @@ export async function selectEngine(
 /** The choice of `auto`, from what was found; `webgpu` is null where it was not looked for. */
 export function chooseEngine(tensorflow: Probe, webgpu: Probe | null): EngineChoice {
   if (isHardwareGpu(tensorflow)) {
-    return { name: 'tensorflow', reason: `TensorFlow can use ${tensorflow.device}` };
+    return { name: 'tensorflow', reason: `TensorFlow can use ${tensorflow.device}`, details: [] };
   }
+  const details = [`tensorflow: ${whyNot(tensorflow)}`];
   if (webgpu !== null && isHardwareGpu(webgpu)) {
-    return { name: 'webgpu', reason: `WebGPU can use ${webgpu.device}` };
+    return { name: 'webgpu', reason: `WebGPU can use ${webgpu.device}`, details };
   }
-  return { name: 'simd', reason: 'no GPU that an engine can use' };
+  if (webgpu !== null) details.push(`webgpu: ${whyNot(webgpu)}`);
+  return { name: 'simd', reason: 'no GPU that an engine can use', details };
+}
+
+function whyNot(probe: Probe): string {
+  return probe.isAvailable ? `only ${probe.device}` : probe.reason;
 }
 
 function isHardwareGpu(probe: Probe): probe is Probe & { readonly isAvailable: true } {

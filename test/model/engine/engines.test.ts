@@ -68,6 +68,7 @@ describe('chooseEngine()', () => {
     expect(chooseEngine(cuda, null)).toEqual({
       name: 'tensorflow',
       reason: 'TensorFlow can use NVIDIA L4',
+      details: [],
     });
   });
 
@@ -75,6 +76,7 @@ describe('chooseEngine()', () => {
     expect(chooseEngine(tensorflowOnCpu, vulkan)).toEqual({
       name: 'webgpu',
       reason: 'WebGPU can use AMD Radeon',
+      details: ['tensorflow: only CPU, Some Processor'],
     });
   });
 
@@ -86,6 +88,7 @@ describe('chooseEngine()', () => {
     expect(chooseEngine(absent, swiftShader)).toEqual({
       name: 'simd',
       reason: 'no GPU that an engine can use',
+      details: ['tensorflow: it is not installed', 'webgpu: only SwiftShader'],
     });
   });
 });
@@ -116,7 +119,7 @@ describe('with a GPU package that', () => {
     );
     const choice = JSON.parse(stdout) as EngineChoice;
     expect(choice.name).not.toBe('tensorflow');
-    expect(choice.reason).toContain(reason);
+    expect(choice.details.join()).toContain(reason);
   });
 });
 
@@ -261,7 +264,7 @@ test('formatDiagnosis() is a table with remarks and the choice', () => {
       ),
       diagnoseEngine('webgpu', absent, []),
     ],
-    auto: { name: 'simd', reason: 'no GPU' },
+    auto: { name: 'simd', reason: 'no GPU', details: [] },
   });
   expect(text).toBe(`Node v20.19.0 on linux x64
 
