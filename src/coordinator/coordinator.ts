@@ -445,6 +445,7 @@ export class Coordinator {
       totalSteps: this.totalSteps,
       globalStep: this.globalStep,
       isResumed: resumeFrom !== null,
+      params: this.params,
     });
   }
 }

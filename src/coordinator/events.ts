@@ -29,6 +29,8 @@ export interface RunStarted {
   /** First step to come: 0, or that of the checkpoint. */
   readonly globalStep: number;
   readonly isResumed: boolean;
+  /** θ (P,) before the first step to come; valid during the call only. Null where the run is read from its files. */
+  readonly params: Float32Array | null;
 }
 
 /** Where the time of one step went, in ms on the coordinator's clock; the parts add up to `totalMs`. */

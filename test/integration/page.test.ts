@@ -156,6 +156,13 @@ describe.skipIf(!hasBrowser())('the page of a run', () => {
       .toSatisfy((texts: string[]) => texts.every((text) => /simd exact.*[1-9]\d?\s%/.test(text)));
   });
 
+  it('shows the error rate on a log scale, the learning rate, and when each worker was here', async () => {
+    expect(await textOf(page, '#title-accuracy')).toBe('Error rate');
+    await page.locator('#chart-rate canvas').waitFor();
+    await expect.poll(() => page.locator('#lanes .stay').count(), { timeout: WAIT_MS }).toBe(2);
+    expect(await textOf(page, '#lanes')).toMatch(/ada.*here, lost 0 times.*grace/);
+  });
+
   it('shows the confusion matrix, the mistakes and the filters after an evaluation', async () => {
     await page.locator('#confusion td.is-right').first().waitFor();
     await page.locator('#mistakes button').first().waitFor();
@@ -199,6 +206,7 @@ describe.skipIf(!hasBrowser())('the page of a run', () => {
     const row = page.locator('#workers tr[data-state="lost"]');
     await row.waitFor();
     expect(await row.textContent()).toMatch(/grace.*lost while/);
+    await page.locator('#lanes .stay.is-lost').waitFor();
     await page.locator('#events li[data-level="warn"]', { hasText: 'grace' }).first().waitFor();
   });
 
@@ -226,6 +234,22 @@ describe.skipIf(!hasBrowser())('the page of a run', () => {
     await expect.poll(scrollWidth, { timeout: WAIT_MS }).toBe(width);
     expect(await page.evaluate(FAINT_TEXTS)).toEqual([]);
   });
+
+  it.each([390, 320])(
+    'holds four figures in each cell of the confusion matrix at %i pixels',
+    async (width) => {
+      await page.setViewportSize({ width, height: 800 });
+      await page.locator('#confusion td.is-right').first().waitFor();
+      // In one go: the next evaluation fills the cells anew.
+      const overflowing = await page.evaluate<number>(`(() => {
+      const cells = [...document.querySelectorAll('#confusion td')];
+      for (const cell of cells) cell.textContent = cell.matches('.recall') ? '100.0 %' : '1135';
+      return cells.filter((cell) => cell.scrollWidth > cell.clientWidth).length;
+    })()`);
+      expect(overflowing).toBe(0);
+      expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(width);
+    },
+  );
 
   it('keeps the colours that were chosen', async () => {
     await page.emulateMedia({ colorScheme: 'light' });

@@ -49,6 +49,7 @@ export function* simulateRun(options: SimulatedRun = {}): Generator<RunEvent> {
     totalSteps,
     globalStep: 0,
     isResumed: false,
+    params: null,
   };
   yield started;
   const params = Float32Array.from({ length: NUM_PARAMS }, () => 0.4 * (random() - 0.5));

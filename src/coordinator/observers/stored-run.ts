@@ -289,6 +289,7 @@ function startedEvent(
     totalSteps: perEpoch * config.epochs,
     globalStep: 0,
     isResumed: false,
+    params: null,
   };
 }
 

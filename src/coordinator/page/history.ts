@@ -23,6 +23,8 @@ const MAX_EVENTS = 500;
 const MAX_WORKERS = 256;
 /** With more, nobody can read the matrix. */
 const MAX_CONFUSION_CLASSES = 64;
+/** Times that a worker was here which are remembered; the page gets all of them with each change. */
+const MAX_STAYS = 16;
 const MAX_FRAMES = 64;
 /** Weights of one frame: as many whole filters as fit. */
 const MAX_FRAME_WEIGHTS = 2048;
@@ -115,6 +117,9 @@ export class RunHistory {
             computeMs: 0,
             roundTripMs: null,
             numImages: known?.numImages ?? 0,
+            stays: [...(known?.stays ?? []), { from: time, to: null, wasLost: false }].slice(
+              -MAX_STAYS,
+            ),
           },
         });
         this.forgetWorkers();
@@ -132,6 +137,9 @@ export class RunHistory {
           row.lastSeenAt = event.lastSeen;
           row.lostInPhase = event.isGraceful ? null : event.phase;
           row.share = row.imagesPerSecond = 0;
+          row.stays = row.stays.map((stay) =>
+            stay.to === null ? { ...stay, to: event.time, wasLost: !event.isGraceful } : stay,
+          );
         }
         if (event.worldSize === 0 && this.state !== 'finished') this.state = 'waiting';
         this.dirty.workers = true;
@@ -246,6 +254,7 @@ export class RunHistory {
     this.filterShape = numFilters > 0 ? { numFilters, channels, kernelSize } : null;
     this.currentFilters = new Float32Array(numFilters * channels * kernelSize ** 2);
     this.hasFilters = false;
+    if (event.params) this.keepFilters(event.params);
     this.dirty.run = true;
     const message = isResumed ? `Resumed after ${formatNoun(globalStep, 'step')}` : 'Run started';
     this.addEvent('run', 'info', time, message);

@@ -62,6 +62,16 @@ export interface WorkerRow {
   readonly roundTripMs: number | null;
   /** Since it joined first. */
   readonly numImages: number;
+  /** When it was here; the oldest are forgotten. */
+  readonly stays: readonly Stay[];
+}
+
+export interface Stay {
+  readonly from: TimeMs;
+  /** Null while it is here. */
+  readonly to: TimeMs | null;
+  /** Whether it went without a goodbye. */
+  readonly wasLost: boolean;
 }
 
 export interface EventRow {

@@ -88,6 +88,33 @@ describe('RunHistory', () => {
     expect(made.snapshot(0).workers).toMatchObject([{ state: 'here' }]);
   });
 
+  it('tells when a worker was here, and whether it was lost', () => {
+    const made = history(run.started(), run.joined('anna', { time: 1 }));
+    made.observe(run.lost('anna', { time: 2 }));
+    made.observe(run.joined('anna', { time: 3, isReturn: true }));
+    made.observe(run.lost('anna', { time: 4, isGraceful: true }));
+    made.observe(run.joined('anna', { time: 5, isReturn: true }));
+    expect(made.snapshot(0).workers?.[0].stays).toEqual([
+      { from: 1, to: 2, wasLost: true },
+      { from: 3, to: 4, wasLost: false },
+      { from: 5, to: null, wasLost: false },
+    ]);
+    for (let at = 0; at < 100; at += 1) {
+      made.observe(run.lost('anna'));
+      made.observe(run.joined('anna', { isReturn: true }));
+    }
+    expect(made.snapshot(0).workers?.[0].stays).toHaveLength(16);
+  });
+
+  it('keeps the first weights as the first frame of the filters', () => {
+    const params = Float32Array.from({ length: 61_706 }, (_, at) => at);
+    const made = history(run.started({ params }), run.step(0));
+    const [first] = made.snapshot(0).filters!.frames;
+    expect(first.globalStep).toBe(0);
+    const weights = new Float32Array(new Uint8Array(Buffer.from(first.weights, 'base64')).buffer);
+    expect([...weights.slice(0, 3)]).toEqual([0, 1, 2]);
+  });
+
   it('shares and rates are taken over a second of steps', () => {
     const made = history(run.started(), run.joined('anna'), run.joined('bert'));
     const [anna, bert] = [

@@ -361,6 +361,20 @@ export class Chart {
           values: (_plot, splits) =>
             (splits as (number | null)[]).map((v) => (v === null ? '' : formatAxis(v))),
         },
+        ...options.curves
+          .filter(({ kind }) => kind === 'steps')
+          .map((curve): uPlot.Axis => ({
+            ...axis,
+            scale: 'own',
+            // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment -- at the right, of an enum for types alone
+            side: 1,
+            grid: { show: false },
+            size: (_plot, labels) => 12 + 6.5 * longest(labels),
+            gap: 4,
+            space: 24,
+            incrs: ROUND_STEPS,
+            values: (_plot, splits) => splits.map(curve.format ?? options.format),
+          })),
       ],
       series: [{}, ...series],
       bands,
@@ -417,8 +431,11 @@ function roundSplits(_plot: uPlot, splits: readonly number[]): (number | null)[]
 
 /** Room for the labels, in pixels; the same for most charts, so that they line up. */
 function axisSize(labels: readonly string[] | null): number {
-  const longest = Math.max(0, ...(labels ?? []).map((label) => label.length));
-  return Math.max(46, 10 + 6.5 * longest);
+  return Math.max(46, 10 + 6.5 * longest(labels));
+}
+
+function longest(labels: readonly string[] | null): number {
+  return Math.max(0, ...(labels ?? []).map((label) => label.length));
 }
 
 /** 1, 2, 5, 10, 20, 50, … between labels. */

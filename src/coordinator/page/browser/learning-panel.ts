@@ -49,6 +49,7 @@ export class LearningPanel {
   private readonly loss: Chart;
   private readonly throughput: Chart;
   private readonly times: Chart;
+  private readonly rate: Chart;
   private isLog = false;
 
   constructor(store: RunStore) {
@@ -91,6 +92,13 @@ export class LearningPanel {
       fitTo: 0,
       isStacked: true,
     });
+    this.rate = new Chart(byId('chart-rate'), this.group, {
+      title: 'Learning rate',
+      curves: [{ label: 'Learning rate', color: 'validation', kind: 'line', isNamed: true }],
+      format: formatSmall,
+      formatAxis: (value) => String(Number(value.toPrecision(3))),
+      fromZero: true,
+    });
     for (const input of document.querySelectorAll<HTMLInputElement>('input[name="axis"]')) {
       input.addEventListener('change', () => {
         this.group.axis = input.value as Axis;
@@ -99,9 +107,14 @@ export class LearningPanel {
       });
     }
     const log = byId('log-scale', HTMLInputElement);
-    log.addEventListener('change', () => {
+    const takeScale = () => {
       this.isLog = log.checked;
       byId('title-accuracy').textContent = this.isLog ? 'Error rate' : 'Accuracy';
+    };
+    // Some browsers remember what was chosen before a reload.
+    takeScale();
+    log.addEventListener('change', () => {
+      takeScale();
       this.render();
     });
   }
@@ -161,6 +174,7 @@ export class LearningPanel {
 
     const [each, mean] = imagesPerSecond(series, window);
     this.throughput.setData([xs, each, mean, column('worldSize')]);
+    this.rate.setData([xs, column('learningRate')]);
     this.group.show();
   }
 

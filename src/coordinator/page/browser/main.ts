@@ -10,6 +10,7 @@ import { MistakeGallery } from './mistake-gallery.js';
 import { RunHeader, renderConfig } from './run-header.js';
 import { RunStore, type Topic } from './run-store.js';
 import { setUpTheme } from './theme.js';
+import { WorkerLanes } from './worker-lanes.js';
 import { WorkerTable } from './worker-table.js';
 
 const TICK_MS = 1000;
@@ -20,6 +21,7 @@ const store = new RunStore('api/events', changed);
 const header = new RunHeader(store);
 const learning = new LearningPanel(store);
 const workers = new WorkerTable(store);
+const lanes = new WorkerLanes(store);
 const confusion = new ConfusionMatrix();
 const pad = new DrawPad();
 const mistakes = new MistakeGallery((image) => pad.put(image));
@@ -46,7 +48,10 @@ function render(): void {
   if (has('run') && store.run) renderConfig(store.run);
   if (has('points', 'evaluations', 'run')) learning.render();
   if (has('evaluations')) evaluations.render();
-  if (has('workers', 'head')) workers.render();
+  if (has('workers', 'head')) {
+    workers.render();
+    lanes.render();
+  }
   if (has('events')) events.render();
   if (has('filters')) filters.render();
   if (has('confusion') && store.confusion) confusion.render(store.confusion);
@@ -63,6 +68,7 @@ setInterval(() => {
   if (document.hidden) return;
   header.render();
   workers.tick();
+  lanes.render();
 }, TICK_MS);
 setInterval(() => learning.describe(), DESCRIBE_MS);
 store.connect();
