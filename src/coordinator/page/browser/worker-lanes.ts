@@ -55,7 +55,7 @@ export class WorkerLanes {
       {},
       element('span', { class: 'lane-name', title: name }, name),
       element('span', { class: 'lane', 'aria-hidden': 'true' }, ...parts),
-      element('span', { class: 'unseen' }, words),
+      element('span', { class: 'unseen' }, `: ${words}`),
     );
   }
 }
