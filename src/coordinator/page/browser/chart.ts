@@ -5,10 +5,9 @@
 import uPlot from 'uplot';
 import { element, setText, themeColor } from './element.js';
 import { formatInteger, formatDuration } from './format.js';
+import { logarithmic, type Values } from './values.js';
 
 export type Axis = 'step' | 'epoch' | 'time';
-/** Values over x; `undefined` where another curve alone has a point, null where there is a gap. */
-export type Values = (number | null | undefined)[];
 
 export interface Curve {
   readonly label: string;
@@ -262,7 +261,7 @@ export class Chart {
   private plotData(): uPlot.AlignedData {
     const values = this.data.slice(1) as Values[];
     if (!this.isLog) return [this.data[0], ...values];
-    return [this.data[0], ...values.map((curve) => curve.map((v) => (v === 0 ? null : v)))];
+    return [this.data[0], ...values.map(logarithmic)];
   }
 
   private plotOptions(width: number, height: number): uPlot.Options {
@@ -444,20 +443,3 @@ const ROUND_STEPS = Array.from({ length: 8 }, (_, exponent) => 10 ** exponent).f
   2 * unit,
   5 * unit,
 ]);
-
-/** A curve with its noise averaged out: the mean of about `window` points around each, fewer at the ends. */
-export function smooth(values: Values, window: number): Values {
-  const reach = Math.floor(window / 2);
-  const sums = new Float64Array(values.length + 1);
-  const counts = new Uint32Array(values.length + 1);
-  values.forEach((value, at) => {
-    const isNumber = typeof value === 'number';
-    sums[at + 1] = sums[at] + (isNumber ? value : 0);
-    counts[at + 1] = counts[at] + (isNumber ? 1 : 0);
-  });
-  return values.map((value, at) => {
-    if (typeof value !== 'number') return value;
-    const [from, to] = [Math.max(0, at - reach), Math.min(values.length, at + reach + 1)];
-    return (sums[to] - sums[from]) / (counts[to] - counts[from]);
-  });
-}

@@ -2,13 +2,14 @@
 import uPlot from 'uplot';
 import { StepSeries } from '../step-series.js';
 import type { EvaluationRow, RunInfo, Update } from '../update.js';
-import { Chart, ChartGroup, smooth, type Axis, type Curve, type Values } from './chart.js';
+import { Chart, ChartGroup, type Axis, type Curve } from './chart.js';
 import { byId, element, setText } from './element.js';
 import { formatDuration, formatInteger, formatPercent, formatSmall, NOTHING } from './format.js';
 import { imagesPerSecond } from './learning-panel.js';
 import { configRows } from './run-header.js';
 import { decodePoints } from './run-store.js';
 import { setUpTheme } from './theme.js';
+import { smooth, type Values } from './values.js';
 
 interface ComparedRun {
   readonly run: RunInfo;

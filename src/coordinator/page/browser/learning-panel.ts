@@ -2,10 +2,11 @@
 import uPlot from 'uplot';
 import type { StepColumn, StepFigure, StepSeries } from '../step-series.js';
 import type { EvaluationRow } from '../update.js';
-import { Chart, ChartGroup, smooth, type Axis, type Curve, type Values } from './chart.js';
+import { Chart, ChartGroup, type Axis, type Curve } from './chart.js';
 import { byId } from './element.js';
 import { formatInteger, formatMs, formatPercent, formatSmall } from './format.js';
 import type { RunStore } from './run-store.js';
+import { smooth, type Values } from './values.js';
 
 const ONE_TRAINING_CURVE: readonly Curve[] = [
   { label: 'minimum', color: 'train', kind: 'edge' },
