@@ -3,14 +3,13 @@
  * kept, and nothing of it left when the test is over.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import type { RunResult } from '../../src/coordinator/events.js';
-import { imagesFile, labelsFile } from './idx-files.js';
-import { mnist } from './mnist.js';
 import { MAIN } from './program.js';
+import { writeSmallMnist } from './small-mnist.js';
 import { temporaryDirectory } from './temporary-directory.js';
 
 /** Nothing here takes more than some seconds; on a busy machine it may take ten times that. */
@@ -126,18 +125,6 @@ export async function smallMnist(numTrain = 1000, numTest = 300): Promise<string
   const dir = await temporaryDirectory();
   await writeSmallMnist(dir, numTrain, numTest);
   return dir;
-}
-
-async function writeSmallMnist(dir: string, numTrain: number, numTest: number): Promise<void> {
-  const { train, test } = await mnist();
-  await mkdir(dir, { recursive: true });
-  for (const [name, { images, labels }, n] of [
-    ['train', train, numTrain],
-    ['t10k', test, numTest],
-  ] as const) {
-    await writeFile(join(dir, `${name}-images-idx3-ubyte`), imagesFile(images.slice(0, n * 784)));
-    await writeFile(join(dir, `${name}-labels-idx1-ubyte`), labelsFile(labels.slice(0, n)));
-  }
 }
 
 /** What a run left as its result. */
