@@ -1,6 +1,7 @@
 /**
  * What the pages show of a run, kept in bounded memory: takes the run's events, gives updates. No I/O, no timers.
  */
+import { describeInput, MNIST } from '../../model/lenet.js';
 import { formatBytes, formatNoun } from '../../shared/format.js';
 import type { EvaluationDone, RunEvent, RunStarted, StepDone } from '../events.js';
 import { StepSeries } from './step-series.js';
@@ -21,8 +22,6 @@ const MAX_EVALUATIONS = 4000;
 const MAX_EVENTS = 500;
 /** Workers remembered; those gone longest are forgotten first. */
 const MAX_WORKERS = 256;
-/** With more, nobody can read the matrix. */
-const MAX_CONFUSION_CLASSES = 64;
 /** Times that a worker was here which are remembered; the page gets all of them with each change. */
 const MAX_STAYS = 16;
 const MAX_FRAMES = 64;
@@ -218,7 +217,25 @@ export class RunHistory {
   }
 
   private head(now: number) {
-    return { now, state: this.state, globalStep: this.globalStep, ...this.capabilities };
+    const { state, globalStep } = this;
+    const { canPredict, isLive } = this.capabilities;
+    // Before the run has begun nothing is known against it.
+    return {
+      now,
+      state,
+      globalStep,
+      canPredict: canPredict && (!this.run || this.isOfDigits),
+      isLive,
+    };
+  }
+
+  /** Canvas, confusion matrix, mistakes and filters are made for grey 28×28 images of ten classes, and left out else. */
+  private get isOfDigits(): boolean {
+    if (!this.run) return false;
+    const { input, classNames } = this.run;
+    return (
+      describeInput(input) === describeInput(MNIST.input) && classNames.length === MNIST.numClasses
+    );
   }
 
   private started(event: RunStarted): void {
@@ -251,7 +268,8 @@ export class RunHistory {
     const fitting = Math.floor(MAX_FRAME_WEIGHTS / (input.channels * kernelSize ** 2));
     const numFilters = Math.min(numChannels, fitting, MAX_FILTERS);
     const { channels } = input;
-    this.filterShape = numFilters > 0 ? { numFilters, channels, kernelSize } : null;
+    this.filterShape =
+      numFilters > 0 && this.isOfDigits ? { numFilters, channels, kernelSize } : null;
     this.currentFilters = new Float32Array(numFilters * channels * kernelSize ** 2);
     this.hasFilters = false;
     if (event.params) this.keepFilters(event.params);
@@ -358,13 +376,12 @@ export class RunHistory {
     // The first evaluation may come before the first step.
     this.keepFilters(event.params);
     if (labels.length === 0 || (set === 'validation' && this.detail?.set === 'test')) return;
-    const numClasses = this.run?.classNames.length ?? Infinity;
-    if (numClasses <= MAX_CONFUSION_CLASSES) {
-      const counts = new Array<number>(numClasses ** 2).fill(0);
-      labels.forEach((label, index) => (counts[label * numClasses + predictions[index]] += 1));
-      this.confusion = { set, globalStep, numImages: labels.length, counts };
-      this.dirty.confusion = true;
-    }
+    if (!this.isOfDigits) return;
+    const { numClasses } = MNIST;
+    const counts = new Array<number>(numClasses ** 2).fill(0);
+    labels.forEach((label, index) => (counts[label * numClasses + predictions[index]] += 1));
+    this.confusion = { set, globalStep, numImages: labels.length, counts };
+    this.dirty.confusion = true;
     this.detail = { set, globalStep, images, labels, predictions };
   }
 

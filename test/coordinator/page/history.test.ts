@@ -115,6 +115,31 @@ describe('RunHistory', () => {
     expect([...weights.slice(0, 3)]).toEqual([0, 1, 2]);
   });
 
+  it.each([
+    ['other sizes', { input: { channels: 1, height: 14, width: 56 } }],
+    ['several channels', { input: { channels: 4, height: 14, width: 14 } }],
+    ['other classes', { classNames: ['cat', 'dog'] }],
+  ])('leaves out what is made for digits where there are %s', (_, changes) => {
+    const params = new Float32Array(61_706);
+    const made = history(
+      run.started({ params, ...changes }),
+      run.evaluation({
+        labels: Uint16Array.of(1, 0),
+        predictions: Uint16Array.of(1, 1),
+        images: new Uint8Array(2 * 784),
+        params,
+      }),
+    );
+    const { canPredict, evaluations, confusion, filters } = made.snapshot(0);
+    expect([canPredict, confusion, filters, made.detail]).toEqual([
+      false,
+      undefined,
+      undefined,
+      null,
+    ]);
+    expect(evaluations).toHaveLength(1);
+  });
+
   it('shares and rates are taken over a second of steps', () => {
     const made = history(run.started(), run.joined('anna'), run.joined('bert'));
     const [anna, bert] = [
