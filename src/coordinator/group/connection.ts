@@ -56,13 +56,17 @@ export class Connection implements ChannelHandler {
   member: Member | null = null;
   lastHeardAt: number;
   proofSeed = 0;
-  /** What waited to leave before the last ping. */
-  queuedBytes = 0;
   /** The samples that the worker says it has, bit i for sample i. */
   cached: Uint8Array = new Uint8Array(0);
   private readonly owner: ConnectionOwner;
   private readonly clock: Clock;
   private deadline: Timer | null = null;
+  /** Whether it has said something since the last ping. */
+  private hasSpoken = true;
+  /** Whether the first ping since it last spoke waits behind frames that have not left. */
+  private isPingWaiting = false;
+  /** What waited to leave when the heartbeat last looked. */
+  private queuedBytes = 0;
   /** When the pings were sent that have no pong yet, oldest first. */
   private pings: number[] = [];
 
@@ -93,8 +97,22 @@ export class Connection implements ChannelHandler {
     this.deadline?.cancel();
   }
 
+  /**
+   * For how long it has said nothing, ms. While the ping waits behind frames that are leaving, the worker has not been
+   * asked; what is queued after the ping has no say in it.
+   */
+  silentMs(now: number): number {
+    const { bufferedBytes } = this.channel;
+    if (this.isPingWaiting && bufferedBytes < this.queuedBytes) this.lastHeardAt = now;
+    if (bufferedBytes === 0) this.isPingWaiting = false;
+    this.queuedBytes = bufferedBytes;
+    return now - this.lastHeardAt;
+  }
+
   /** Asks for a sign of life, unless it owes too many already. */
   ping(now: number): void {
+    if (this.hasSpoken) this.isPingWaiting = this.channel.bufferedBytes > 0;
+    this.hasSpoken = false;
     if (this.pings.length >= MAX_PINGS_OPEN) return;
     this.pings.push(now);
     this.send({ type: 'ping', sentAt: now });
@@ -118,6 +136,7 @@ export class Connection implements ChannelHandler {
   received(frame: Uint8Array): void {
     if (this.state === 'closed') return;
     this.lastHeardAt = this.clock.now();
+    this.hasSpoken = true;
     this.contain(() => {
       try {
         this.owner.received(this, decodeWorkerMessage(frame));
@@ -129,6 +148,8 @@ export class Connection implements ChannelHandler {
   }
 
   drained(): void {
+    if (this.isPingWaiting) this.lastHeardAt = this.clock.now();
+    this.isPingWaiting = false;
     this.contain(() => this.owner.drained(this));
   }
 

@@ -381,13 +381,9 @@ export class WorkerGroup implements ConnectionOwner {
     const wasAsleep = now - this.lastTickAt > 2 * tickMs;
     this.lastTickAt = now;
     for (const connection of [...this.connections]) {
-      // Where pings wait behind other frames that are leaving, silence says nothing yet.
-      const queuedBytes = connection.channel.bufferedBytes;
-      const isLeaving = queuedBytes < connection.queuedBytes;
-      connection.queuedBytes = queuedBytes;
-      if (wasAsleep || isLeaving) connection.lastHeardAt = now;
+      if (wasAsleep) connection.lastHeardAt = now;
       if (connection.state === 'greeting') continue;
-      const silentMs = now - connection.lastHeardAt;
+      const silentMs = connection.silentMs(now);
       if (silentMs >= welcome.heartbeatTimeoutMs - tickMs) {
         this.lose(connection, 'silent', `silent for ${(silentMs / 1000).toFixed(1)} s`);
       } else {

@@ -4,7 +4,11 @@ import { MAX_STRANGERS } from '../../../src/coordinator/group/group.js';
 import { createVectorOps } from '../../../src/model/engine/simd/vector.js';
 import { buildModel } from '../../../src/model/lenet.js';
 import { DEADLINES } from '../../../src/shared/deadlines.js';
-import { startRun, type FakeWorker } from '../../support/coordinator-harness.js';
+import {
+  HEARTBEAT_TIMEOUT_MS,
+  startRun,
+  type FakeWorker,
+} from '../../support/coordinator-harness.js';
 import { allTrainings } from '../../support/simulator/training.js';
 
 const { numParams } = buildModel(allTrainings()[0].config.hyperparameters);
@@ -116,3 +120,39 @@ describe('WorkerGroup.accept()', () => {
 function keys(count: number): [string, number][] {
   return Array.from({ length: count }, (_, i) => [`${i}`.padStart(200, 'k'), i]);
 }
+
+describe('Connection.silentMs()', () => {
+  const TICK_MS = HEARTBEAT_TIMEOUT_MS / 6;
+
+  it('does not take a worker for silent whose ping waits behind frames that are leaving', async () => {
+    const { join, time } = await startRun();
+    const anna = await join();
+    for (let left = 100_000; left > 0; left -= 1_000) {
+      anna.channel.bufferedBytes = left;
+      await time.advance(TICK_MS / 2);
+    }
+    expect(anna.closeCode).toBeNull();
+    anna.channel.drain();
+    await time.advance(HEARTBEAT_TIMEOUT_MS);
+    expect(anna.closeCode).toBe(1006);
+  });
+
+  it('takes it for silent in time where nothing leaves', async () => {
+    const { join, time } = await startRun();
+    const anna = await join();
+    anna.channel.bufferedBytes = 100_000;
+    await time.advance(HEARTBEAT_TIMEOUT_MS);
+    expect(anna.closeCode).toBe(1006);
+  });
+
+  it('takes it for silent in time, whatever is queued and leaves after the ping that it did not answer', async () => {
+    const { join, time } = await startRun();
+    const anna = await join();
+    await time.advance(TICK_MS);
+    for (let i = 0; i < 6; i++) {
+      anna.channel.bufferedBytes = i % 2 === 0 ? 50_000 : 100;
+      await time.advance(TICK_MS);
+    }
+    expect(anna.closeCode).toBe(1006);
+  });
+});

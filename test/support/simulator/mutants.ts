@@ -226,13 +226,14 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
     () => () => Promise.resolve(),
   ),
   'mixed-up-samples': mutant(
-    'a sample that comes again is stored in the place of its neighbour',
+    'a sample is stored in the place of its neighbour too',
     SampleCache,
     'store',
     (original) =>
       function (message) {
         original.call(this, message);
-        this.imageAt(0).set(this.imageAt(1));
+        const { images, imageBytes } = this.memory;
+        images.copyWithin(0, imageBytes, 2 * imageBytes);
       },
   ),
   'old-params': mutant(
