@@ -26,7 +26,6 @@ export function launchCommand() {
       const token = serve.token ?? randomBytes(16).toString('hex');
       await serveRun(settings, { ...serve, token }, [], {
         numWorkers: places.length,
-        command: `launch ${path}`,
         start: (link) => startRemoteWorkers({ ...launcher, ...link }),
       });
     },

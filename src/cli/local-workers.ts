@@ -5,6 +5,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import type { EngineRequest } from '../model/engine/engine.js';
 import { DEADLINES } from '../shared/deadlines.js';
 import type { Logger } from '../shared/node/log.js';
 
@@ -17,7 +18,7 @@ const RESTART_AFTER_MS = 500;
 
 /** What one of them computes with. */
 export interface LocalWorker {
-  readonly engine: string;
+  readonly engine: EngineRequest;
   readonly threads: number;
 }
 

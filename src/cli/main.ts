@@ -4,9 +4,8 @@
  * 128 + the signal's number for a run that was stopped before its end.
  */
 import { Command, CommanderError } from 'commander';
-import { UserError, messageOf } from '../shared/errors.js';
 import { version } from '../shared/node/version.js';
-import { UsageError } from '../shared/option.js';
+import { catchTheRest, endWith } from './last-resort.js';
 
 /** Each command is loaded when it is asked for, or all of them for the help: a worker needs no web server. */
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
@@ -23,30 +22,25 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   board: async () => (await import('./board.js')).boardCommand(),
 };
 
-const program = new Command('lockstep')
-  .description('Distributed data-parallel training: the same bits on any number of workers')
-  .version(version)
-  .configureOutput({
-    outputError: (text, write) => write(text.replace(/^error: /, 'lockstep: ')),
-  });
-const asked = process.argv[2] ?? '';
-const names = Object.hasOwn(COMMANDS, asked) ? [asked] : Object.keys(COMMANDS);
-for (const name of names) program.addCommand(await COMMANDS[name]());
-for (const command of [program, ...program.commands]) {
-  if (command !== program) command.copyInheritedSettings(program);
-  const line = command === program ? 'lockstep' : `lockstep ${command.name()}`;
-  command.showHelpAfterError(`See ${line} --help`).exitOverride();
-}
-
+catchTheRest();
 try {
+  const program = new Command('lockstep')
+    .description('Distributed data-parallel training: the same bits on any number of workers')
+    .version(version)
+    .configureOutput({
+      outputError: (text, write) => write(text.replace(/^error: /, 'lockstep: ')),
+    });
+  const asked = process.argv[2] ?? '';
+  const names = Object.hasOwn(COMMANDS, asked) ? [asked] : Object.keys(COMMANDS);
+  for (const name of names) program.addCommand(await COMMANDS[name]());
+  for (const command of [program, ...program.commands]) {
+    if (command !== program) command.copyInheritedSettings(program);
+    const line = command === program ? 'lockstep' : `lockstep ${command.name()}`;
+    command.showHelpAfterError(`See ${line} --help`).exitOverride();
+  }
   await program.parseAsync();
   process.exit();
 } catch (error) {
   if (error instanceof CommanderError) process.exit(error.exitCode === 0 ? 0 : 2);
-  // A mistake of the user's gets its sentence; anything else is a bug, and a developer wants to see where.
-  const isBug = !(error instanceof UserError) && process.env.LOCKSTEP_DEBUG !== undefined;
-  process.stderr.write(
-    `lockstep: ${isBug && error instanceof Error ? error.stack : messageOf(error)}\n`,
-  );
-  process.exit(error instanceof UsageError ? 2 : 1);
+  endWith(error);
 }

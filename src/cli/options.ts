@@ -52,7 +52,7 @@ export const serveOptions = {
   }),
   resume: z.union([z.boolean(), text]).default(false).register(optionWords, {
     group: 'run',
-    help: 'resume the run in this directory from its last checkpoint; without one, that of --out',
+    help: 'resume the run in this directory; without one, that in --out, or start it if there is none',
     value: 'dir',
     expected: 'a directory, or true for that of --out',
   }),

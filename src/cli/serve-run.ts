@@ -19,10 +19,11 @@ import { createTrace } from '../coordinator/observers/trace.js';
 import { newRunPath, openRunDirectory, type RunDirectory } from '../coordinator/run-directory.js';
 import { progressOf } from '../coordinator/progress.js';
 import { createSamples, type Samples } from '../coordinator/samples.js';
-import { defaultServerLimits, listen } from '../coordinator/server.js';
+import { defaultServerLimits, listen, type CoordinatorServer } from '../coordinator/server.js';
 import { MAX_STRANGERS } from '../coordinator/group/group.js';
 import { openWorkerKey } from '../coordinator/worker-key.js';
 import { readLatestCheckpoint, writeCheckpoint, type Checkpoint } from '../model/checkpoint.js';
+import { checkEngine } from '../model/engine/engines.js';
 import type { Engine } from '../model/engine/engine.js';
 import { loadDataset } from '../model/data/idx.js';
 import { initParamsFrom, readWeightsFile, type WeightsFile } from '../model/initial-params.js';
@@ -34,14 +35,16 @@ import { createVectorOps } from '../model/engine/simd/vector.js';
 import { systemClock } from '../shared/clock.js';
 import { float32From } from '../shared/codec.js';
 import { flatten, runConfigOf, type RunConfig } from '../shared/config.js';
-import { UserError } from '../shared/errors.js';
+import { UsageError, UserError } from '../shared/errors.js';
 import { createLog, type Logger } from '../shared/node/log.js';
 import { textOf } from '../shared/option.js';
 import { createRandom } from '../shared/random.js';
 import { fileStorage } from '../shared/node/storage.js';
 import { letHeapGrow } from './heap.js';
+import { keepStacksIn } from './last-resort.js';
 import { startLocalWorkers, type LocalWorker, type StartedWorkers } from './local-workers.js';
 import { DEFAULT_PORT } from './options.js';
+import { resumeCommand } from './resume-command.js';
 import type { ServeOptions } from './serve-options.js';
 import { givenRunOptions, type RunSettings } from './settings.js';
 import { exitCodeOf, stopSignal } from './signals.js';
@@ -49,8 +52,6 @@ import { exitCodeOf, stopSignal } from './signals.js';
 /** Starts the workers of a run on other machines. */
 export interface Launcher {
   readonly numWorkers: number;
-  /** To go on with, less `--resume`. */
-  readonly command: string;
   readonly start: (link: {
     /** What a worker joins, with all secrets. */
     readonly joinLine: string;
@@ -78,26 +79,39 @@ export async function serveRun(
 ): Promise<void> {
   letHeapGrow();
   const stop = stopSignal();
+  for (const engine of new Set(localWorkers.map((worker) => worker.engine))) {
+    if (engine !== 'auto') await checkEngine(engine);
+  }
   const { out, resume } = options;
   const init =
     options.init === null ? null : await readWeightsFile(fileStorage, options.init, warnOnStderr);
   if (resume === true && out === null) {
-    throw new UserError('Cannot resume: which run? Give --resume DIR, or --out DIR --resume');
+    throw new UsageError('Cannot resume: which run? Give --resume DIR, or --out DIR --resume');
   }
   const directory = await openRunDirectory(
     typeof resume === 'string' ? resume : (out ?? newRunPath()),
-    { resume: resume !== null, configure: (stored) => configure(settings, stored, init) },
+    {
+      resume: resume === null ? 'never' : resume === true ? 'ifThere' : 'always',
+      configure: (stored) => configure(settings, stored, init),
+    },
   );
+  keepStacksIn(directory.logPath);
   const log = createLog({
     level: options.logLevel,
     quiet: options.quiet,
     file: directory.logPath,
   });
+  let hasFailed = false;
   try {
     await serve(directory, options, init, localWorkers, launcher, log, stop);
+  } catch (error) {
+    // Anything else is a bug, and what it leaves behind shows where.
+    hasFailed = error instanceof UserError;
+    throw error;
   } finally {
     await log.close();
-    await directory.release();
+    if (hasFailed) await directory.discard();
+    directory.release();
   }
 }
 
@@ -121,9 +135,6 @@ async function serve(
     ? await findResumable(directory, samples, arbiter.fingerprint, warn)
     : null;
   const firstStep = resumeFrom?.globalStep ?? 0;
-  warnOfIdleWorkers(config, samples.numTrain, launcher?.numWorkers ?? localWorkers.length, log);
-
-  const watch = await createObservers(directory, samples, model, options, log, firstStep);
   const coordinator = new Coordinator({
     ...options,
     runId: `${name}-${randomBytes(3).toString('hex')}`,
@@ -149,43 +160,47 @@ async function serve(
       return writeCheckpoint(fileStorage, checkpointsPath, checkpoint, isBest);
     },
   });
-  const server = await listenSomewhere(options, localWorkers.length > 0, {
-    numParams: model.numParams,
-    limits: defaultServerLimits(model.numParams, MAX_STRANGERS + 2 * options.maxWorkers),
-    clock: systemClock,
-    warn,
-    accept: (channel, address) => coordinator.accept(channel, address),
-    handle: watch.handle,
-  });
-  sayWhere(options, server.port, localWorkers.length === 0 && launcher === null, log);
+  const wasOver = coordinator.outcome() !== 'stopped';
+  if (wasOver) {
+    await directory.writeResult(coordinator.result());
+    log.info(`The run in ${directory.path} was over before, after ${firstStep} steps`);
+    if (!options.keepServing) return;
+  }
+  const startsWorkers = localWorkers.length > 0 || launcher !== null;
+  warnOfIdleWorkers(config, samples.numTrain, launcher?.numWorkers ?? localWorkers.length, log);
 
   const failed = new AbortController();
   const gaveUp = (message: string) => failed.abort(new UserError(message));
-  const workers =
-    launcher === null
-      ? startLocalWorkers({
-          url: `ws://${reachable(options.host)}:${server.port}`,
-          token: options.token,
-          workers: localWorkers,
-          log,
-          stop,
-          gaveUp,
-        })
-      : launcher.start({
-          joinLine: `ws://${bracketed(addressesOf(options.host)[0])}:${server.port}#${options.token ?? ''}`,
-          log,
-          stop,
-          gaveUp,
-        });
+  const watch = await createObservers(directory, samples, model, options, log, firstStep);
+  let server: CoordinatorServer | null = null;
+  let workers: StartedWorkers | null = null;
   try {
+    server = await listenSomewhere(options, localWorkers.length > 0, {
+      numParams: model.numParams,
+      limits: defaultServerLimits(model.numParams, MAX_STRANGERS + 2 * options.maxWorkers),
+      clock: systemClock,
+      warn,
+      accept: (channel, address) => coordinator.accept(channel, address),
+      handle: watch.handle,
+    });
+    sayWhere(options, server.port, !startsWorkers, log);
+    const link = { log, stop, gaveUp };
+    if (launcher !== null && !wasOver) {
+      const address = `${bracketed(addressesOf(options.host)[0])}:${server.port}`;
+      workers = launcher.start({ ...link, joinLine: `ws://${address}#${options.token ?? ''}` });
+    } else if (!wasOver) {
+      const url = `ws://${reachable(options.host)}:${server.port}`;
+      workers = startLocalWorkers({ ...link, url, token: options.token, workers: localWorkers });
+    }
     const result = await coordinator.run(AbortSignal.any([stop, failed.signal]));
     failed.signal.throwIfAborted();
     await directory.writeResult(result);
     if (result.outcome === 'stopped') {
-      const command =
-        launcher?.command ??
-        (localWorkers.length > 0 ? `train --workers ${localWorkers.length}` : 'coordinator');
-      log.info(`To go on: npx lockstep ${command} --resume ${directory.path}`);
+      const command = resumeCommand(process.argv.slice(2), {
+        path: directory.path,
+        port: startsWorkers ? null : server.port,
+      });
+      log.info(`To go on: ${command}`);
       // So that `lockstep train && …` does not go on with a half-trained model.
       process.exitCode = exitCodeOf(stop.reason);
     } else {
@@ -193,9 +208,9 @@ async function serve(
       if (options.keepServing) await keepServing(log, stop);
     }
   } finally {
-    await workers.close();
+    await workers?.close();
     await watch.close();
-    await server.close();
+    await server?.close();
   }
 }
 

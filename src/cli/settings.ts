@@ -5,9 +5,8 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import type * as z from 'zod';
 import { runOptions } from '../shared/config.js';
-import { messageOf } from '../shared/errors.js';
+import { UsageError, messageOf } from '../shared/errors.js';
 import {
-  UsageError,
   flagName,
   optionValue,
   optionWords,

@@ -20,6 +20,11 @@ export function followParent(): void {
   else process.exit(0);
 }
 
+/** True in a worker that `lockstep train` started. */
+export function isLocalWorker(): boolean {
+  return isLedByParent;
+}
+
 /**
  * Aborts, with the name of the signal as its reason, when the process is asked to stop. Asked again later than two
  * seconds after, it ends at once.

@@ -1,5 +1,6 @@
 /** `lockstep train` and `lockstep coordinator`: the same run, with local workers or without. */
 import { availableParallelism } from 'node:os';
+import type { EngineRequest } from '../model/engine/engine.js';
 import { optionCommand } from './command.js';
 import { serveRun } from './serve-run.js';
 import { serveOptionsOf } from './serve-options.js';
@@ -13,7 +14,7 @@ export function trainCommand() {
     '--workers 2 --epochs 5',
     async (settings) => {
       const { engine, workers = defaultNumWorkers(), threads } = settings.values;
-      const engines = settings.values.engines ?? new Array<string>(workers).fill(engine);
+      const engines = settings.values.engines ?? new Array<EngineRequest>(workers).fill(engine);
       await serveRun(
         settings,
         serveOptionsOf(settings.values),

@@ -1,10 +1,9 @@
 /** `lockstep worker`: joins a run. */
 import { hostname } from 'node:os';
-import { createEngine, selectEngine } from '../model/engine/engines.js';
+import { checkEngine, createEngine, selectEngine } from '../model/engine/engines.js';
 import { systemClock } from '../shared/clock.js';
-import { UserError } from '../shared/errors.js';
+import { UsageError, UserError } from '../shared/errors.js';
 import { createLog } from '../shared/node/log.js';
-import { UsageError } from '../shared/option.js';
 import { createRandom } from '../shared/random.js';
 import { dial } from '../worker/connection.js';
 import { EngineComputation } from '../worker/engine-computation.js';
@@ -13,7 +12,7 @@ import { Worker } from '../worker/worker.js';
 import { optionCommand } from './command.js';
 import { keepYoungSmall, letHeapGrow, youngCollector } from './heap.js';
 import { holdLifeline } from './lifeline.js';
-import { stopSignal } from './signals.js';
+import { isLocalWorker, stopSignal } from './signals.js';
 
 export function workerCommand() {
   return optionCommand(
@@ -34,6 +33,8 @@ export function workerCommand() {
       const stop = AbortSignal.any([stopSignal(), ...(lifeline ? [lifeline.cut] : [])]);
       const { device = null, name = hostname(), retryFor = Infinity } = options;
       const choice = await selectEngine(options.engine, { device });
+      // `lockstep train` has looked, once for all of its workers.
+      if (options.engine !== 'auto' && !isLocalWorker()) await checkEngine(choice.name, { device });
       log.info(`Engine ${choice.name}: ${choice.reason}`);
       for (const detail of choice.details) log.debug(`Not ${detail}`);
       const worker = new Worker({

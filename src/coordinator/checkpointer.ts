@@ -1,13 +1,15 @@
 /**
  * When the state of a run is saved: never in the way of a step, one at a time, again if it failed.
  */
-import type { Clock } from '../shared/clock.js';
-import { messageOf } from '../shared/errors.js';
+import { sleep, type Clock } from '../shared/clock.js';
+import { UserError, messageOf } from '../shared/errors.js';
 import type { Checkpoint } from '../model/checkpoint.js';
 import type { Observer } from './events.js';
 
 /** Between attempts to write a checkpoint that failed, ms. */
 const RETRY_MS = 5_000;
+/** Between attempts to write the state at the end, ms: the run waits for it. */
+const LAST_RETRY_MS = [500, 1_000, 2_000, 4_000];
 
 export interface CheckpointerOptions {
   readonly clock: Clock;
@@ -58,24 +60,57 @@ export class Checkpointer {
       (everySteps > 0 && globalStep - this.savedStep >= everySteps);
     if (globalStep === this.savedStep && !this.best) return;
     if ((!this.isDue && !this.best) || this.saving !== null || now < this.retryAt) return;
-    this.saving = this.save(this.best).finally(() => (this.saving = null));
+    this.saving = this.save(this.best)
+      .then((failure) => {
+        if (failure === null) return;
+        this.retryAt = clock.now() + RETRY_MS;
+        this.warn(`${failure.message}; training goes on, and the next attempt is in some seconds`);
+      })
+      .finally(() => (this.saving = null));
   }
 
-  /** Waits for what is under way and saves the state as it is now, unless that is saved. */
+  /**
+   * Waits for what is under way and saves the state as it is now, unless that is saved.
+   *
+   * @throws {UserError} if the disk does not take it, after several attempts
+   */
   async saveLast(globalStep: number): Promise<void> {
     if (this.saving) await this.saving;
-    if (this.best) await this.save(this.best);
-    if (this.isDue || this.savedStep !== globalStep) await this.save(null);
+    for (let attempt = 0; ; attempt++) {
+      const ofBest = this.best ? await this.save(this.best) : null;
+      const isSaved = !this.isDue && this.savedStep === globalStep;
+      const ofLast = isSaved ? null : await this.save(null);
+      const failure = ofLast ?? ofBest;
+      if (failure === null) return;
+      const waitMs = LAST_RETRY_MS.at(attempt);
+      if (waitMs === undefined) {
+        if (ofLast === null) {
+          this.warn(`${failure.message}; the best state is lost`);
+          return;
+        }
+        const onDisk =
+          this.savedStep > 0 ? `the last one there is of step ${this.savedStep}` : 'there is none';
+        throw new UserError(
+          `${failure.message}, in ${attempt + 1} attempts; ${onDisk}: make room, then go on with --resume`,
+          { cause: failure },
+        );
+      }
+      this.warn(`${failure.message}; the next attempt is in ${waitMs / 1000} s`);
+      await sleep(this.options.clock, waitMs);
+    }
   }
 
-  /** @param best the best state so far, to be saved instead of the present one */
-  private async save(best: Checkpoint | null): Promise<void> {
+  /**
+   * @param best the best state so far, to be saved instead of the present one
+   * @returns what went wrong, null if nothing did
+   */
+  private async save(best: Checkpoint | null): Promise<Error | null> {
     const { clock, report, snapshot, save, failed } = this.options;
     const startedAt = clock.now();
     const checkpoint = best ?? snapshot();
     const { globalStep } = checkpoint;
-    if (!checkpoint.params.every(Number.isFinite)) return;
-    this.best = null;
+    if (!checkpoint.params.every(Number.isFinite)) return null;
+    if (best !== null) this.best = null;
     this.isDue = false;
     this.savedAt = startedAt;
     try {
@@ -90,19 +125,19 @@ export class Checkpointer {
         bytes,
         seconds: (time - startedAt) / 1000,
       });
+      return null;
     } catch (error) {
       this.best ??= best;
       this.isDue = true;
-      this.retryAt = clock.now() + RETRY_MS;
       failed();
-      report({
-        type: 'notice',
-        time: clock.now(),
-        level: 'warn',
-        message:
-          `Cannot write the checkpoint of step ${globalStep}: ${messageOf(error)}; ` +
-          'training goes on, and it will be tried again',
+      return new Error(`Cannot write the checkpoint of step ${globalStep}: ${messageOf(error)}`, {
+        cause: error,
       });
     }
+  }
+
+  private warn(message: string): void {
+    const { clock, report } = this.options;
+    report({ type: 'notice', time: clock.now(), level: 'warn', message });
   }
 }

@@ -91,9 +91,12 @@ export class Coordinator {
   private globalStep = 0;
   private progress: Progress = NO_PROGRESS;
   private readonly participants: Participants;
-  /** Of this process: training images, and the time their steps took, ms. */
+  /** Of this process: when it began, training images, and the time their steps took, ms. */
+  private readonly startedAt: number;
   private numImages = 0;
   private trainingMs = 0;
+  /** By the processes before. */
+  private readonly spentBefore: Progress['spent'];
 
   constructor(options: CoordinatorOptions) {
     const { config, samples, clock, resumeFrom, initialParams, vectors } = options;
@@ -123,6 +126,8 @@ export class Coordinator {
       this.globalStep = resumeFrom.globalStep;
       this.progress = progressOf(resumeFrom, config, samples, options.arbiter.fingerprint);
     }
+    this.startedAt = clock.now();
+    this.spentBefore = this.progress.spent;
     this.participants = new Participants(this.progress);
     this.ledger = options.verifyLedger ? new Ledger(this.sampler, this.globalStep) : null;
     this.checkpointer = new Checkpointer(
@@ -183,31 +188,32 @@ export class Coordinator {
   /**
    * Trains to the end, or until the signal aborts: then it finishes the step, saves a checkpoint and returns.
    *
-   * @throws {UserError} if the training diverged
+   * @throws {UserError} if the training diverged, or its last state cannot be saved
    */
   async run(signal: AbortSignal): Promise<RunResult> {
     const { clock, report } = this.options;
-    const startedAt = clock.now();
     let deadline: Timer | null = null;
     const stop = () =>
       (deadline = clock.schedule(DEADLINES.finishStepMs, () => this.gatherer.stop()));
     if (signal.aborted) stop();
     else signal.addEventListener('abort', stop, { once: true });
     this.reportStarted();
+    let isFinal = false;
     let reason = 'stopped';
     try {
       await this.train(signal);
       await this.checkpointer.saveLast(this.globalStep);
-      if (this.outcome() !== 'stopped') reason = 'finished';
+      isFinal = this.outcome() !== 'stopped';
+      if (isFinal) reason = 'finished';
     } catch (error) {
       reason = messageOf(error);
       throw error;
     } finally {
       signal.removeEventListener('abort', stop);
       (deadline as Timer | null)?.cancel();
-      this.group.close(this.outcome() !== 'stopped', reason);
+      this.group.close(isFinal, reason);
     }
-    const result = this.result((clock.now() - startedAt) / 1000);
+    const result = this.result();
     report({ type: 'finished', time: clock.now(), result });
     return result;
   }
@@ -361,7 +367,8 @@ export class Coordinator {
     return isTarget || accuracy > this.progress.bestAccuracy;
   }
 
-  private outcome(): RunResult['outcome'] {
+  /** How the run would end if it ended now. */
+  outcome(): RunResult['outcome'] {
     const { targetAccuracy } = this.options;
     const { decidingAccuracy, evaluatedStep } = this.progress;
     const isEvaluated = evaluatedStep === this.globalStep && evaluatedStep > 0;
@@ -370,7 +377,9 @@ export class Coordinator {
     return isEvaluated && this.globalStep >= this.totalSteps ? 'finished' : 'stopped';
   }
 
-  private result(seconds: number): RunResult {
+  /** What the run has come to. */
+  result(): RunResult {
+    const { seconds, trainingMs, numImages } = this.spent();
     return {
       outcome: this.outcome(),
       testAccuracy: this.progress.testAccuracy,
@@ -378,10 +387,20 @@ export class Coordinator {
       weightsSha256: weightsSha256(this.params),
       globalStep: this.globalStep,
       epochs: Math.floor(this.globalStep / this.sampler.stepsPerEpoch),
-      imagesPerSecond: this.trainingMs > 0 ? (1000 * this.numImages) / this.trainingMs : 0,
+      imagesPerSecond: trainingMs > 0 ? (1000 * numImages) / trainingMs : 0,
       seconds,
       ...this.describeWorkers(),
       faults: this.progress.faults,
+    };
+  }
+
+  /** By this process and those before. */
+  private spent(): Progress['spent'] {
+    const { seconds, trainingMs, numImages } = this.spentBefore;
+    return {
+      seconds: seconds + (this.options.clock.now() - this.startedAt) / 1000,
+      trainingMs: trainingMs + this.trainingMs,
+      numImages: numImages + this.numImages,
     };
   }
 
@@ -396,7 +415,7 @@ export class Coordinator {
     const { globalStep } = this;
     const { tensors, scalars } = this.optimizerState;
     const copies = Object.entries(tensors).map(([name, tensor]) => [name, tensor.slice()] as const);
-    this.progress = { ...this.progress, ...this.participants.store() };
+    this.progress = { ...this.progress, spent: this.spent(), ...this.participants.store() };
     return {
       params: this.params.slice(),
       optimizerState: { tensors: Object.fromEntries(copies), scalars: { ...scalars } },

@@ -199,9 +199,9 @@ export interface RunResult {
   readonly globalStep: number;
   /** Epochs finished. */
   readonly epochs: number;
-  /** Training images a second, over the time spent in steps by this process. */
+  /** Training images a second, over the time spent in steps. */
   readonly imagesPerSecond: number;
-  /** Of this process, from the first step to the end. */
+  /** Of all processes that worked on the run, without work that was lost and done again. */
   readonly seconds: number;
   /** Workers that took part, by id; of more than a thousand those that did most. */
   readonly workers: readonly {

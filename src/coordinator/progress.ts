@@ -16,6 +16,10 @@ const progressSchema = z.strictObject({
   testAccuracy: fraction.nullable(),
   testLoss: z.number().nullable(),
   bestAccuracy: fraction,
+  /** By all processes that worked on the run, up to this state: time, that of steps, and training images. */
+  spent: z
+    .strictObject({ seconds: z.number().min(0), trainingMs: z.number().min(0), numImages: count })
+    .default({ seconds: 0, trainingMs: 0, numImages: 0 }),
   /** As in the result. */
   faults: z.partialRecord(z.enum(FAULT_KINDS), count),
   ...participantsShape,
@@ -28,6 +32,7 @@ export const NO_PROGRESS: Progress = {
   testAccuracy: null,
   testLoss: null,
   bestAccuracy: 0,
+  spent: { seconds: 0, trainingMs: 0, numImages: 0 },
   faults: {},
   workers: [],
   otherWorkers: { numWorkers: 0, numImages: 0 },

@@ -13,13 +13,14 @@
  *   lock.json       while a coordinator works in it
  */
 import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { readFileSync, rmSync } from 'node:fs';
+import { mkdir, readFile, readdir, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { basename, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as z from 'zod';
 import { parseRunConfig, type RunConfig } from '../shared/config.js';
-import { UserError, messageOf } from '../shared/errors.js';
+import { UsageError, UserError, messageOf } from '../shared/errors.js';
 import { fileStorage } from '../shared/node/storage.js';
 import type { RunResult } from './events.js';
 
@@ -36,15 +37,22 @@ export interface RunDirectory {
   readonly tensorboardPath: string;
   /** Where the trace of a run that starts at this step goes: each start writes its own. */
   tracePath(globalStep: number): string;
-  /** Replaces result.json, whole or not at all. */
+  /**
+   * Replaces result.json, whole or not at all, unless what stands there is of a later step, or of a run that ended at
+   * this one.
+   *
+   * @throws {UserError} if it cannot be written
+   */
   writeResult(result: RunResult): Promise<void>;
-  /** Lets another coordinator in. Does not reject. */
-  release(): Promise<void>;
+  /** Takes away what a start that failed has left, unless a run is there by now. Does not reject. */
+  discard(): Promise<void>;
+  /** Lets another coordinator in. */
+  release(): void;
 }
 
 export interface OpenRunOptions {
-  /** Go on with the run that is there; where there is none, one begins. */
-  readonly resume: boolean;
+  /** Whether to go on with the run that is there. Where there is none: `ifThere` begins one, `always` refuses. */
+  readonly resume: 'never' | 'ifThere' | 'always';
   /**
    * The configuration to run with.
    *
@@ -62,6 +70,8 @@ const LEFTOVERS = new Set([
   'metrics.jsonl',
   'checkpoints',
   'worker-key',
+  'tensorboard',
+  'trace.json',
 ]);
 
 /** runs/2026-11-24-034102-3f9a, by the local date and time. */
@@ -75,23 +85,36 @@ export function newRunPath(now: Date = new Date()): string {
  * Makes the folder of a run, or finds that of the run to resume, and locks it.
  *
  * @throws {UserError} if the folder holds something else, is in use, or cannot be written
+ * @throws {UsageError} if there is no run to resume
  */
 export async function openRunDirectory(
   path: string,
   options: OpenRunOptions,
 ): Promise<RunDirectory> {
+  const { resume, configure } = options;
+  if (resume === 'always' && !(await isFolder(path))) throw nothingToResume(path);
+  const firstMade = await makeFolder(path);
+  const release = await lockDirectory(path).catch(async (error: unknown) => {
+    await removeEmpty(path, firstMade);
+    throw error;
+  });
+  const discard = async () => {
+    try {
+      const entries = await readdir(path);
+      if (await holdsRun(path, entries)) return;
+      const leftovers = entries.filter((entry) => LEFTOVERS.has(entry) && entry !== LOCK);
+      for (const entry of leftovers) await rm(join(path, entry), { recursive: true });
+      release();
+      await removeEmpty(path, firstMade);
+    } catch {
+      // It stays, and the next run may begin in it.
+    }
+  };
   try {
-    await mkdir(path, { recursive: true });
-  } catch (error) {
-    throw new UserError(`Cannot make the run directory ${path}: ${messageOf(error)}`, {
-      cause: error,
-    });
-  }
-  const release = await lockDirectory(path);
-  try {
-    const stored = options.resume ? await readConfig(path) : null;
-    if (stored === null) await checkVacant(path, options.resume);
-    const config = options.configure(stored);
+    const stored = resume === 'never' ? null : await readConfig(path);
+    if (stored === null) await checkVacant(path, resume !== 'never');
+    if (stored === null && resume === 'always') throw nothingToResume(path);
+    const config = configure(stored);
     if (stored === null) await writeJson(join(path, 'config.json'), config);
     return {
       path,
@@ -104,12 +127,77 @@ export async function openRunDirectory(
       tensorboardPath: join(path, 'tensorboard'),
       tracePath: (globalStep) =>
         join(path, globalStep === 0 ? 'trace.json' : `trace-${globalStep}.json`),
-      writeResult: (result) => writeJson(join(path, 'result.json'), result),
+      writeResult: (result) => writeResult(join(path, 'result.json'), result),
+      discard: () => (stored === null ? discard() : Promise.resolve()),
       release,
     };
   } catch (error) {
-    await release();
+    release();
+    await removeEmpty(path, firstMade);
     throw error;
+  }
+}
+
+function nothingToResume(path: string): UsageError {
+  return new UsageError(
+    `Cannot resume ${path}: no run is there; to begin one unless there is, give --out ${path} --resume`,
+  );
+}
+
+function isFolder(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+}
+
+/** @returns the first folder on the way that was not there before */
+async function makeFolder(path: string): Promise<string | undefined> {
+  try {
+    return await mkdir(path, { recursive: true });
+  } catch (error) {
+    throw new UserError(`Cannot make the run directory ${path}: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** Removes the folder, and those above it down from the one that was made for it, as far as they are empty. */
+async function removeEmpty(path: string, firstMade: string | undefined): Promise<void> {
+  if (firstMade === undefined) return;
+  const last = resolve(firstMade);
+  for (let folder = resolve(path); folder.startsWith(last); folder = dirname(folder)) {
+    const isGone = await rmdir(folder).then(
+      () => true,
+      () => false,
+    );
+    if (!isGone) return;
+  }
+}
+
+async function writeResult(path: string, result: RunResult): Promise<void> {
+  const stored = await readFile(path, 'utf8').catch(() => null);
+  if (stored !== null && isLess(result, stored)) return;
+  try {
+    await writeJson(path, result);
+  } catch (error) {
+    throw new UserError(
+      `Cannot write ${path}: ${messageOf(error)}; the weights are saved: make room, and --resume writes it`,
+      { cause: error },
+    );
+  }
+}
+
+const storedResultSchema = z.object({ outcome: z.string(), globalStep: z.number() });
+
+/** @param stored the text of the result that is there; one that cannot be read is worth nothing */
+function isLess({ globalStep }: RunResult, stored: string): boolean {
+  try {
+    const before = storedResultSchema.parse(JSON.parse(stored));
+    if (before.globalStep !== globalStep) return before.globalStep > globalStep;
+    return before.outcome !== 'stopped';
+  } catch {
+    return false;
   }
 }
 
@@ -127,12 +215,12 @@ async function readConfig(path: string): Promise<RunConfig | null> {
 }
 
 /** A run may begin where there is nothing, or only what a start that never came to a step has left. */
-async function checkVacant(path: string, resume: boolean): Promise<void> {
+async function checkVacant(path: string, isToBeResumed: boolean): Promise<void> {
   const entries = (await readdir(path)).filter((entry) => !entry.endsWith('.partial'));
   if (await holdsRun(path, entries)) {
     throw new UserError(
       `Cannot start a run in ${path}: it holds another run; ` +
-        (resume
+        (isToBeResumed
           ? 'its config.json is missing'
           : 'add --resume to go on with it, or take another --out'),
     );
@@ -159,6 +247,8 @@ async function writeJson(path: string, value: unknown): Promise<void> {
   await fileStorage.writeDurably(path, Buffer.from(`${JSON.stringify(value, null, 2)}\n`));
 }
 
+const LOCK = 'lock.json';
+
 const lockSchema = z.object({
   pid: z.number().int().min(1),
   host: z.string(),
@@ -173,8 +263,8 @@ type Lock = z.infer<typeof lockSchema>;
  * @returns what gives it back
  * @throws {UserError} if a coordinator that may be alive has it
  */
-async function lockDirectory(path: string): Promise<() => Promise<void>> {
-  const file = join(path, 'lock.json');
+async function lockDirectory(path: string): Promise<() => void> {
+  const file = join(path, LOCK);
   const mine = JSON.stringify({
     pid: process.pid,
     host: hostname(),
@@ -189,15 +279,23 @@ async function lockDirectory(path: string): Promise<() => Promise<void>> {
         await removeStaleLock(path, file);
         continue;
       }
+      await rm(file, { force: true });
       throw new UserError(`Cannot write into the run directory ${path}: ${messageOf(error)}`, {
         cause: error,
       });
     }
   }
-  return async () => {
-    const text = await readFile(file, 'utf8').catch(() => null);
-    if (text === mine) await rm(file, { force: true }).catch(() => undefined);
+  const release = () => {
+    process.off('exit', release);
+    try {
+      if (readFileSync(file, 'utf8') === mine) rmSync(file);
+    } catch {
+      // It is gone, or the next run finds that its process is.
+    }
   };
+  // A process that is told to end at once ends here.
+  process.on('exit', release);
+  return release;
 }
 
 async function removeStaleLock(path: string, file: string): Promise<void> {

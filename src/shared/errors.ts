@@ -7,6 +7,9 @@ export class UserError extends Error {
   override readonly name = 'UserError';
 }
 
+/** What was asked for cannot be meant: exit code 2. */
+export class UsageError extends UserError {}
+
 /**
  * Why a connection ends. The close codes are those that stand on the wire (RFC 6455 leaves 4000–4999 to
  * applications); docs/protocol.md lists them.

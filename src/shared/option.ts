@@ -3,7 +3,7 @@
  * texts and error messages are all made from it, so that none of them can differ from what is checked.
  */
 import * as z from 'zod';
-import { UserError } from './errors.js';
+import { UsageError } from './errors.js';
 import { printable } from './printable.js';
 
 export const OPTION_GROUPS = ['run', 'training', 'model', 'data', 'network', 'output'] as const;
@@ -31,9 +31,6 @@ export type OptionShape = Readonly<Record<string, z.ZodType>>;
 export type OptionValues<Shape extends OptionShape> = {
   readonly [Key in keyof Shape]: z.output<Shape[Key]>;
 };
-
-/** A value that the user gave is not one that the option takes: exit code 2. */
-export class UsageError extends UserError {}
 
 /** `--batch-size` for `batchSize`. */
 export function flagName(key: string): string {

@@ -7,7 +7,6 @@ import { COMMAND_OPTIONS, type CommandName } from '../../src/cli/options.js';
 import { settingsLines, settingsOf, type Settings } from '../../src/cli/settings.js';
 import { parseRunConfig } from '../../src/shared/config.js';
 import {
-  UsageError,
   expectation,
   flagName,
   isSwitch,
@@ -17,6 +16,7 @@ import {
   variableName,
   type OptionShape,
 } from '../../src/shared/option.js';
+import { UsageError } from '../../src/shared/errors.js';
 
 const NAMES = Object.keys(COMMAND_OPTIONS) as CommandName[];
 const EVERY_OPTION = NAMES.flatMap((name) =>

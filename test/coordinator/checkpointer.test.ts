@@ -3,6 +3,7 @@ import { Checkpointer, type CheckpointerOptions } from '../../src/coordinator/ch
 import type { RunEvent } from '../../src/coordinator/events.js';
 import type { Checkpoint } from '../../src/model/checkpoint.js';
 import { DIGITS, LENET5, MNIST } from '../../src/model/lenet.js';
+import { UserError } from '../../src/shared/errors.js';
 import { VirtualProcess, VirtualTime } from '../support/virtual-clock.js';
 
 function checkpointAt(globalStep: number, value = 0): Checkpoint {
@@ -89,7 +90,7 @@ describe('Checkpointer', () => {
       level: 'warn',
       message:
         'Cannot write the checkpoint of step 1: ENOSPC: no space left on device; ' +
-        'training goes on, and it will be tried again',
+        'training goes on, and the next attempt is in some seconds',
     });
   });
 
@@ -105,8 +106,8 @@ describe('Checkpointer', () => {
     expect(saved).toEqual(['3 best']);
   });
 
-  it('saves the last state even if the best one cannot be saved just then', async () => {
-    const { state, saved, checkpointer, saveLast } = createCheckpointer({
+  it('saves the last state even if the best one cannot be saved, and says that it is lost', async () => {
+    const { time, state, saved, events, checkpointer } = createCheckpointer({
       save: ({ globalStep }, isBest) => {
         if (isBest) return Promise.reject(new Error('EIO: i/o error'));
         saved.push(String(globalStep));
@@ -115,8 +116,42 @@ describe('Checkpointer', () => {
     });
     state.globalStep = 3;
     checkpointer.markBest();
-    await saveLast(4);
-    expect(saved).toEqual(['4']);
+    state.globalStep = 4;
+    const done = checkpointer.saveLast(4);
+    await time.advance(10_000);
+    await done;
+    expect(new Set(saved)).toEqual(new Set(['4']));
+    expect(events.at(-1)).toMatchObject({
+      message: 'Cannot write the checkpoint of step 3: EIO: i/o error; the best state is lost',
+    });
+  });
+
+  it('tries again for the last state, as the run waits for it', async () => {
+    const { time, state, saved, events, checkpointer } = createCheckpointer();
+    state.globalStep = 3;
+    state.isFull = true;
+    const done = checkpointer.saveLast(3);
+    await time.advance(1_000);
+    state.isFull = false;
+    await time.advance(1_000);
+    await done;
+    expect(saved).toEqual(['3']);
+    expect(events[0]).toMatchObject({ level: 'warn' });
+  });
+
+  it('fails in one sentence if the last state cannot be saved', async () => {
+    const { time, state, checkpointer, saveIfDue } = createCheckpointer();
+    await saveIfDue(2, true);
+    state.globalStep = 3;
+    state.isFull = true;
+    const failed = expect(checkpointer.saveLast(3)).rejects.toThrow(
+      new UserError(
+        'Cannot write the checkpoint of step 3: ENOSPC: no space left on device, in 5 attempts; ' +
+          'the last one there is of step 2: make room, then go on with --resume',
+      ),
+    );
+    await time.advance(10_000);
+    await failed;
   });
 
   it('does not save a last state that is saved', async () => {

@@ -97,6 +97,49 @@ describe('Coordinator.run()', () => {
     expect(result).toMatchObject({ outcome: 'targetReached', globalStep: 3, testAccuracy: 1 });
   });
 
+  it('adds up the times of all processes that worked on the run', async () => {
+    const train = async (harness: Harness, from: number, ms: number) => {
+      const ended = harness.run();
+      await harness.settle();
+      const worker = await harness.join();
+      await harness.time.advance(ms);
+      await work(worker, 1, from);
+      harness.stop.abort();
+      await harness.time.advance(1_000);
+      return ended;
+    };
+    const first = createHarness();
+    const before = await train(first, 0, 2_000);
+    const second = createHarness({ resumeFrom: first.saved.at(-1)! });
+    const after = await train(second, 1, 1_000);
+    expect([before.globalStep, after.globalStep]).toEqual([1, 2]);
+    // Each waited a second for a step that was broken off; that of the first came after its checkpoint.
+    expect([before.seconds, after.seconds]).toEqual([expect.closeTo(3, 1), expect.closeTo(4, 1)]);
+    // Two steps of one size, the first in two seconds, the second in one.
+    expect(after.imagesPerSecond / before.imagesPerSecond).toBeCloseTo(4 / 3, 1);
+  });
+
+  it('fails, and lets the workers wait, when its last state cannot be saved', async () => {
+    const harness = createHarness({
+      targetAccuracy: 0.5,
+      save: () => Promise.reject(new Error('ENOSPC: no space left on device')),
+    });
+    const failed = expect(harness.run()).rejects.toThrow(
+      /^Cannot write the checkpoint of step 3: E/,
+    );
+    await harness.settle();
+    const anna = await harness.join();
+    await work(anna, 3);
+    await evaluate(harness, anna);
+    for (let second = 0; second < 10; second++) {
+      await harness.time.advance(1_000);
+      anna.say({ type: 'pong', sentAt: 0, workerTime: 0 });
+    }
+    await failed;
+    expect(anna.channel.sentOf('finished')).toMatchObject([{ isFinal: false }]);
+    expect(harness.eventsOf('finished')).toEqual([]);
+  });
+
   it('says once that it waits for workers', async () => {
     const { join, eventsOf, settle } = await startRun({ minWorkers: 2 });
     const anna = await join();

@@ -6,13 +6,16 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { newRunPath, openRunDirectory } from '../../src/coordinator/run-directory.js';
 import { parseRunConfig, type RunConfig } from '../../src/shared/config.js';
-import { UserError } from '../../src/shared/errors.js';
+import { UsageError, UserError } from '../../src/shared/errors.js';
 import * as events from '../support/run-events.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 
 const config = parseRunConfig({ seed: 7 });
-const begin = { resume: false, configure: () => config };
-const resume = { resume: true, configure: (stored: RunConfig | null) => stored ?? config };
+const begin = { resume: 'never' as const, configure: () => config };
+const resume = {
+  resume: 'ifThere' as const,
+  configure: (stored: RunConfig | null) => stored ?? config,
+};
 
 async function expectRefusal(promise: Promise<unknown>, message: string | RegExp): Promise<void> {
   const error: unknown = await promise.then(
@@ -45,30 +48,46 @@ describe('openRunDirectory()', () => {
     expect(parseRunConfig(JSON.parse(await readFile(join(path, 'config.json'), 'utf8')))).toEqual(
       config,
     );
-    await directory.release();
+    directory.release();
     expect(await readdir(path)).toEqual(['config.json']);
   });
 
   it('resumes with the stored configuration', async () => {
     const path = await temporaryDirectory();
-    await (await openRunDirectory(path, begin)).release();
+    (await openRunDirectory(path, begin)).release();
     const directory = await openRunDirectory(path, {
-      resume: true,
+      resume: 'ifThere' as const,
       configure: (stored) => {
         expect(stored).toEqual(config);
         return stored!;
       },
     });
     expect(directory.isResumed).toBe(true);
-    await directory.release();
+    directory.release();
   });
 
   it('begins a run that is to be resumed but is not there', async () => {
     const path = await temporaryDirectory();
     const directory = await openRunDirectory(path, resume);
     expect(directory.isResumed).toBe(false);
-    await directory.release();
+    directory.release();
   });
+
+  it.each([true, false])(
+    'refuses to resume what is not there, and leaves nothing (folder there: %s)',
+    async (isThere) => {
+      const parent = await temporaryDirectory();
+      const path = join(parent, 'mistyped');
+      if (isThere) await mkdir(path);
+      const opening = openRunDirectory(path, { ...resume, resume: 'always' });
+      await expect(opening).rejects.toThrow(
+        new UsageError(
+          `Cannot resume ${path}: no run is there; to begin one unless there is, give --out ${path} --resume`,
+        ),
+      );
+      expect(await readdir(parent, { recursive: true })).toEqual(isThere ? ['mistyped'] : []);
+    },
+  );
 
   it.each(['result.json', 'metrics.jsonl', 'checkpoints/step-1.safetensors'])(
     'does not begin over another run, seen by %s',
@@ -81,7 +100,7 @@ describe('openRunDirectory()', () => {
         openRunDirectory(path, begin),
         `Cannot start a run in ${path}: it holds another run; add --resume to go on with it, or take another --out`,
       );
-      await (await openRunDirectory(path, resume)).release();
+      (await openRunDirectory(path, resume)).release();
     },
   );
 
@@ -91,7 +110,7 @@ describe('openRunDirectory()', () => {
     await writeFile(join(path, 'log.jsonl'), '{}\n');
     await writeFile(join(path, 'metrics.jsonl'), '');
     const directory = await openRunDirectory(path, begin);
-    await directory.release();
+    directory.release();
     expect(await readFile(join(path, 'config.json'), 'utf8')).toContain('"seed": 7');
   });
 
@@ -125,8 +144,48 @@ describe('openRunDirectory()', () => {
     const refuse = () => {
       throw new UserError('No');
     };
-    await expectRefusal(openRunDirectory(path, { resume: false, configure: refuse }), /^No$/);
+    await expectRefusal(
+      openRunDirectory(path, { resume: 'never' as const, configure: refuse }),
+      /^No$/,
+    );
     expect(await readdir(path)).toEqual([]);
+  });
+
+  it('discards what a failed start left, and the folders made for it', async () => {
+    const parent = await temporaryDirectory();
+    const path = join(parent, 'runs', 'first');
+    const directory = await openRunDirectory(path, begin);
+    await writeFile(directory.logPath, '{}\n');
+    await mkdir(join(directory.tensorboardPath, 'train'), { recursive: true });
+    await directory.discard();
+    expect(await readdir(parent)).toEqual([]);
+  });
+
+  it.each(['metrics.jsonl', 'checkpoints/step-1.safetensors'])(
+    'discards no run that has come to a step, seen by %s',
+    async (file) => {
+      const path = join(await temporaryDirectory(), 'run');
+      const directory = await openRunDirectory(path, begin);
+      await mkdir(directory.checkpointsPath);
+      await writeFile(join(path, file), 'x');
+      await directory.discard();
+      directory.release();
+      expect(await readdir(path, { recursive: true })).toContain(file);
+    },
+  );
+
+  it('discards no run that it resumed, nor what somebody else put there', async () => {
+    const path = join(await temporaryDirectory(), 'run');
+    const first = await openRunDirectory(path, begin);
+    first.release();
+    const second = await openRunDirectory(path, resume);
+    await second.discard();
+    second.release();
+    expect(await readdir(path)).toEqual(['config.json']);
+    const third = await openRunDirectory(path, begin);
+    await writeFile(join(path, 'notes.txt'), '');
+    await third.discard();
+    expect(await readdir(path)).toEqual(['notes.txt']);
   });
 
   it('writes result.json', async () => {
@@ -135,7 +194,36 @@ describe('openRunDirectory()', () => {
     const { result } = events.finished();
     await directory.writeResult(result);
     expect(JSON.parse(await readFile(join(path, 'result.json'), 'utf8'))).toEqual(result);
-    await directory.release();
+    directory.release();
+  });
+
+  it.each([
+    ['a stopped run by one that is less far', { globalStep: 5 }, { globalStep: 4 }],
+    [
+      'a finished run by a stopped one',
+      { outcome: 'finished', globalStep: 5 },
+      { outcome: 'stopped', globalStep: 5 },
+    ],
+    [
+      'a finished run by the same, as one sees it who comes later',
+      { outcome: 'finished', globalStep: 5, seconds: 60 },
+      { outcome: 'finished', globalStep: 5, seconds: 1 },
+    ],
+    [
+      'a finished run by one that was stopped on its way there',
+      { outcome: 'finished', globalStep: 5 },
+      { outcome: 'stopped', globalStep: 4 },
+    ],
+  ] as const)('does not overwrite the result of %s', async (_, more, less) => {
+    const path = await temporaryDirectory();
+    const directory = await openRunDirectory(path, begin);
+    const { result } = events.finished();
+    await directory.writeResult({ ...result, outcome: 'stopped', ...more });
+    await directory.writeResult({ ...result, outcome: 'stopped', ...less });
+    expect(JSON.parse(await readFile(join(path, 'result.json'), 'utf8'))).toMatchObject(more);
+    await directory.writeResult({ ...result, outcome: 'stopped', globalStep: 6 });
+    expect(await readFile(join(path, 'result.json'), 'utf8')).toContain('"globalStep": 6');
+    directory.release();
   });
 
   it('gives each start its own trace', async () => {
@@ -145,7 +233,7 @@ describe('openRunDirectory()', () => {
       join(path, 'trace.json'),
       join(path, 'trace-938.json'),
     ]);
-    await directory.release();
+    directory.release();
   });
 });
 
@@ -157,8 +245,8 @@ describe('lock of a run directory', () => {
     const path = await temporaryDirectory();
     const first = await openRunDirectory(path, begin);
     await expectRefusal(openRunDirectory(path, resume), inUse);
-    await first.release();
-    await (await openRunDirectory(path, resume)).release();
+    first.release();
+    (await openRunDirectory(path, resume)).release();
   });
 
   it('of many at once lets one in', async () => {
@@ -172,7 +260,7 @@ describe('lock of a run directory', () => {
     );
     const opened = results.filter((result) => result.status === 'fulfilled');
     expect(opened).toHaveLength(1);
-    await opened[0].value.release();
+    opened[0].value.release();
     expect(await readdir(path)).toEqual(['config.json']);
   });
 
@@ -184,7 +272,7 @@ describe('lock of a run directory', () => {
     await expectRefusal(openRunDirectory(path, resume), inUse);
     killed.kill('SIGKILL');
     await once(killed, 'exit');
-    await (await openRunDirectory(path, resume)).release();
+    (await openRunDirectory(path, resume)).release();
   });
 
   it.skipIf(process.platform !== 'linux')(
@@ -193,7 +281,7 @@ describe('lock of a run directory', () => {
       const path = await temporaryDirectory();
       const lock = JSON.stringify({ pid: process.ppid, host: hostname(), startTicks: '1' });
       await writeFile(join(path, 'lock.json'), lock);
-      await (await openRunDirectory(path, resume)).release();
+      (await openRunDirectory(path, resume)).release();
     },
   );
 
@@ -207,6 +295,6 @@ describe('lock of a run directory', () => {
   it('is taken over when it is damaged', async () => {
     const path = await temporaryDirectory();
     await writeFile(join(path, 'lock.json'), '\0\0\0');
-    await (await openRunDirectory(path, resume)).release();
+    (await openRunDirectory(path, resume)).release();
   });
 });

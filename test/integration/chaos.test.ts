@@ -1,7 +1,8 @@
 /** Real processes, killed, stopped, slowed and restarted; `npm run chaos` does it for longer. */
 import { expect, test } from 'vitest';
-import { runChaos } from '../support/chaos/chaos.js';
+import { growthOf, runChaos } from '../support/chaos/chaos.js';
 import { chaosSchedule, type Fault } from '../support/chaos/schedule.js';
+import { killStarts } from '../support/chaos/start-kills.js';
 import { smallMnist } from '../support/lockstep.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 
@@ -28,4 +29,28 @@ test('the weights do not show what was done to the processes', async () => {
   expect(violations).toEqual([]);
   expect(weights[1]).toBe(weights[0]);
   expect(faults.some(killsCoordinator)).toBe(true);
+});
+
+test('a run that is killed while it starts leaves nothing behind, and comes to the same weights', async () => {
+  const { numWithWorkers, violations } = await killStarts({
+    seed: 1,
+    numKills: 10,
+    flags: ['--dataset', await smallMnist(), '--epochs', '20'],
+    folder: await temporaryDirectory(),
+    log: () => undefined,
+  });
+  expect(violations).toEqual([]);
+  expect(numWithWorkers).toBeGreaterThan(0);
+});
+
+test('growthOf() is that of the second half, where the process did run', () => {
+  const started = Array.from({ length: 100 }, (_, second) => second);
+  const flat = new Array<number>(100).fill(100);
+  const growing = flat.map((mb, second) => mb + second / 10);
+  expect(growthOf([...started, ...flat])).toBe(0);
+  expect(growthOf([...started, ...growing])).toBeCloseTo(0.075, 2);
+  expect(growthOf([...started, ...growing.map((mb, i) => (i % 3 === 0 ? null : mb))])).toBeCloseTo(
+    0.075,
+    2,
+  );
 });

@@ -75,7 +75,9 @@ describe('coordinator and worker', () => {
     const ended = await coordinator.ended;
     expect(ended).toMatchObject({ code: signal === 'SIGINT' ? 130 : 143, signal: null });
     expect(ended.lastedMs).toBeLessThan(2000);
-    expect(ended.stdout).toContain(`npx lockstep coordinator --resume ${out}`);
+    expect(ended.stdout).toMatch(
+      new RegExp(`npx lockstep coordinator .*--port ${port} --resume ${out}\n`),
+    );
     expect(await isFree(port)).toBe(true);
     staying.kill(signal);
     expect(await staying.ended).toMatchObject({ code: 0 });

@@ -1,7 +1,8 @@
 /** `--resume` after a stop in mid-epoch, and from a folder with a damaged checkpoint. */
-import { readFile, readdir, writeFile } from 'node:fs/promises';
+import { readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import type { RunResult } from '../../src/coordinator/events.js';
 import { lockstep, resultOf, smallMnist, start } from '../support/lockstep.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 
@@ -15,7 +16,7 @@ async function trainings() {
   const flags = ['--dataset', dataset, '--epochs', String(EPOCHS)];
   const whole = await lockstep(['train', '--workers', '1', '--out', undisturbed, ...flags]);
   expect(whole.code).toBe(0);
-  return { out, flags, expected: (await resultOf(undisturbed)).weightsSha256 };
+  return { out, undisturbed, flags, expected: (await resultOf(undisturbed)).weightsSha256 };
 }
 
 async function killInMidEpoch(out: string, flags: readonly string[]): Promise<void> {
@@ -55,5 +56,39 @@ describe('train --resume', () => {
     expect(ended.code).toBe(0);
     expect(ended.stdout).toMatch(new RegExp(`warn: Cannot use .*${last}: it is damaged`));
     expect((await resultOf(out)).weightsSha256).toBe(expected);
+  });
+
+  test('says that a finished run was over, leaves its result alone, and exits with 0', async () => {
+    const { undisturbed, flags } = await trainings();
+    const path = join(undisturbed, 'result.json');
+    const result = await readFile(path, 'utf8');
+    const again = ['train', '--out', undisturbed, '--resume', ...flags];
+    const ended = await lockstep(again);
+    expect(ended).toMatchObject({ code: 0, stderr: '' });
+    expect(ended.stdout).toMatch(/was over before, after 480 steps/);
+    expect(ended.stdout).not.toMatch(/joined|Live page/);
+    expect(await readFile(path, 'utf8')).toBe(result);
+
+    // As if it had been killed after its last checkpoint.
+    await rm(path);
+    expect((await lockstep(again)).code).toBe(0);
+    const { outcome, seconds, weightsSha256, imagesPerSecond } = await resultOf(undisturbed);
+    const whole = JSON.parse(result) as RunResult;
+    expect({ outcome, weightsSha256 }).toEqual({
+      outcome: 'finished',
+      weightsSha256: whole.weightsSha256,
+    });
+    expect(seconds).toBeGreaterThan(whole.seconds / 2);
+    expect(imagesPerSecond).toBeGreaterThan(whole.imagesPerSecond / 2);
+  });
+
+  test('refuses a folder that holds no run, with exit code 2, and makes none', async () => {
+    const parent = await temporaryDirectory();
+    const ended = await lockstep(['train', '--resume', join(parent, 'mistyped')]);
+    expect(ended.code).toBe(2);
+    expect(ended.stderr).toMatch(
+      /^lockstep: Cannot resume \S+mistyped: no run is there; [^\n]+\n$/,
+    );
+    expect(await readdir(parent)).toEqual([]);
   });
 });

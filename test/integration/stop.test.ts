@@ -1,8 +1,8 @@
-/** How a run ends that is told to, by one signal or several, to one process or a group, or whose process is just gone. */
+/** How a run ends that is told to, by one signal or several, to one process or a group. */
 import { readFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { randomUUID } from 'node:crypto';
-import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { MARK, marked } from '../support/descendants.js';
 import { resultOf, smallMnist, start } from '../support/lockstep.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
@@ -92,19 +92,5 @@ describe('a run that is told to stop', () => {
     process.kill(-program.pid, 'SIGHUP');
     expect((await program.ended).code).toBe(0);
     expect(await resultOf(out)).toMatchObject({ outcome: 'finished' });
-  });
-});
-
-describe('local workers', () => {
-  test('end with a run that is killed at any moment of its start', async () => {
-    for (const afterMs of [0, 10, 20, 40, 80, 160, 320]) {
-      const { mark, program } = await startEndless();
-      // The workers' processes are there long before they can listen to anything.
-      await vi.waitUntil(() => marked(mark).length > 1, { timeout: 30_000, interval: 5 });
-      await new Promise((resolve) => setTimeout(resolve, afterMs));
-      program.kill('SIGKILL');
-      await program.ended;
-      await vi.waitUntil(() => marked(mark).length === 0, { timeout: 15_000, interval: 20 });
-    }
   });
 });

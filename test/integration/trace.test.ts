@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { smallMnist, start } from '../support/lockstep.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 
@@ -65,4 +65,23 @@ test('a delay of 50 ms in one worker’s sending shows there and nowhere else', 
   expect(durations['bert wire']).toBeLessThan(49 + durations['anna wire'] + 45);
   const others = ['plan', 'broadcast', 'reduce', 'update'].map((part) => `coordinator ${part}`);
   for (const key of ['anna wire', ...others]) expect(durations[key], key).toBeLessThan(45);
+});
+
+test('a trace can be read while the run goes on, and after kill -9', async () => {
+  const out = join(await temporaryDirectory(), 'run');
+  const program = start([
+    ...['train', '--workers', '2', '--trace', '--out', out, '--port', '0', '--log-every', '1'],
+    ...['--dataset', await smallMnist(), '--epochs', '100000'],
+  ]);
+  await program.said(/step +5\//);
+  const read = async () =>
+    JSON.parse(await readFile(join(out, 'trace.json'), 'utf8')) as TraceEvent[];
+  const numEvents = [0];
+  for (let time = 0; time < 5; time++) {
+    await vi.waitUntil(async () => (await read()).length > numEvents.at(-1)!);
+    numEvents.push((await read()).length);
+  }
+  program.kill('SIGKILL');
+  await program.ended;
+  expect((await read()).length).toBeGreaterThanOrEqual(numEvents.at(-1)!);
 });

@@ -135,7 +135,9 @@ describe('train', () => {
     const ended = await program.ended;
     expect(ended).toMatchObject({ code: 130, signal: null });
     expect(ended.lastedMs).toBeLessThan(2000);
-    expect(ended.stdout).toContain(`npx lockstep train --workers 2 --resume ${out}`);
+    expect(ended.stdout).toMatch(
+      new RegExp(`npx lockstep train .*--workers 2 .*--port ${port} --resume ${out}\n`),
+    );
     expect(isAlive(program.pid)).toBe(false);
     expect(await isFree(port)).toBe(true);
     const files = await readdir(out, { recursive: true });

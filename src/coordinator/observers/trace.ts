@@ -1,6 +1,6 @@
 /**
  * A trace of a run for chrome://tracing and https://ui.perfetto.dev: coordinator and workers on one clock, that of the
- * coordinator. Written as the run goes; a file that was cut short can be opened as well.
+ * coordinator. Written as the run goes, and valid JSON at any moment.
  *
  * Trace Event Format, JSON array,
  * https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
@@ -19,7 +19,7 @@ import type {
 
 export interface Trace {
   readonly observe: Observer;
-  /** Ends the array and closes the file. Does not reject. */
+  /** Writes what is left and closes the file. Does not reject. */
   close(): Promise<void>;
 }
 
@@ -53,23 +53,17 @@ interface TraceEvent {
 }
 
 /** Begins a trace, in place of one that is there. */
-export function createTrace(path: string, options: TraceOptions): Trace {
-  const file = createAppendFile(path, { warn: options.warn, truncate: true });
+export function createTrace(path: string, { warn }: TraceOptions): Trace {
+  const file = createAppendFile(path, { warn, frame: { head: '[\n', tail: '\n]\n' } });
   const convert = createTraceEvents();
-  let separator = '[\n';
+  let separator = '';
   const observe: Observer = (event) => {
     const traced = convert(event);
     if (traced.length === 0) return;
     file.append(separator + JSON.stringify(traced).slice(1, -1));
     separator = ',\n';
   };
-  return {
-    observe,
-    async close() {
-      file.append(separator === ',\n' ? '\n]\n' : '[]\n');
-      await file.close();
-    },
-  };
+  return { observe, close: () => file.close() };
 }
 
 /** What an event of the run adds to its trace. */

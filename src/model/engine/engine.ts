@@ -12,6 +12,7 @@ export const ENGINE_NAMES = ['simd', 'tensorflow', 'webgpu', 'reference'] as con
 export type EngineName = (typeof ENGINE_NAMES)[number];
 /** What a user may ask for: an engine, or the best that the machine has. */
 export const ENGINE_REQUESTS = ['auto', ...ENGINE_NAMES] as const;
+export type EngineRequest = (typeof ENGINE_REQUESTS)[number];
 
 /** A value, or the promise of one where an engine works beside the event loop. */
 export type MaybePromise<T> = T | Promise<T>;

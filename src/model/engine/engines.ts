@@ -2,6 +2,7 @@
  * Engines by name, and which of them suits this machine. Each is loaded when it is chosen and not before: a worker on
  * `simd` loads no tfjs.
  */
+import { UserError } from '../../shared/errors.js';
 import type { Engine, EngineName } from './engine.js';
 import type { Probe } from './tfjs/probe.js';
 import type { Model } from '../lenet.js';
@@ -36,6 +37,19 @@ export async function createEngine(
       return startEngineThread(name, model, options);
     }
   }
+}
+
+/**
+ * Looks whether this machine has an engine that was asked for by name, before anybody waits for it.
+ *
+ * @throws {UserError} if it has not, with the cure
+ */
+export async function checkEngine(name: EngineName, options: EngineOptions = {}): Promise<void> {
+  if (name === 'simd' || name === 'reference') return;
+  const { probeEngine } = await import('./tfjs/probe.js');
+  const probe = await probeEngine(name, options);
+  if (probe.isAvailable) return;
+  throw new UserError(`The ${name} engine is not available: ${probe.reason}; ${probe.cure}`);
 }
 
 export interface EngineChoice {

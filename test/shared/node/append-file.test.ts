@@ -1,10 +1,13 @@
+import { execFile } from 'node:child_process';
 import { readFile, mkdir, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { existsSync } from 'node:fs';
+import { promisify } from 'node:util';
 import { describe, expect, it, vi } from 'vitest';
 import { createAppendFile } from '../../../src/shared/node/append-file.js';
 import { temporaryDirectory } from '../../support/temporary-directory.js';
 
+const BUILT = new URL('../../../dist/shared/node/append-file.js', import.meta.url).href;
 const noWarning = (message: string) => expect.fail(`Unexpected warning: ${message}`);
 
 describe('createAppendFile()', () => {
@@ -77,6 +80,46 @@ describe('createAppendFile()', () => {
     expect(warnings).toHaveLength(2);
     expect(warnings[1]).toBe(`Writing to ${path} works again; 2 records were lost`);
   });
+
+  const frame = { head: '[', tail: ']' };
+
+  it('keeps a frame around what has been written so far', async () => {
+    const path = join(await temporaryDirectory(), 'records');
+    await writeFile(path, 'what was there before');
+    const file = createAppendFile(path, { warn: noWarning, frame });
+    for (const expected of ['[]', '[1]', '[1,1]', '[1,1,1]']) {
+      await file.flush();
+      expect(await readFile(path, 'utf8')).toBe(expected);
+      file.append(expected === '[]' ? '1' : ',1');
+    }
+    await file.close();
+    expect(await readFile(path, 'utf8')).toBe('[1,1,1,1]');
+  });
+
+  it.skipIf(process.platform === 'win32')(
+    'puts the frame back where a write went through in part only',
+    async () => {
+      const path = join(await temporaryDirectory(), 'records');
+      const program = `
+        const { createAppendFile } = await import(${JSON.stringify(BUILT)});
+        const warn = (message) => console.log(message);
+        const frame = ${JSON.stringify(frame)};
+        const file = createAppendFile(${JSON.stringify(path)}, { warn, frame });
+        file.append('1');
+        await file.flush();
+        file.append(',1'.repeat(10_000));
+        await file.close();
+        console.log(file.numDropped);`;
+      // No file of that process may grow beyond some kilobytes.
+      const limited = ['-c', 'ulimit -f 8; exec "$@"', 'sh', process.execPath];
+      const { stdout } = await promisify(execFile)('sh', [
+        ...limited,
+        ...['--input-type=module', '-e', program],
+      ]);
+      expect(stdout).toMatch(/^Cannot write to .*: EFBIG[^\n]*\n1\n$/);
+      expect(await readFile(path, 'utf8')).toBe('[1]');
+    },
+  );
 
   it.skipIf(!existsSync('/dev/full'))('close() counts what a full disk did not take', async () => {
     const warn = vi.fn();

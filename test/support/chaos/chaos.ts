@@ -98,8 +98,14 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     }, fault.at),
   );
   const repeated: Repeated[] = [];
-  coordinator.onExit = (signal) => {
+  const violations: string[] = [];
+  coordinator.onExit = (code, signal) => {
     if (signal === 'SIGKILL' && !isFinished()) repeated.push(...repeatedWork(disturbed));
+    if (code !== 143) return;
+    for (const { numSteps } of repeatedWork(disturbed)) {
+      if (numSteps > 0) violations.push(`A clean stop lost ${numSteps} steps`);
+    }
+    if (existsSync(join(disturbed, 'lock.json'))) violations.push('A clean stop left its lock');
   };
   const memory = ['coordinator', ...workers.map((_, i) => `worker-${i}`)].map((name) => ({
     name,
@@ -120,10 +126,16 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
 
   const expected = resultOf(undisturbed)!;
   const actual = resultOf(disturbed);
-  const violations = processes.flatMap(({ failures }) => failures);
+  violations.push(...processes.flatMap(({ failures }) => failures));
   if (actual?.outcome !== 'finished') violations.push('The run did not come to its end');
   else if (actual.weightsSha256 !== expected.weightsSha256)
     violations.push('The weights differ from those of the undisturbed run');
+  if (durationMs >= SHORTEST_JUDGED_MS) {
+    for (const name of KEPT) {
+      const growth = growthOf(memory.find((process) => process.name === name)!.residentMb);
+      if (growth > MOST_GROWTH) violations.push(`${name} grew by ${(100 * growth).toFixed(1)} %`);
+    }
+  }
   for (const { numSteps, ms } of repeated) {
     if (ms > options.mostRepeatedMs)
       violations.push(`${numSteps} steps of ${ms} ms were done again`);
@@ -137,6 +149,30 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     repeated,
     seconds: (performance.now() - startedAt) / 1000,
   };
+}
+
+/** These keep their processes in the second half (schedule.ts). */
+export const KEPT = ['coordinator', 'worker-0'];
+/** Of memory, over the second half of the run. */
+export const MOST_GROWTH = 0.03;
+/** A shorter run has not filled its buffers and its history before its second half. */
+export const SHORTEST_JUDGED_MS = 600_000;
+
+/**
+ * How much a process grew over the second half of the run: the median of the last quarter of it against that of the
+ * first.
+ *
+ * @param residentMb samples at equal distances
+ */
+export function growthOf(residentMb: readonly (number | null)[]): number {
+  const half = residentMb.slice(residentMb.length >> 1);
+  const quarter = Math.ceil(half.length / 4);
+  const median = (part: readonly (number | null)[]) => {
+    const sorted = part.filter((mb) => mb !== null).toSorted((a, b) => a - b);
+    return sorted.at(sorted.length >> 1) ?? 0;
+  };
+  const before = median(half.slice(0, quarter));
+  return before === 0 ? 0 : median(half.slice(-quarter)) / before - 1;
 }
 
 /** @throws {Error} when the process is gone and was not done: it failed, or was ended by the signal */

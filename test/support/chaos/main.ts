@@ -2,7 +2,8 @@
  * `npm run chaos`: real processes, killed, stopped, slowed and restarted; the weights must not show it.
  *
  *   npm run chaos -- --seed 7                        a minute of faults, MNIST, 4 workers
- *   npm run chaos -- --seconds 600                   ten minutes of them, with the memory at the end
+ *   npm run chaos -- --seconds 3600                  an hour of them, with a judgement of the memory at the end
+ *   npm run chaos -- --starts 100                    kills `lockstep train` at random moments of its start
  *
  * The run has an epoch for every four seconds of faults; give --epochs where it is over before them.
  */
@@ -10,7 +11,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { runChaos } from './chaos.js';
+import { KEPT, MOST_GROWTH, SHORTEST_JUDGED_MS, growthOf, runChaos } from './chaos.js';
+import { killStarts } from './start-kills.js';
 
 const { values } = parseArgs({
   options: {
@@ -18,6 +20,7 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '60' },
     workers: { type: 'string', default: '4' },
     epochs: { type: 'string' },
+    starts: { type: 'string' },
   },
 });
 const durationS = Number(values.seconds);
@@ -27,6 +30,18 @@ const stop = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
 const folder = mkdtempSync(join(tmpdir(), 'lockstep-chaos-'));
 try {
+  const violations = await (values.starts === undefined ? disturb() : start(Number(values.starts)));
+  violations.forEach((violation) => console.log(`Violation: ${violation}`));
+  console.log(violations.length === 0 ? '\nEvery promise was kept' : '\nNot kept');
+  process.exitCode = violations.length === 0 ? 0 : 1;
+} catch (error) {
+  console.log(stop.signal.aborted ? 'Stopped' : String(error));
+  process.exitCode = 1;
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
+
+async function disturb(): Promise<readonly string[]> {
   const report = await runChaos({
     seed: Number(values.seed),
     durationMs: 1000 * durationS,
@@ -63,12 +78,27 @@ try {
     });
     console.log(`${name.padEnd(12)} ${tenths.map((mb) => String(mb).padStart(4)).join(' ')}`);
   }
-  report.violations.forEach((violation) => console.log(`Violation: ${violation}`));
-  console.log(report.violations.length === 0 ? '\nEvery promise was kept' : '\nNot kept');
-  process.exitCode = report.violations.length === 0 ? 0 : 1;
-} catch (error) {
-  console.log(stop.signal.aborted ? 'Stopped' : String(error));
-  process.exitCode = 1;
-} finally {
-  rmSync(folder, { recursive: true, force: true });
+  for (const { name, residentMb } of report.memory.filter(({ name }) => KEPT.includes(name))) {
+    const isJudged = 1000 * durationS >= SHORTEST_JUDGED_MS;
+    console.log(
+      `${name} over the second half: ${(100 * growthOf(residentMb)).toFixed(1)} %` +
+        (isJudged ? `, ${100 * MOST_GROWTH} at most` : ', not judged in so short a time'),
+    );
+  }
+  return report.violations;
+}
+
+async function start(numKills: number): Promise<readonly string[]> {
+  const report = await killStarts({
+    seed: Number(values.seed),
+    numKills,
+    flags: ['--epochs', String(values.epochs ?? 5)],
+    folder,
+    log: (line) => console.log(line),
+  });
+  console.log(
+    `${report.numOrphans} orphans over ${numKills} kills at random moments of a start, up to ` +
+      `${seconds(1.33 * report.startMs)}; workers were there at ${report.numWithWorkers} of them`,
+  );
+  return report.violations;
 }

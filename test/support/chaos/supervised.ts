@@ -6,6 +6,8 @@ import { MAIN } from '../program.js';
 /** A slowed process computes this long of every SLOW_PERIOD_MS: a tenth. */
 const SLOW_RUN_MS = 5;
 const SLOW_PERIOD_MS = 50;
+/** Who asks to stop asks more than once: a process group, npm and a supervisor pass the same request on, ms. */
+const REPEAT_AFTER_MS = [2, 30, 400];
 
 export class Supervised {
   /** Ends that nobody asked for: exit codes that are not 0, nor that of the signal. */
@@ -16,8 +18,8 @@ export class Supervised {
   private readonly name: string;
   private readonly args: readonly string[];
   private readonly isDone: () => boolean;
-  /** Called when the process has ended, by whatever signal or none, before it is started again. */
-  onExit: (signal: NodeJS.Signals | null) => void = () => undefined;
+  /** Called when the process has ended, by a code or a signal, before it is started again. */
+  onExit: (code: number | null, signal: NodeJS.Signals | null) => void = () => undefined;
   private child: ChildProcess | null = null;
   private restartAfterMs = 200;
   private restart: NodeJS.Timeout | null = null;
@@ -40,12 +42,15 @@ export class Supervised {
     return this.child !== null;
   }
 
-  /** Sends a signal that ends it; it is started again after a while. */
+  /** Sends a signal that ends it, SIGTERM several times; it is started again after a while. */
   end(signal: 'SIGKILL' | 'SIGTERM', restartAfterMs: number): void {
     this.goOn();
     this.restartAfterMs = restartAfterMs;
-    if (signal === 'SIGTERM') this.wasTerminated = true;
-    this.child?.kill(signal);
+    const { child } = this;
+    child?.kill(signal);
+    if (signal !== 'SIGTERM') return;
+    this.wasTerminated = true;
+    for (const afterMs of REPEAT_AFTER_MS) setTimeout(() => child?.kill(signal), afterMs);
   }
 
   /** Stops it for a while, as a machine that hangs does. */
@@ -110,7 +115,7 @@ export class Supervised {
     child.once('exit', (code, signal) => {
       this.child = null;
       if (this.slowing) clearTimeout(this.slowing);
-      this.onExit(signal);
+      this.onExit(code, signal);
       const isAsked = code === 143 && this.wasTerminated;
       if (signal === null && code !== 0 && !isAsked)
         this.failures.push(`${this.name} ended with code ${String(code)}: ${errors}`);

@@ -1,0 +1,58 @@
+/** The last words of the process: one sentence for whoever started it, the stack for the log. */
+import { appendFileSync, writeSync } from 'node:fs';
+import { UsageError, UserError, messageOf } from '../shared/errors.js';
+
+let logPath: string | null = null;
+
+/** From now on the stack of an error that nobody expected goes to this log, a line of JSON. */
+export function keepStacksIn(path: string): void {
+  logPath = path;
+}
+
+/** Ends the process for an error that nobody catches, as `endWith` does. */
+export function catchTheRest(): void {
+  process.on('uncaughtException', endWith);
+}
+
+/** Ends the process: with code 2 if what was asked for cannot be meant, else with 1. */
+export function endWith(error: unknown): never {
+  say(error instanceof UserError ? messageOf(error) : unexpected(error));
+  process.exit(error instanceof UsageError ? 2 : 1);
+}
+
+/** Its sentence; the stack goes where it can be found, or where it is wanted. */
+function unexpected(error: unknown): string {
+  const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  if (process.env.LOCKSTEP_DEBUG) say(stack);
+  const hint = isOutOfFiles(error)
+    ? 'too many files are open for the limit of this process; raise it, as with ulimit -n 1024'
+    : writeStack(messageOf(error), stack);
+  return `${messageOf(error)}; ${hint}`;
+}
+
+/** @returns where the stack is, or how to see it */
+function writeStack(message: string, stack: string): string {
+  if (logPath !== null) {
+    try {
+      const line = { time: new Date(), level: 'error', message, stack };
+      appendFileSync(logPath, `${JSON.stringify(line)}\n`);
+      return `this was not expected, and ${logPath} says where it happened`;
+    } catch {
+      // The disk may be what is wrong.
+    }
+  }
+  return 'this was not expected; LOCKSTEP_DEBUG=1 shows where it happened';
+}
+
+function isOutOfFiles(error: unknown): boolean {
+  return ['EMFILE', 'ENFILE'].includes((error as NodeJS.ErrnoException | null)?.code ?? '');
+}
+
+/** Straight to the descriptor: a stream may be what is broken. */
+function say(text: string): void {
+  try {
+    writeSync(2, `lockstep: ${text}\n`);
+  } catch {
+    // Nobody listens.
+  }
+}

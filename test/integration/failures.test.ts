@@ -1,0 +1,129 @@
+/** What goes wrong around a run: it ends with one sentence and its code, and a start that fails leaves nothing. */
+import { execFileSync } from 'node:child_process';
+import { readFile, readdir, writeFile } from 'node:fs/promises';
+import { createServer, type AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { lockstep, smallMnist, start, type Ending } from '../support/lockstep.js';
+import { temporaryDirectory } from '../support/temporary-directory.js';
+
+function expectSentence({ code, stderr }: Ending, sentence: RegExp, expectedCode = 1): void {
+  expect(stderr).toMatch(/^lockstep: [^\n]+\n$/);
+  expect(stderr).toMatch(sentence);
+  expect(code).toBe(expectedCode);
+}
+
+describe('a start that fails', () => {
+  const portInUse = async () => {
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    onTestFinished(() => void server.close());
+    return String((server.address() as AddressInfo).port);
+  };
+  test.each([
+    ['a port in use', async () => ['--port', await portInUse()], /the port is in use/],
+    ['a dataset that is not there', () => ['--dataset', 'nowhere'], /Cannot load the dataset/],
+    ['a model that does not fit', () => ['--kernel-size', '15'], /does not fit/],
+    [
+      'an engine that the machine lacks',
+      () => ['--engine', 'webgpu', '--workers', '3'],
+      /The webgpu engine is not available/,
+    ],
+  ])('leaves no folder: %s', async (_, flags, sentence) => {
+    const parent = await temporaryDirectory();
+    const out = join(parent, 'runs', 'first');
+    const ended = await lockstep(['train', '--out', out, ...(await flags())], {
+      VK_ICD_FILENAMES: '/nowhere',
+      VK_DRIVER_FILES: '/nowhere',
+    });
+    expectSentence(ended, sentence, ended.code ?? 0);
+    expect([1, 2]).toContain(ended.code);
+    expect(await readdir(parent)).toEqual([]);
+  });
+
+  test('a worker says that its engine is missing before it looks for a coordinator', async () => {
+    const ended = await lockstep(['worker', 'ws://127.0.0.1:1', '--engine', 'webgpu'], {
+      VK_ICD_FILENAMES: '/nowhere',
+      VK_DRIVER_FILES: '/nowhere',
+    });
+    expectSentence(ended, /The webgpu engine is not available/);
+    expect(ended.stdout).not.toContain('No coordinator');
+  });
+});
+
+describe.skipIf(process.platform !== 'linux')('a process that may open few files', () => {
+  test.each([24, 32, 64])('says so in one sentence: %d', async (limit) => {
+    const ended = await start(
+      ['train', '--workers', '1', '--epochs', '1', '--dataset', await smallMnist(100, 50)].concat(
+        '--out',
+        join(await temporaryDirectory(), 'run'),
+      ),
+      {},
+      ['sh', '-c', `ulimit -n ${limit}; exec "$@"`, 'sh'],
+    ).ended;
+    expectSentence(ended, /EMFILE.*raise it, as with ulimit -n 1024/);
+  });
+});
+
+describe('an error that nobody expected', () => {
+  test('ends the run with one sentence, and its stack stands in the log', async () => {
+    const out = join(await temporaryDirectory(), 'run');
+    const bug = `process.argv[2] === "train" && setTimeout(() => { throw new Error("a bug") }, 3000)`;
+    const ended = await lockstep(
+      [
+        ...['train', '--workers', '1', '--epochs', '100000', '--port', '0', '--out', out],
+        ...['--dataset', await smallMnist(100, 50)],
+      ],
+      { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(bug)}` },
+    );
+    expectSentence(ended, /a bug; this was not expected, and \S+log\.jsonl says where/);
+    expect(await readFile(join(out, 'log.jsonl'), 'utf8')).toMatch(/"stack":"Error: a bug\\n +at/);
+    // It can be resumed.
+    expect(await readdir(out)).not.toContain('lock.json');
+  });
+});
+
+const mayMount = process.platform === 'linux' && process.getuid?.() === 0;
+
+describe.skipIf(!mayMount)('a full disk', () => {
+  async function tinyDisk(kilobytes: number): Promise<string> {
+    const dir = await temporaryDirectory();
+    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${kilobytes}k`, 'tmpfs', dir]);
+    onTestFinished(() => void execFileSync('umount', ['-l', dir]));
+    return dir;
+  }
+
+  test('ends a run whose last state it does not take, loudly', async () => {
+    const disk = await tinyDisk(400);
+    const ended = await lockstep([
+      ...['train', '--workers', '1', '--epochs', '2', '--dataset', await smallMnist(100, 50)],
+      ...['--out', join(disk, 'run')],
+    ]);
+    expectSentence(ended, /Cannot write the checkpoint of step 4: ENOSPC.*; there is none: make/);
+    expect(ended.stdout).not.toMatch(/Finished|Results in/);
+    expect(await readdir(join(disk, 'run'))).not.toContain('result.json');
+  });
+
+  test('keeps a run from starting, and leaves nothing', async () => {
+    const disk = await tinyDisk(16);
+    await writeFile(join(disk, 'full'), new Uint8Array(16 * 1024)).catch(() => undefined);
+    const ended = await lockstep(['train', '--workers', '1', '--out', join(disk, 'run')]);
+    expectSentence(ended, /Cannot (write into|make) the run directory .*ENOSPC/);
+    expect(await readdir(disk)).toEqual(['full']);
+  });
+});
+
+test.skipIf(process.platform !== 'linux')(
+  'a console that takes nothing does not stop a run',
+  async () => {
+    const ended = await start(
+      [
+        ...['train', '--workers', '1', '--epochs', '1', '--dataset', await smallMnist(100, 50)],
+        ...['--out', join(await temporaryDirectory(), 'run')],
+      ],
+      {},
+      ['sh', '-c', 'exec "$@" >/dev/full', 'sh'],
+    ).ended;
+    expect(ended).toMatchObject({ code: 0, stderr: '' });
+  },
+);
