@@ -74,6 +74,8 @@ describe('the simulator', () => {
     'resume-step-late',
     'no-heartbeat',
     'timer-left',
+    'lost-checkpoint',
+    'silent-loss',
   ];
   it.each(names)('catches the mutant %s', async (name) => {
     const mend = MUTANTS[name].apply();

@@ -47,6 +47,10 @@ export class SimulatedDisk {
     };
   }
 
+  has(path: string): boolean {
+    return this.files.files.has(path);
+  }
+
   /** Flips a bit of the file that was written last. @returns its name, null if there is none */
   damage(): string | null {
     const path = [...this.files.files.keys()].sort().at(-1);

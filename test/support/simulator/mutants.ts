@@ -220,10 +220,19 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
       },
   ),
   'lost-checkpoint': mutant(
-    'a checkpoint that failed is not tried again',
+    'the last state is not saved',
     Checkpointer,
     'saveLast',
     () => () => Promise.resolve(),
+  ),
+  'silent-loss': mutant(
+    'a run whose last state cannot be saved is said to be over',
+    Checkpointer,
+    'saveLast',
+    (original) =>
+      function (...args) {
+        return (original.apply(this, args) as Promise<void>).catch(() => undefined);
+      },
   ),
   'mixed-up-samples': mutant(
     'a sample is stored in the place of its neighbour too',

@@ -16,6 +16,7 @@ import {
 import type { Engine, MaybePromise } from '../../../src/model/engine/engine.js';
 import type { Channel } from '../../../src/shared/channel.js';
 import { float32From } from '../../../src/shared/codec.js';
+import { UserError } from '../../../src/shared/errors.js';
 import { messageOf } from '../../../src/shared/errors.js';
 import type { Storage } from '../../../src/shared/node/storage.js';
 import { createRandom, type Random } from '../../../src/shared/random.js';
@@ -264,7 +265,7 @@ class Simulation {
     };
     coordinator.run(stop.signal).then(
       (result) => this.coordinatorEnded(life, result),
-      (error: unknown) => this.violate(`the run failed: ${stackOf(error)}`),
+      (error: unknown) => this.coordinatorFailed(life, error),
     );
   }
 
@@ -278,12 +279,36 @@ class Simulation {
       this.nextStep = this.isDiskTroubled ? null : result.globalStep;
     } else {
       this.result = result;
+      const file = `step-${String(result.globalStep).padStart(8, '0')}.safetensors`;
+      if (!this.disk.has(`${CHECKPOINTS}/${file}`)) {
+        this.violate(`the run is over, and its weights are not on disk (${file})`);
+      }
     }
     this.time.schedule(SERVER_CLOSE_MS, () => {
       if (process.state === 'dead') return;
       this.endProcess(process, false);
       if (this.network.listener?.process === process) this.network.listener = null;
       if (result.outcome !== 'stopped') this.isOver = true;
+    });
+  }
+
+  /** A full disk may keep the last state from it; whoever looks after it starts it again. */
+  private coordinatorFailed(life: CoordinatorLife, error: unknown): void {
+    const { process } = life;
+    if (process.state === 'dead') return;
+    if (!this.isDiskTroubled || !(error instanceof UserError)) {
+      this.violate(`the run failed: ${stackOf(error)}`);
+      return;
+    }
+    life.isOver = true;
+    this.write(`${process.name} fails: ${error.message}`);
+    this.checkLeftovers(process, life.stop.signal);
+    this.nextStep = null;
+    this.time.schedule(SERVER_CLOSE_MS, () => {
+      this.endProcess(process, false);
+      if (this.network.listener?.process === process) this.network.listener = null;
+      this.calm(0);
+      this.startCoordinator();
     });
   }
 
