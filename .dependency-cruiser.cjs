@@ -15,7 +15,7 @@ const PORTABLE = [
 const OF_NODE = [
   '^src/model/(checkpoint|initial-params|safetensors)\\.ts$',
   '^src/model/engine/(doctor|engines)\\.ts$',
-  '^src/model/engine/simd/wasm\\.ts$',
+  '^src/model/engine/simd/node\\.ts$',
 ];
 
 const rule = (name, comment, from, to) => ({ name, comment, severity: 'error', from, to });

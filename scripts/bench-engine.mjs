@@ -10,8 +10,8 @@ import { benchEngine } from '../dist/model/engine/bench.js';
 import { initParams } from '../dist/model/init.js';
 import { buildModel, LENET5 } from '../dist/model/lenet.js';
 import { createOptimizer } from '../dist/model/optimizer.js';
-import { createSimdEngine } from '../dist/model/engine/simd/engine.js';
-import { createVectorOps } from '../dist/model/engine/simd/vector.js';
+import { createSimdEngine } from '../dist/model/engine/simd/node.js';
+import { createVectorOps } from '../dist/model/engine/simd/node.js';
 
 const { values } = parseArgs({
   options: { rounds: { type: 'string', default: '3' }, peer: { type: 'string' } },

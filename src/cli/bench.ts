@@ -12,7 +12,7 @@ import type { StepTimes } from '../coordinator/events.js';
 import { benchEngine, type EngineBench } from '../model/engine/bench.js';
 import { initParams } from '../model/init.js';
 import { LENET5, buildModel } from '../model/lenet.js';
-import { createSimdEngine } from '../model/engine/simd/engine.js';
+import { createSimdEngine } from '../model/engine/simd/node.js';
 import { UserError } from '../shared/errors.js';
 import { formatCount, formatNoun, formatPercent } from '../shared/format.js';
 import { optionCommand } from './command.js';

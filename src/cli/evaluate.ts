@@ -2,7 +2,7 @@
 import { findCheckpoint, modelOf } from '../model/checkpoint.js';
 import { evaluateSplit, reportOf, type Report } from '../model/evaluation.js';
 import { loadDataset, testSetFor } from '../model/data/idx.js';
-import { createSimdEngine } from '../model/engine/simd/engine.js';
+import { createSimdEngine } from '../model/engine/simd/node.js';
 import { formatCount, formatPercent } from '../shared/format.js';
 import { printable } from '../shared/printable.js';
 import { fileStorage } from '../shared/node/storage.js';

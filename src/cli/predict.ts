@@ -3,7 +3,7 @@ import { findCheckpoint, modelOf } from '../model/checkpoint.js';
 import { digitDoubt } from '../model/data/digit-doubt.js';
 import { readDigitImage } from '../model/data/digit-image.js';
 import { imageBytes } from '../model/lenet.js';
-import { createSimdEngine } from '../model/engine/simd/engine.js';
+import { createSimdEngine } from '../model/engine/simd/node.js';
 import { UserError } from '../shared/errors.js';
 import { formatPercent } from '../shared/format.js';
 import { printable } from '../shared/printable.js';

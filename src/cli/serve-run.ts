@@ -30,8 +30,8 @@ import { initParamsFrom, readWeightsFile, type WeightsFile } from '../model/init
 import { buildModel, type Model } from '../model/lenet.js';
 import { checkExactEngine, createProofJudge } from '../model/engine/proof.js';
 import { createReferenceEngine } from '../model/engine/reference.js';
-import { createSimdEngine } from '../model/engine/simd/engine.js';
-import { createVectorOps } from '../model/engine/simd/vector.js';
+import { createSimdEngine } from '../model/engine/simd/node.js';
+import { createVectorOps } from '../model/engine/simd/node.js';
 import { systemClock } from '../shared/clock.js';
 import { float32From } from '../shared/codec.js';
 import { flatten, runConfigOf, type RunConfig } from '../shared/config.js';

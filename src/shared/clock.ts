@@ -35,8 +35,23 @@ export const systemClock: Clock = {
     wait(checkedDelay(delayMs));
     return { cancel: () => clearTimeout(timeout) };
   },
-  yield: () => new Promise((resolve) => setImmediate(resolve)),
+  yield: () => new Promise(afterOthers),
 };
+
+/** Calls back after what is ready to run. A browser has no `setImmediate`, and makes timers of a hidden tab wait. */
+const afterOthers: (callback: () => void) => void =
+  typeof setImmediate === 'undefined' ? messageToMyself() : setImmediate;
+
+function messageToMyself(): (callback: () => void) => void {
+  const { port1, port2 } = new MessageChannel();
+  const callbacks: (() => void)[] = [];
+  // As a browser has it; Node's types know only its own way.
+  Object.assign(port1, { onmessage: () => callbacks.shift()?.() });
+  return (callback) => {
+    callbacks.push(callback);
+    port2.postMessage(null);
+  };
+}
 
 /** What every `Clock` makes of a delay: none is negative, and one that is no number is an error of the caller's. */
 export function checkedDelay(delayMs: number): number {

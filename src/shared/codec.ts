@@ -27,9 +27,15 @@ const MAX_COORDINATOR_ITEMS = 262_144;
 
 /** The frame of a message; typed arrays must have been made bytes (`bytesOf`). */
 export function encode(message: WorkerMessage | CoordinatorMessage): Uint8Array {
-  packr.useBuffer(Buffer.allocUnsafeSlow(payloadBytes(message) + ROOM_BYTES));
+  packr.useBuffer(allocate(payloadBytes(message) + ROOM_BYTES));
   return packr.pack(message);
 }
+
+/** Memory that need not be zeroed, in Node; msgpackr types it as its Buffer, and takes any bytes in a browser. */
+const allocate: (numBytes: number) => Buffer =
+  typeof Buffer === 'undefined'
+    ? (numBytes) => new Uint8Array(numBytes) as Buffer
+    : (numBytes) => Buffer.allocUnsafeSlow(numBytes);
 
 /** Room for what is not bytes: msgpackr takes four times as much as it needs when it has to make room itself. */
 const ROOM_BYTES = 8 * 1024;

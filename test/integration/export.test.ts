@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createSimdEngine } from '../../src/model/engine/simd/engine.js';
+import { createSimdEngine } from '../../src/model/engine/simd/node.js';
 import { findCheckpoint, type Checkpoint } from '../../src/model/checkpoint.js';
 import { exportModel } from '../../src/model/export/export.js';
 import { EXPORT_FORMATS } from '../../src/model/export/format.js';

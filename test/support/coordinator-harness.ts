@@ -1,7 +1,7 @@
 /**
  * A coordinator on virtual time, with workers that say what a test tells them to.
  */
-import { createVectorOps } from '../../src/model/engine/simd/vector.js';
+import { createVectorOps } from '../../src/model/engine/simd/node.js';
 import { buildModel } from '../../src/model/lenet.js';
 import { onTestFinished } from 'vitest';
 import { Identity } from '../../src/coordinator/group/identity.js';

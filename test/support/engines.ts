@@ -3,7 +3,7 @@ import type { Engine, MaybePromise } from '../../src/model/engine/engine.js';
 import type { Model } from '../../src/model/lenet.js';
 import { TOLERANCE } from '../../src/model/engine/proof.js';
 import { createReferenceEngine } from '../../src/model/engine/reference.js';
-import { createSimdEngine } from '../../src/model/engine/simd/engine.js';
+import { createSimdEngine } from '../../src/model/engine/simd/node.js';
 import { createOn, suiteBackends } from './tfjs.js';
 
 export interface EngineEntry {

@@ -2,7 +2,7 @@
  * A worker that is exact by its proof and flips the last bit of one weight's gradient ever after, as a machine with a
  * bad memory cell might. Over the built files: node lying-worker.mjs URL
  */
-import { createSimdEngine } from '../../dist/model/engine/simd/engine.js';
+import { createSimdEngine } from '../../dist/model/engine/simd/node.js';
 import { proveEngine } from '../../dist/model/engine/proof.js';
 import { systemClock } from '../../dist/shared/clock.js';
 import { createRandom } from '../../dist/shared/random.js';

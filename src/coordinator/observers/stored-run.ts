@@ -10,7 +10,8 @@ import * as z from 'zod';
 import { modelOf, readLatestCheckpoint, type Checkpoint } from '../../model/checkpoint.js';
 import { loadDataset, testSetFor, type Split } from '../../model/data/idx.js';
 import { buildModel, DIGITS, imageBytes, MNIST, type InputShape } from '../../model/lenet.js';
-import { SimdEngine } from '../../model/engine/simd/engine.js';
+import type { SimdEngine } from '../../model/engine/simd/engine.js';
+import { createSimdEngine } from '../../model/engine/simd/node.js';
 import { parseRunConfig, type RunConfig } from '../../shared/config.js';
 import { UserError, messageOf } from '../../shared/errors.js';
 import { fileStorage } from '../../shared/node/storage.js';
@@ -365,7 +366,7 @@ function leftEvent(workerId: string, endedAt: number): RunEvent {
 }
 
 function engineOf(checkpoint: Checkpoint): SimdEngine {
-  const engine = new SimdEngine(modelOf(checkpoint), { numGradients: 0 });
+  const engine = createSimdEngine(modelOf(checkpoint), { numGradients: 0 });
   engine.setParams(checkpoint.params);
   return engine;
 }

@@ -24,7 +24,7 @@ export async function createEngine(
 ): Promise<Engine> {
   switch (name) {
     case 'simd': {
-      const { createSimdEngine } = await import('./simd/engine.js');
+      const { createSimdEngine } = await import('./simd/node.js');
       return createSimdEngine(model);
     }
     case 'reference': {

@@ -2,7 +2,8 @@
  * What the threads of a computation share: θ, a slot for each leaf's sum and an engine's room for each thread in one
  * WebAssembly memory; beside it the plan of the work under way.
  */
-import { createSimdEngine, type SimdEngine } from '../../model/engine/simd/engine.js';
+import { createSimdEngine } from '../../model/engine/simd/node.js';
+import { type SimdEngine } from '../../model/engine/simd/engine.js';
 import { Layout, createMemory, type WasmMemory } from '../../model/engine/simd/wasm.js';
 import type { Model } from '../../model/lenet.js';
 import { MAX_THREADS } from '../computation.js';

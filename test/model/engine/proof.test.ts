@@ -9,7 +9,7 @@ import {
   proveEngine,
 } from '../../../src/model/engine/proof.js';
 import { createReferenceEngine } from '../../../src/model/engine/reference.js';
-import { createSimdEngine } from '../../../src/model/engine/simd/engine.js';
+import { createSimdEngine } from '../../../src/model/engine/simd/node.js';
 
 const model = buildModel(LENET5);
 const reference = createReferenceEngine(model);

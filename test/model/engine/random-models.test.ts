@@ -8,7 +8,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { largestDistance, NUM_DRAWS } from '../../../src/model/engine/proof.js';
 import { createReferenceEngine } from '../../../src/model/engine/reference.js';
-import { createSimdEngine } from '../../../src/model/engine/simd/engine.js';
+import { createSimdEngine } from '../../../src/model/engine/simd/node.js';
 import { initParams } from '../../../src/model/init.js';
 import {
   ACTIVATIONS,

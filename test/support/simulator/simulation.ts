@@ -2,7 +2,7 @@
  * One schedule, run: the coordinator's and the workers' own code on virtual time, over a simulated network and disk,
  * with the faults of the schedule; and a look at each promise while it runs and when it is over.
  */
-import { createVectorOps } from '../../../src/model/engine/simd/vector.js';
+import { createVectorOps } from '../../../src/model/engine/simd/node.js';
 import { getEventListeners } from 'node:events';
 import { createProofJudge, proveEngine } from '../../../src/model/engine/proof.js';
 import { Coordinator } from '../../../src/coordinator/coordinator.js';

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { afterAll, describe, expect, it } from 'vitest';
 import { initParams } from '../../../src/model/init.js';
 import { LENET5, buildModel } from '../../../src/model/lenet.js';
-import { createSimdEngine } from '../../../src/model/engine/simd/engine.js';
+import { createSimdEngine } from '../../../src/model/engine/simd/node.js';
 import { systemClock } from '../../../src/shared/clock.js';
 import { bytesOf } from '../../../src/shared/codec.js';
 import { ProtocolError } from '../../../src/shared/errors.js';

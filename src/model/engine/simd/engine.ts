@@ -24,7 +24,14 @@ import {
   type Stage,
   type Tensor,
 } from './stages.js';
-import { instantiate, instantiateShared, Layout, type Kernels, type WasmMemory } from './wasm.js';
+import {
+  Layout,
+  createMemory,
+  instantiate,
+  type Kernels,
+  type WasmMemory,
+  type WasmModule,
+} from './wasm.js';
 
 const CHUNK_IMAGES = LANES * MAX_GROUPS;
 
@@ -70,7 +77,12 @@ export class SimdEngine implements Engine {
   /** Where its memory ends, bytes. */
   readonly end: number;
 
-  constructor(model: Model, { numGradients = 64, place }: SimdEngineOptions = {}) {
+  /** @param module simd-shared.wasm for a place in shared memory, else simd.wasm */
+  constructor(
+    module: WasmModule,
+    model: Model,
+    { numGradients = 64, place }: SimdEngineOptions = {},
+  ) {
     this.model = model;
     const { layers, numParams } = model;
     const layout = new Layout(place?.begin);
@@ -121,7 +133,7 @@ export class SimdEngine implements Engine {
     this.#freeGradients = Array.from({ length: numGradients }, () => layout.take(numParams * F32));
 
     this.end = layout.bytes;
-    const { kernels, buffer } = place ? instantiateShared(place.memory) : instantiate(layout.bytes);
+    const { kernels, buffer } = instantiate(module, place?.memory ?? createMemory(layout.bytes));
     this.#kernels = kernels;
     this.#buffer = buffer;
     this.#stages = planned.map((plan) => plan(kernels, buffer));
@@ -297,9 +309,4 @@ export class SimdEngine implements Engine {
       numImages,
     );
   }
-}
-
-/** Compiles and places the engine; takes a few milliseconds. */
-export function createSimdEngine(model: Model, options?: SimdEngineOptions): SimdEngine {
-  return new SimdEngine(model, options);
 }

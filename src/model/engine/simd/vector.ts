@@ -6,7 +6,7 @@
  * changes, out again, which costs about what the work itself does.
  */
 import type { AdamScalars, OptimizerKernels } from '../../optimizer.js';
-import { instantiate, Layout, type Kernels } from './wasm.js';
+import { Layout, createMemory, instantiate, type Kernels, type WasmModule } from './wasm.js';
 
 const F32 = 4;
 /** Arrays of one operation at most, as `adam` has. */
@@ -24,12 +24,12 @@ export class VectorOps implements OptimizerKernels {
   readonly #free: number[];
   readonly #scratch: readonly Float32Array[];
 
-  constructor(length: number, { numVectors = 64 }: VectorOptions = {}) {
+  constructor(module: WasmModule, length: number, { numVectors = 64 }: VectorOptions = {}) {
     const layout = new Layout();
     const take = (): number => layout.take(length * F32);
     const scratch = Array.from({ length: NUM_SCRATCH }, take);
     this.#free = Array.from({ length: numVectors }, take);
-    const { kernels, buffer } = instantiate(layout.bytes);
+    const { kernels, buffer } = instantiate(module, createMemory(layout.bytes));
     this.length = length;
     this.#kernels = kernels;
     this.#buffer = buffer;
@@ -119,9 +119,4 @@ export class VectorOps implements OptimizerKernels {
       if (places[index] !== vectors[index]) vectors[index].set(places[index]);
     }
   }
-}
-
-/** @param length values in each vector, ≥ 1 */
-export function createVectorOps(length: number, options?: VectorOptions): VectorOps {
-  return new VectorOps(length, options);
 }

@@ -1,12 +1,10 @@
 /**
- * The WebAssembly module behind the `simd` engine and the vector operations: loading it, and placing things in its memory.
+ * The WebAssembly module behind the `simd` engine and the vector operations: what it exports, and placing things in its
+ * memory. The compiled module is handed in: node.ts reads it from a file, a browser fetches it.
  *
- * The module (src/model/engine/simd/assembly, built to dist/model/engine/simd/simd.wasm) allocates nothing. The host creates the memory at its
- * full size, so that no view of it is ever detached, and hands addresses to the kernels. Pages that are never touched
- * cost nothing.
+ * The module (assembly/) allocates nothing. The host creates the memory at its full size, so that no view of it is ever
+ * detached, and hands addresses to the kernels. Pages that are never touched cost nothing.
  */
-import { readFileSync } from 'node:fs';
-
 /** Addresses and distances are in bytes, counts in elements; shapes stand beside the kernels in assembly/. */
 export interface Kernels {
   loadPixels(
@@ -281,39 +279,19 @@ export interface Kernels {
 
 /** The part of the WebAssembly interface that is used here; TypeScript has it in the DOM's library only. */
 declare const WebAssembly: {
-  Module: new (bytes: Uint8Array) => object;
-  Instance: new (module: object, imports: object) => { readonly exports: unknown };
+  Instance: new (module: WasmModule, imports: object) => { readonly exports: unknown };
   Memory: new (size: { initial: number; maximum: number; shared?: boolean }) => WasmMemory;
 };
+
+/** A compiled simd.wasm, or simd-shared.wasm for a memory that threads share: a `WebAssembly.Module`. */
+export type WasmModule = object;
 
 export interface WasmMemory {
   readonly buffer: ArrayBuffer;
 }
 
-/** The same distance from src/model and from dist/model. */
-const FOLDER = new URL('../../../../dist/model/engine/simd/', import.meta.url);
-
 const PAGE_BYTES = 65536;
 const MAX_PAGES = 65536;
-
-/** The same kernels, over a memory of their own or over one that threads share. */
-const FILES = { own: 'simd.wasm', shared: 'simd-shared.wasm' } as const;
-const compiled = new Map<keyof typeof FILES, object>();
-
-function compile(kind: keyof typeof FILES): object {
-  let module = compiled.get(kind);
-  if (module === undefined) {
-    let bytes;
-    try {
-      bytes = readFileSync(new URL(FILES[kind], FOLDER));
-    } catch (cause) {
-      throw new Error(`Cannot read ${FILES[kind]}; build it with \`npm run build\``, { cause });
-    }
-    module = new WebAssembly.Module(bytes);
-    compiled.set(kind, module);
-  }
-  return module;
-}
 
 /** Hands out 16-byte aligned addresses, ascending; address 0 stands for "none" and is never handed out. */
 export class Layout {
@@ -341,22 +319,18 @@ export interface Instance {
   readonly buffer: ArrayBuffer;
 }
 
+/** The kernels over a memory. */
+export function instantiate(module: WasmModule, memory: WasmMemory): Instance {
+  const { exports } = new WebAssembly.Instance(module, { env: { memory } });
+  return { kernels: exports as Kernels, buffer: memory.buffer };
+}
+
 /**
- * The kernels over a fresh, zeroed memory of at least `bytes`.
+ * A fresh, zeroed memory of at least `bytes`.
  *
  * @throws {RangeError} if WebAssembly cannot address so much
  */
-export function instantiate(bytes: number): Instance {
-  return link('own', createMemory(bytes, false));
-}
-
-/** The kernels over a memory that threads share. */
-export function instantiateShared(memory: WasmMemory): Instance {
-  return link('shared', memory);
-}
-
-/** @throws {RangeError} if WebAssembly cannot address so much */
-export function createMemory(bytes: number, shared: boolean): WasmMemory {
+export function createMemory(bytes: number, shared = false): WasmMemory {
   const pages = Math.ceil(bytes / PAGE_BYTES);
   if (pages > MAX_PAGES) {
     throw new RangeError(
@@ -365,9 +339,4 @@ export function createMemory(bytes: number, shared: boolean): WasmMemory {
     );
   }
   return new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
-}
-
-function link(kind: keyof typeof FILES, memory: WasmMemory): Instance {
-  const { exports } = new WebAssembly.Instance(compile(kind), { env: { memory } });
-  return { kernels: exports as Kernels, buffer: memory.buffer };
 }

@@ -47,7 +47,7 @@ async function open(
       return { engine, version, isHardwareGpu, memoryBytes };
     }
     case 'simd': {
-      const { createSimdEngine } = await import('../simd/engine.js');
+      const { createSimdEngine } = await import('../simd/node.js');
       return ofCpu(createSimdEngine(model));
     }
     case 'reference':

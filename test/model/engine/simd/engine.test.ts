@@ -11,7 +11,8 @@ import {
   type Model,
 } from '../../../../src/model/lenet.js';
 import { createReferenceEngine } from '../../../../src/model/engine/reference.js';
-import { createSimdEngine, type SimdEngine } from '../../../../src/model/engine/simd/engine.js';
+import { createSimdEngine } from '../../../../src/model/engine/simd/node.js';
+import { type SimdEngine } from '../../../../src/model/engine/simd/engine.js';
 import { createRandom } from '../../../../src/shared/random.js';
 import { hashedParams, norm } from '../../../support/tensors.js';
 import { IMAGE_BYTES } from '../../../support/mnist.js';

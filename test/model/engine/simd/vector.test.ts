@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { createOptimizer, OPTIMIZERS } from '../../../../src/model/optimizer.js';
-import { createVectorOps } from '../../../../src/model/engine/simd/vector.js';
+import { createVectorOps } from '../../../../src/model/engine/simd/node.js';
 import { createRandom } from '../../../../src/shared/random.js';
 import '../../../support/tensors.js';
 

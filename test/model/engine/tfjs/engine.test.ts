@@ -12,7 +12,7 @@ import {
   relativeDistance,
 } from '../../../../src/model/engine/proof.js';
 import { createReferenceEngine } from '../../../../src/model/engine/reference.js';
-import { createSimdEngine } from '../../../../src/model/engine/simd/engine.js';
+import { createSimdEngine } from '../../../../src/model/engine/simd/node.js';
 import { paddedSize } from '../../../../src/model/engine/tfjs/engine.js';
 import { createRandom } from '../../../../src/shared/random.js';
 import { hashedParams } from '../../../support/tensors.js';
