@@ -44,8 +44,21 @@ function writeStack(message: string, stack: string): string {
   return 'this was not expected; LOCKSTEP_DEBUG=1 shows where it happened';
 }
 
+/** Where few files may be open, packages that are there seem not to be. */
+const FEW_FILES = 256;
+
 function isOutOfFiles(error: unknown): boolean {
-  return ['EMFILE', 'ENFILE'].includes((error as NodeJS.ErrnoException | null)?.code ?? '');
+  const code = (error as NodeJS.ErrnoException | null)?.code ?? '';
+  if (code === 'EMFILE' || code === 'ENFILE') return true;
+  return code === 'ERR_MODULE_NOT_FOUND' && mostFiles() < FEW_FILES;
+}
+
+/** How many files this process may open at a time. */
+function mostFiles(): number {
+  const { userLimits } = process.report.getReport() as {
+    userLimits?: { open_files?: { soft: number | 'unlimited' } };
+  };
+  return Number(userLimits?.open_files?.soft ?? Infinity) || Infinity;
 }
 
 /** Straight to the descriptor: a stream may be what is broken. */

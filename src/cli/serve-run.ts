@@ -35,7 +35,7 @@ import { createVectorOps } from '../model/engine/simd/node.js';
 import { systemClock } from '../shared/clock.js';
 import { float32From } from '../shared/codec.js';
 import { flatten, runConfigOf, type RunConfig } from '../shared/config.js';
-import { UsageError, UserError } from '../shared/errors.js';
+import { UsageError, UserError, fromUser } from '../shared/errors.js';
 import { createLog, type Logger } from '../shared/node/log.js';
 import { textOf } from '../shared/option.js';
 import { createRandom } from '../shared/random.js';
@@ -126,8 +126,9 @@ async function serve(
 ): Promise<void> {
   const { config, name, checkpointsPath } = directory;
   const warn = (message: string) => log.warn(message);
-  const samples = createSamples(await loadDataset(config.dataset), config.validationSize);
-  const model = buildModel(config.hyperparameters, samples);
+  const dataset = await loadDataset(config.dataset);
+  const samples = fromUser(() => createSamples(dataset, config.validationSize));
+  const model = fromUser(() => buildModel(config.hyperparameters, samples));
   const arbiter = createSimdEngine(model);
   const reference = createReferenceEngine(model);
   checkExactEngine(arbiter, reference);
@@ -135,7 +136,7 @@ async function serve(
     ? await findResumable(directory, samples, arbiter.fingerprint, warn)
     : null;
   const firstStep = resumeFrom?.globalStep ?? 0;
-  const coordinator = new Coordinator({
+  const coordinatorOptions: CoordinatorOptions = {
     ...options,
     runId: `${name}-${randomBytes(3).toString('hex')}`,
     name,
@@ -159,7 +160,8 @@ async function serve(
       await watch.flush();
       return writeCheckpoint(fileStorage, checkpointsPath, checkpoint, isBest);
     },
-  });
+  };
+  const coordinator = fromUser(() => new Coordinator(coordinatorOptions));
   const wasOver = coordinator.outcome() !== 'stopped';
   if (wasOver) {
     await directory.writeResult(coordinator.result());

@@ -10,6 +10,16 @@ export class UserError extends Error {
 /** What was asked for cannot be meant: exit code 2. */
 export class UsageError extends UserError {}
 
+/** Makes something of values that the user gave: what is out of its range is theirs to mend. */
+export function fromUser<T>(make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new UserError(error.message, { cause: error });
+  }
+}
+
 /**
  * Why a connection ends. The close codes are those that stand on the wire (RFC 6455 leaves 4000–4999 to
  * applications); docs/protocol.md lists them.
