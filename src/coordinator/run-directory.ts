@@ -111,6 +111,7 @@ export async function openRunDirectory(
     }
   };
   try {
+    await removeUnfinishedTraces(path);
     const stored = resume === 'never' ? null : await readConfig(path);
     if (stored === null) await checkVacant(path, resume !== 'never');
     if (stored === null && resume === 'always') throw nothingToResume(path);
@@ -199,6 +200,12 @@ function isLess({ globalStep }: RunResult, stored: string): boolean {
   } catch {
     return false;
   }
+}
+
+/** What the trace of a run that was killed had not put in place. */
+async function removeUnfinishedTraces(path: string): Promise<void> {
+  const names = (await readdir(path)).filter((name) => /^trace.*\.partial$/.test(name));
+  for (const name of names) await rm(join(path, name), { force: true });
 }
 
 /** The configuration of the run in the folder; null if there is none. */

@@ -226,6 +226,15 @@ describe('openRunDirectory()', () => {
     directory.release();
   });
 
+  it('clears away what a trace had not put in place when its run was killed', async () => {
+    const path = await temporaryDirectory();
+    (await openRunDirectory(path, begin)).release();
+    await writeFile(join(path, 'trace.json.growing.partial'), '[');
+    await writeFile(join(path, 'trace.json'), '[]');
+    (await openRunDirectory(path, resume)).release();
+    expect(await readdir(path)).toEqual(['config.json', 'trace.json']);
+  });
+
   it('gives each start its own trace', async () => {
     const path = await temporaryDirectory();
     const directory = await openRunDirectory(path, begin);

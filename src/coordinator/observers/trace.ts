@@ -7,6 +7,8 @@
  *
  * Each process of the trace is a machine of the run: 1 the coordinator, from 2 on the workers.
  */
+import { appendFile, copyFile, rename, rm, truncate } from 'node:fs/promises';
+import { messageOf } from '../../shared/errors.js';
 import { createAppendFile } from '../../shared/node/append-file.js';
 import type {
   CheckpointDone,
@@ -52,18 +54,84 @@ interface TraceEvent {
   readonly args?: object;
 }
 
-/** Begins a trace, in place of one that is there. */
+/** Between two times at which the trace is put in place, ms; longer where that itself takes long. */
+const PUBLISH_EVERY_MS = 1_000;
+/** Of the time, what putting it in place may take. */
+const PUBLISH_SHARE = 0.05;
+const END = '\n]\n';
+
+/**
+ * Begins a trace, in place of one that is there.
+ *
+ * Events are added to a file beside it; the trace is replaced by a copy of that now and then, as nothing that grows is
+ * whole for a reader who takes its length first.
+ */
 export function createTrace(path: string, { warn }: TraceOptions): Trace {
-  const file = createAppendFile(path, { warn, frame: { head: '[\n', tail: '\n]\n' } });
+  const growing = `${path}.growing.partial`;
+  const copy = `${path}.partial`;
+  const file = createAppendFile(growing, { warn, truncate: true });
   const convert = createTraceEvents();
-  let separator = '';
+  let timer: NodeJS.Timeout | null = null;
+  let publishing: Promise<void> = Promise.resolve();
+  let waitMs = 0;
+  let isBehind = false;
+  let isClosed = false;
+  let separator = '[\n';
+
+  const plan = () => {
+    timer ??= setTimeout(() => {
+      isBehind = false;
+      publishing = publish().then(() => {
+        timer = null;
+        if (isBehind && !isClosed) plan();
+      });
+    }, waitMs).unref();
+  };
+  const publish = async () => {
+    const startedAt = performance.now();
+    try {
+      await file.flush();
+      // What is written meanwhile comes after it.
+      const { numBytes } = file;
+      if (numBytes > 0) {
+        await copyFile(growing, copy);
+        await finish(copy, numBytes);
+      }
+    } catch {
+      // The file itself says what the disk does not take.
+      await rm(copy, { force: true }).catch(() => undefined);
+    }
+    waitMs = Math.max(PUBLISH_EVERY_MS, (performance.now() - startedAt) / PUBLISH_SHARE);
+  };
+  const finish = async (from: string, numBytes: number) => {
+    await truncate(from, numBytes);
+    await appendFile(from, END);
+    await rename(from, path);
+  };
   const observe: Observer = (event) => {
     const traced = convert(event);
     if (traced.length === 0) return;
     file.append(separator + JSON.stringify(traced).slice(1, -1));
     separator = ',\n';
+    isBehind = true;
+    plan();
   };
-  return { observe, close: () => file.close() };
+  return {
+    observe,
+    async close() {
+      isClosed = true;
+      if (timer !== null) clearTimeout(timer);
+      await publishing;
+      if (separator === '[\n') file.append('[');
+      await file.close();
+      try {
+        await finish(growing, file.numBytes);
+      } catch (error) {
+        warn(`Cannot finish ${path}: ${messageOf(error)}`);
+        await rm(growing, { force: true }).catch(() => undefined);
+      }
+    },
+  };
 }
 
 /** What an event of the run adds to its trace. */

@@ -16,6 +16,8 @@ export interface AppendFile {
   close(): Promise<void>;
   /** Records lost because the disk did not take them. */
   readonly numDropped: number;
+  /** Of the records that this object has written, whole: they do not change any more. */
+  readonly numBytes: number;
 }
 
 export interface AppendFileOptions {
@@ -27,11 +29,6 @@ export interface AppendFileOptions {
   readonly delayMs?: number;
   /** Records that would wait beyond this are dropped. */
   readonly maxBufferedBytes?: number;
-  /**
-   * What stands before the first record and after the last, at any moment: whoever reads the file, and whatever becomes
-   * of this process, finds it whole. Of a file that is replaced only.
-   */
-  readonly frame?: { readonly head: string; readonly tail: string };
 }
 
 /** Between attempts while writing fails. */
@@ -40,22 +37,18 @@ const RETRY_MS = 1000;
 /** The file is opened, and made with its folder if it is not there, with the first write. */
 export function createAppendFile(path: string, options: AppendFileOptions): AppendFile {
   const { warn, delayMs = 200, maxBufferedBytes = 8 * 1024 * 1024 } = options;
-  const frame = options.frame && {
-    head: Buffer.from(options.frame.head),
-    tail: Buffer.from(options.frame.tail),
-  };
   let queue: Uint8Array[] = [];
   let queuedBytes = 0;
   let numQueued = 0;
   let handle: FileHandle | null = null;
-  /** Where the tail of the frame begins. */
-  let tailAt = 0;
   let timer: NodeJS.Timeout | null = null;
   let writing: Promise<void> | null = null;
   let isFailing = false;
   let isClosed = false;
   let numDropped = 0;
   let numDroppedBefore = 0;
+  let writtenBytes = 0;
+  let numBytes = 0;
 
   const append = (record: string | Uint8Array) => {
     const bytes = typeof record === 'string' ? Buffer.from(record) : record;
@@ -87,50 +80,35 @@ export function createAppendFile(path: string, options: AppendFileOptions): Appe
   };
 
   const writeQueue = async () => {
-    const lacksHead = frame !== undefined && tailAt === 0;
-    if (queue.length === 0 && !lacksHead) return;
+    if (queue.length === 0) return;
     // One write for all: a record is cut only where the disk itself cuts it, and what is left goes in the next one.
-    let rest = Buffer.concat(queue);
+    let bytes = Buffer.concat(queue);
     const numWriting = numQueued;
-    const writingBytes = rest.length;
     queue = [];
     try {
       if (handle === null) {
         await mkdir(dirname(path), { recursive: true });
-        handle = await open(path, options.truncate || frame ? 'w' : 'a');
+        handle = await open(path, options.truncate ? 'w' : 'a');
       }
-      if (frame === undefined) {
-        while (rest.length > 0) rest = rest.subarray((await handle.write(rest)).bytesWritten);
-      } else {
-        const added = lacksHead ? Buffer.concat([frame.head, rest]) : rest;
-        await writeAt(handle, Buffer.concat([added, frame.tail]), tailAt);
-        tailAt += added.length;
-        rest = rest.subarray(rest.length);
+      while (bytes.length > 0) {
+        const { bytesWritten } = await handle.write(bytes);
+        bytes = bytes.subarray(bytesWritten);
+        queuedBytes -= bytesWritten;
+        writtenBytes += bytesWritten;
       }
       numQueued -= numWriting;
+      numBytes = writtenBytes;
       if (isFailing) {
         warn(`Writing to ${path} works again; ${numDropped - numDroppedBefore} records were lost`);
       }
       isFailing = false;
     } catch (error) {
-      if (frame !== undefined && handle !== null) await putTailBack(handle, frame.tail);
-      if (rest.length > 0) queue.unshift(rest);
+      queue.unshift(bytes);
       if (!isFailing) {
         numDroppedBefore = numDropped;
         warn(`Cannot write to ${path}: ${messageOf(error)}; training goes on, and so do attempts`);
       }
       isFailing = true;
-    }
-    queuedBytes -= writingBytes - rest.length;
-  };
-
-  /** Makes the file whole again where part of a write has gone over its tail; needs no room on the disk. */
-  const putTailBack = async (file: FileHandle, tail: Uint8Array) => {
-    try {
-      if (tailAt > 0) await writeAt(file, tail, tailAt);
-      await file.truncate(tailAt > 0 ? tailAt + tail.length : 0);
-    } catch {
-      // The next attempt to write does it.
     }
   };
 
@@ -155,12 +133,8 @@ export function createAppendFile(path: string, options: AppendFileOptions): Appe
     get numDropped() {
       return numDropped;
     },
+    get numBytes() {
+      return numBytes;
+    },
   };
-}
-
-async function writeAt(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
-  for (let done = 0; done < bytes.length;) {
-    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done);
-    done += bytesWritten;
-  }
 }

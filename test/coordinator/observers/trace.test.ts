@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it, vi } from 'vitest';
 import type { RunEvent } from '../../../src/coordinator/events.js';
@@ -165,22 +165,25 @@ describe('createTrace()', () => {
     expect(JSON.parse(await readFile(path, 'utf8'))).toEqual([]);
   });
 
-  it('is a JSON array at any moment', async () => {
-    const path = join(await temporaryDirectory(), 'trace.json');
+  it('is a JSON array at any moment, and leaves nothing beside it', async () => {
+    const dir = await temporaryDirectory();
+    const path = join(dir, 'trace.json');
     const trace = createTrace(path, { warn });
-    const numSeen = new Set<number>();
-    const read = async () => JSON.parse(await readFile(path, 'utf8')) as TraceEvent[];
-    for (const [index, event] of stream.entries()) {
+    const read = async () => {
+      const text = await readFile(path, 'utf8').catch(() => '[]');
+      return JSON.parse(text) as TraceEvent[];
+    };
+    for (const [index, event] of stream.slice(0, 3).entries()) {
       trace.observe(event);
-      await vi.waitUntil(async () => {
-        const text = await readFile(path, 'utf8').catch(() => '[]');
-        const { length } = JSON.parse(text) as TraceEvent[];
-        numSeen.add(length);
-        return length === traceOf(stream.slice(0, index + 1)).length;
+      const expected = traceOf(stream.slice(0, index + 1));
+      await vi.waitUntil(async () => (await read()).length === expected.length, {
+        timeout: 20_000,
       });
+      expect(await read()).toEqual(expected);
     }
-    expect(numSeen.size).toBeGreaterThanOrEqual(stream.length);
+    for (const event of stream.slice(3)) trace.observe(event);
     await trace.close();
     expect(await read()).toEqual(traceOf(stream));
+    expect(await readdir(dir)).toEqual(['trace.json']);
   });
 });
