@@ -2,7 +2,8 @@
  * V8's heap under a stream of frames: 247 KB each, many hundred a second, dead as soon as they are read.
  *
  * Their memory is outside of the heap, but V8 counts it as if it had grown by them, marks all that is alive to find it
- * small, and does so several times a second, with threads that take the processors from the kernels.
+ * small, and does so several times a second, with threads that take the processors from the kernels. Bun has another
+ * engine, whose heap is left as it is.
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -12,16 +13,19 @@ const GROWTH_PERCENT = 300;
 
 /** Lets the heap, which is small, grow further between two collections of all of it. */
 export function letHeapGrow(): void {
+  if (process.versions.bun !== undefined) return;
   setFlagsFromString(`--heap-growing-percent=${GROWTH_PERCENT}`);
 }
 
 /** Keeps the room for young objects as small as it is at the start, 1 MB twice, where it would grow to 16 MB twice. */
 export function keepYoungSmall(): void {
+  if (process.versions.bun !== undefined) return;
   setFlagsFromString('--semi-space-growth-factor=1');
 }
 
 /** @returns what collects young garbage now, in a fraction of a millisecond: for when there is nothing else to do */
 export function youngCollector(): () => void {
+  if (process.versions.bun !== undefined) return () => undefined;
   setFlagsFromString('--expose-gc');
   const collect = runInNewContext('gc') as (options: { type: 'minor' }) => void;
   return () => collect({ type: 'minor' });

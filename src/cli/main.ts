@@ -3,9 +3,12 @@
  * `lockstep`: the commands, and the one place where the process ends. Exit codes: 0 done, 1 failed, 2 bad usage, and
  * 128 + the signal's number for a run that was stopped before its end.
  */
+import { endianness } from 'node:os';
 import { Command, CommanderError } from 'commander';
+import { UserError } from '../shared/errors.js';
 import { version } from '../shared/node/version.js';
 import { catchTheRest, endWith } from './last-resort.js';
+import { whyNotHere } from './machine.js';
 
 /** Each command is loaded when it is asked for, or all of them for the help: a worker needs no web server. */
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
@@ -24,6 +27,8 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
 
 catchTheRest();
 try {
+  const obstacle = whyNotHere(endianness());
+  if (obstacle !== null) throw new UserError(obstacle);
   const program = new Command('lockstep')
     .description('Distributed data-parallel training: the same bits on any number of workers')
     .version(version)
