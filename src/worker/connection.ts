@@ -32,8 +32,9 @@ export function dial(url: string, signal: AbortSignal): Promise<Channel> {
     const webSocket = new WebSocket(url, options);
     const abort = () => webSocket.terminate();
     signal.addEventListener('abort', abort, { once: true });
-    let socket: Socket;
-    webSocket.once('upgrade', (response) => (socket = response.socket));
+    // Bun's response has none.
+    let socket: Socket | null = null;
+    webSocket.once('upgrade', (response: { socket: Socket | null }) => (socket = response.socket));
     webSocket.once('error', reject);
     webSocket.once('close', () => signal.removeEventListener('abort', abort));
     webSocket.once('open', () => {

@@ -31,7 +31,7 @@ export class SocketChannel implements Channel {
   readonly ended: Promise<void>;
   private handler_: ChannelHandler = { received: () => undefined, closed: () => undefined };
   private readonly webSocket: WebSocket;
-  private readonly socket: Socket;
+  private readonly socket: Pick<Socket, 'bytesRead'> | null;
   private readonly limits: ChannelLimits;
   private readonly clock: Clock;
   private readonly frames: TokenBucket;
@@ -47,11 +47,11 @@ export class SocketChannel implements Channel {
 
   /**
    * @param webSocket open
-   * @param socket below it
+   * @param socket below it; null where the runtime has a WebSocket of its own, as Bun has for clients
    */
   constructor(
     webSocket: WebSocket,
-    socket: Socket,
+    socket: Pick<Socket, 'bytesRead'> | null,
     side: 'coordinator' | 'worker',
     limits: ChannelLimits,
     clock: Clock,
@@ -63,7 +63,7 @@ export class SocketChannel implements Channel {
     this.frames = new TokenBucket(limits.framesPerSecond, limits.framesPerSecond);
     this.bytes = new TokenBucket(limits.bytesPerSecond, limits.bytesPerSecond);
     this.maskBytes = side === 'coordinator' ? 4 : 0;
-    this.wholeBytes = socket.bytesRead;
+    this.wholeBytes = socket?.bytesRead ?? 0;
     webSocket.pause();
     webSocket.on('message', (data, isBinary) => {
       const frame = data as Buffer;
@@ -100,7 +100,7 @@ export class SocketChannel implements Channel {
   }
 
   get isReceiving(): boolean {
-    return this.socket.bytesRead > this.wholeBytes;
+    return this.socket !== null && this.socket.bytesRead > this.wholeBytes;
   }
 
   send(frame: Uint8Array): void {
