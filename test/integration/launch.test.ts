@@ -76,7 +76,7 @@ describe.skipIf(reason !== null)('launch', () => {
       const ended = await program.ended;
       if (signal === 'SIGINT') {
         expect(ended.code).toBe(130);
-        expect(ended.stdout).toMatch(/npx lockstep launch \S+hosts.txt --resume /);
+        expect(ended.stdout).toMatch(/To go on: npx lockstep launch \S+hosts.txt .*--resume /);
       }
       await gone('localhost-0');
       await gone('localhost-1');
