@@ -5,7 +5,7 @@
 import uPlot from 'uplot';
 import { element, setText, themeColor } from './element.js';
 import { formatInteger, formatDuration } from './format.js';
-import { logarithmic, type Values } from './values.js';
+import { logRange, logarithmic, type Values } from './values.js';
 
 export type Axis = 'step' | 'epoch' | 'time';
 
@@ -329,7 +329,7 @@ export class Chart {
         x: { time: false, auto: false },
         // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment -- logarithmic, of an enum for types alone
         y: isLog
-          ? { distr: 3, range: logRange }
+          ? { distr: 3, range: (_plot, min, max) => logRange(min, max) }
           : { range: (_plot, min, max) => this.yRange(min, max) },
         own: { range: (_plot, _min, max) => [0, Math.max(1, max) * 1.25] },
       },
@@ -412,10 +412,6 @@ export class Chart {
     plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
     this.group.zoom(range);
   }
-}
-
-function logRange(_plot: uPlot, min: number | null, max: number | null): uPlot.Range.MinMax {
-  return min === null || max === null ? [0.1, 1] : [min / 1.15, max * 1.15];
 }
 
 /** Of the lines of a logarithmic axis those at powers of ten; over a short range those at 2 and 5 too. */

@@ -29,3 +29,15 @@ export function logarithmic(values: Values): Values {
     typeof value === 'number' && !(value >= MIN_LOGARITHMIC) ? null : value,
   );
 }
+
+/**
+ * The range of a logarithmic axis over values from `min` to `max`, with some room at both ends.
+ *
+ * It begins at one digit, such as 0.009: uPlot counts its lines from there in steps of 0.001 and rounds each to them, and
+ * from 0.0096 it would never reach the next power of ten, and never end.
+ */
+export function logRange(min: number | null, max: number | null): [min: number, max: number] {
+  if (min === null || max === null) return [0.1, 1];
+  const [digit, exponent] = (min / 1.15).toExponential().split('e').map(Number);
+  return [Number(`${Math.floor(digit)}e${exponent}`), max * 1.15];
+}

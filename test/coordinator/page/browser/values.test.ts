@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
+  logRange,
   logarithmic,
   smooth,
   type Values,
@@ -26,5 +27,28 @@ describe('logarithmic()', () => {
       null,
       undefined,
     ]);
+  });
+});
+
+describe('logRange()', () => {
+  test('begins at one digit, from which the lines of uPlot reach the next power of ten', () => {
+    fc.assert(
+      fc.property(
+        fc.double({ min: 1e-9, max: 1e6, noNaN: true }),
+        fc.double({ min: 1, max: 1e8, noNaN: true }),
+        (least, factor) => {
+          const [min, max] = logRange(least, least * factor);
+          expect(min).toBeGreaterThan(0);
+          expect(min).toBeLessThan(least);
+          expect(max).toBeGreaterThan(least * factor);
+          expect(min.toExponential()).toMatch(/^\de/);
+        },
+      ),
+    );
+    expect(logRange(0.0115, 0.5)[0]).toBe(0.009);
+  });
+
+  test('is a decade where nothing is to be shown', () => {
+    expect(logRange(null, null)).toEqual([0.1, 1]);
   });
 });
