@@ -45,7 +45,7 @@ describe('logRange()', () => {
         },
       ),
     );
-    expect(logRange(0.0115, 0.5)[0]).toBe(0.009);
+    expect(logRange(0.0114, 0.5)[0]).toBe(0.009);
   });
 
   test('is a decade where nothing is to be shown', () => {
