@@ -8,7 +8,7 @@ test('the run does not show that strangers and a meddling network were there', a
   const { violations, weights, types, numFrames } = await runAttack({
     seed: 1,
     durationMs: 8_000,
-    flags: ['--dataset', await smallMnist(2_000, 300), '--epochs', '20'],
+    flags: ['--dataset', await smallMnist(2_000, 300), '--epochs', '40'],
     folder: await temporaryDirectory(),
     log: () => undefined,
   });
