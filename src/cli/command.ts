@@ -29,7 +29,7 @@ export const GROUP_EXAMPLES: Readonly<Record<(typeof OPTION_GROUPS)[number], str
   training: '--epochs 5 --batch-size 128 --lr 0.008 --seed 2',
   model: '--channels 8,16 --activation relu --pool max',
   data: '--dataset data/fashion-mnist --validation-size 5000',
-  network: '--host 0.0.0.0 --port 8000 --token SECRET',
+  network: '--host 0.0.0.0 --port 8000',
   output: '--out runs/first --trace --log-every 500',
 };
 

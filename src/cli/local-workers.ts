@@ -23,7 +23,8 @@ export interface LocalWorker {
 }
 
 export interface LocalWorkersOptions {
-  readonly url: string;
+  /** Without the token, which goes where no list of processes shows it. */
+  readonly joinLine: string;
   readonly token: string | null;
   readonly workers: readonly LocalWorker[];
   readonly log: Logger;
@@ -39,7 +40,7 @@ export interface StartedWorkers {
 }
 
 export function startLocalWorkers(options: LocalWorkersOptions): StartedWorkers {
-  const { url, token, workers, log, stop, gaveUp } = options;
+  const { joinLine, token, workers, log, stop, gaveUp } = options;
   const children = new Set<ChildProcess>();
   const restarts = new Set<NodeJS.Timeout>();
   let isClosing = false;
@@ -56,7 +57,7 @@ export function startLocalWorkers(options: LocalWorkersOptions): StartedWorkers 
     const child = spawn(
       NODE[0],
       [
-        ...[...NODE.slice(1), MAIN, 'worker', url, '--name', name, '--quiet'],
+        ...[...NODE.slice(1), MAIN, 'worker', joinLine, '--name', name, '--quiet'],
         ...['--engine', worker.engine, '--threads', String(worker.threads)],
       ],
       {

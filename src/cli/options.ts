@@ -35,6 +35,12 @@ const host = text.default('127.0.0.1').register(optionWords, {
   help: 'address to listen on; 0.0.0.0 for all',
   value: 'address',
 });
+const tokenFile = text.optional().register(optionWords, {
+  group: 'network',
+  help: 'file with the token, in place of --token',
+  value: 'file',
+  unset: 'none',
+});
 const device = z.number().int().min(0).max(64).optional().register(optionWords, {
   group: 'run',
   help: 'which GPU to use, counted from 0',
@@ -113,8 +119,25 @@ export const serveOptions = {
     group: 'network',
     help: 'secret that workers have to know',
     value: 'text',
-    unset: 'none',
+    unset: 'none; off loopback one that the run keeps',
     isSecret: true,
+  }),
+  tokenFile,
+  tlsCert: text.optional().register(optionWords, {
+    group: 'network',
+    help: 'certificate with those above it, PEM, which workers and browsers trust',
+    value: 'file',
+    unset: 'off loopback one that the join line names',
+  }),
+  tlsKey: text.optional().register(optionWords, {
+    group: 'network',
+    help: 'key of --tls-cert, PEM',
+    value: 'file',
+    unset: 'none',
+  }),
+  insecure: z.boolean().default(false).register(optionWords, {
+    group: 'network',
+    help: 'off loopback neither speak TLS nor make a token',
   }),
   heartbeatTimeout: z.number().min(0.2).max(3600).default(3).register(optionWords, {
     group: 'network',
@@ -225,9 +248,10 @@ export const COMMAND_OPTIONS = {
       group: 'network',
       help: 'secret of the run',
       value: 'text',
-      unset: 'none',
+      unset: 'that of the join line',
       isSecret: true,
     }),
+    tokenFile,
     retryFor: z.number().min(0).max(1e9).optional().register(optionWords, {
       group: 'network',
       help: 'give up after this long without a coordinator',

@@ -1,6 +1,7 @@
 /** How a run is served, as the coordinator takes it: times in ms, null for what is left open. */
 import type { OptionValues } from '../shared/option.js';
 import type { serveOptions } from './options.js';
+import { readToken } from './token.js';
 
 type Values = OptionValues<typeof serveOptions>;
 
@@ -9,6 +10,10 @@ export interface ServeOptions {
   /** Null for `DEFAULT_PORT`, or a free one where that is in use and nobody needs to know. */
   readonly port: number | null;
   readonly token: string | null;
+  readonly tlsCert: string | null;
+  readonly tlsKey: string | null;
+  /** Neither TLS nor a token off loopback. */
+  readonly insecure: boolean;
   /** Run directory; null for a new one under runs/. */
   readonly out: string | null;
   /** Directory to resume, true for that of `out`. */
@@ -36,6 +41,9 @@ export function serveOptionsOf(values: Values): ServeOptions {
   const {
     port,
     token,
+    tokenFile,
+    tlsCert,
+    tlsKey,
     out,
     resume,
     init,
@@ -46,7 +54,9 @@ export function serveOptionsOf(values: Values): ServeOptions {
   return {
     ...rest,
     port: port ?? null,
-    token: token ?? null,
+    token: readToken(token, tokenFile),
+    tlsCert: tlsCert ?? null,
+    tlsKey: tlsKey ?? null,
     out: out ?? null,
     init: init ?? null,
     resume: resume === false ? null : resume,

@@ -3,7 +3,6 @@
  */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { Coordinator, type CoordinatorOptions } from '../coordinator/coordinator.js';
 import type { Observer } from '../coordinator/events.js';
@@ -21,7 +20,7 @@ import { progressOf } from '../coordinator/progress.js';
 import { createSamples, type Samples } from '../coordinator/samples.js';
 import { defaultServerLimits, listen, type CoordinatorServer } from '../coordinator/server.js';
 import { MAX_STRANGERS } from '../coordinator/group/group.js';
-import { openWorkerKey } from '../coordinator/worker-key.js';
+import { openWorkerKey } from '../coordinator/secrets.js';
 import { readLatestCheckpoint, writeCheckpoint, type Checkpoint } from '../model/checkpoint.js';
 import { checkEngine } from '../model/engine/engines.js';
 import type { Engine } from '../model/engine/engine.js';
@@ -40,6 +39,7 @@ import { createLog, type Logger } from '../shared/node/log.js';
 import { textOf } from '../shared/option.js';
 import { createRandom } from '../shared/random.js';
 import { fileStorage } from '../shared/node/storage.js';
+import { joinLine, keepJoinLine, localJoinLine, openAccess, sayWhere } from './access.js';
 import { letHeapGrow } from './heap.js';
 import { keepStacksIn } from './last-resort.js';
 import { startLocalWorkers, type LocalWorker, type StartedWorkers } from './local-workers.js';
@@ -136,6 +136,7 @@ async function serve(
     ? await findResumable(directory, samples, arbiter.fingerprint, warn)
     : null;
   const firstStep = resumeFrom?.globalStep ?? 0;
+  const access = await openAccess(directory.path, options, warn);
   const coordinatorOptions: CoordinatorOptions = {
     ...options,
     runId: `${name}-${randomBytes(3).toString('hex')}`,
@@ -152,7 +153,7 @@ async function serve(
     arbiter,
     vectors: createVectorOps(model.numParams),
     judge: createJudge(arbiter, reference, options.requireExact),
-    isTokenRight: tokenCheck(options.token),
+    isTokenRight: tokenCheck(access.token),
     resumeFrom,
     initialParams: resumeFrom === null ? initialParamsOf(config, model, init) : null,
     save: async (checkpoint, isBest) => {
@@ -178,6 +179,7 @@ async function serve(
   let workers: StartedWorkers | null = null;
   try {
     server = await listenSomewhere(options, localWorkers.length > 0, {
+      tls: access.tls,
       numParams: model.numParams,
       limits: defaultServerLimits(model.numParams, MAX_STRANGERS + 2 * options.maxWorkers),
       clock: systemClock,
@@ -185,14 +187,18 @@ async function serve(
       accept: (channel, address) => coordinator.accept(channel, address),
       handle: watch.handle,
     });
-    sayWhere(options, server.port, !startsWorkers, log);
+    const { port } = server;
+    await keepJoinLine(directory.path, access, port);
+    const saying = { needsWorkers: !startsWorkers, quiet: options.quiet };
+    sayWhere(directory.path, access, port, saying, log);
     const link = { log, stop, gaveUp };
     if (launcher !== null && !wasOver) {
-      const address = `${bracketed(addressesOf(options.host)[0])}:${server.port}`;
-      workers = launcher.start({ ...link, joinLine: `ws://${address}#${options.token ?? ''}` });
+      const line = joinLine(access, access.hosts[0], port, access.token);
+      workers = launcher.start({ ...link, joinLine: line });
     } else if (!wasOver) {
-      const url = `ws://${reachable(options.host)}:${server.port}`;
-      workers = startLocalWorkers({ ...link, url, token: options.token, workers: localWorkers });
+      const { token } = access;
+      const line = localJoinLine(access, port);
+      workers = startLocalWorkers({ ...link, joinLine: line, token, workers: localWorkers });
     }
     const result = await coordinator.run(AbortSignal.any([stop, failed.signal]));
     failed.signal.throwIfAborted();
@@ -382,47 +388,10 @@ async function listenSomewhere(
   }
 }
 
-function sayWhere(options: ServeOptions, port: number, needsWorkers: boolean, log: Logger): void {
-  const { host, token } = options;
-  log.info(`Live page: http://${reachable(host)}:${port}/`);
-  if (!needsWorkers) return;
-  const secret = token === null ? '' : ' --token …';
-  for (const address of addressesOf(host)) {
-    log.info(
-      `On each worker machine: npx lockstep worker ws://${bracketed(address)}:${port}${secret}`,
-    );
-  }
-}
-
 async function keepServing(log: Logger, stop: AbortSignal): Promise<void> {
   if (stop.aborted) return;
   log.info('The page stays until Ctrl-C');
   await new Promise((resolve) => stop.addEventListener('abort', resolve, { once: true }));
-}
-
-function isWildcard(host: string): boolean {
-  return host === '0.0.0.0' || host === '::';
-}
-
-/** What a process on this machine connects to. */
-function reachable(host: string): string {
-  return isWildcard(host) ? '127.0.0.1' : bracketed(host);
-}
-
-function bracketed(host: string): string {
-  return host.includes(':') ? `[${host}]` : host;
-}
-
-/** What others connect to. */
-function addressesOf(host: string): string[] {
-  return isWildcard(host) ? ownAddresses() : [host];
-}
-
-/** Addresses of this machine that others may reach. */
-function ownAddresses(): string[] {
-  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
-  const outer = all.filter(({ internal, family }) => !internal && family === 'IPv4');
-  return outer.length > 0 ? outer.map(({ address }) => address) : ['127.0.0.1'];
 }
 
 /** Says once, with the cure, that some workers will have nothing to do. */

@@ -28,7 +28,7 @@ export function coordinatorCommand() {
   return optionCommand(
     'coordinator',
     'serve a run to workers that join it with `lockstep worker URL`',
-    '--host 0.0.0.0 --token SECRET',
+    '--host 0.0.0.0',
     (settings) => serveRun(settings, serveOptionsOf(settings.values), []),
   );
 }

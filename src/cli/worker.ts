@@ -1,8 +1,10 @@
 /** `lockstep worker`: joins a run. */
+import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { checkEngine, createEngine, selectEngine } from '../model/engine/engines.js';
 import { systemClock } from '../shared/clock.js';
-import { UsageError, UserError } from '../shared/errors.js';
+import { UserError } from '../shared/errors.js';
+import { parseJoinLine } from '../shared/join-line.js';
 import { createLog } from '../shared/node/log.js';
 import { createRandom } from '../shared/random.js';
 import { dial } from '../worker/connection.js';
@@ -13,16 +15,18 @@ import { optionCommand } from './command.js';
 import { keepYoungSmall, letHeapGrow, youngCollector } from './heap.js';
 import { holdLifeline } from './lifeline.js';
 import { isLocalWorker, stopSignal } from './signals.js';
+import { readToken } from './token.js';
 
 export function workerCommand() {
   return optionCommand(
     'worker',
     'join a run: compute gradients for the coordinator at URL until the run is finished',
-    'ws://10.0.0.5:7700 --token SECRET',
+    'wss://10.0.0.5:7700#TOKEN.PIN',
     async ({ values: options }, [argument]) => {
       const lifeline = argument === '-' ? await holdLifeline(process.stdin) : null;
-      const [url, secret] = lifeline?.firstLine.split('#') ?? [argument];
-      checkUrl(url);
+      const token = readToken(options.token, options.tokenFile);
+      const file = lifeline === null && argument.startsWith('@') ? argument.slice(1) : null;
+      let line = file === null ? parseJoinLine(lifeline?.firstLine ?? argument) : null;
       letHeapGrow();
       keepYoungSmall();
       const log = createLog({
@@ -38,7 +42,11 @@ export function workerCommand() {
       log.info(`Engine ${choice.name}: ${choice.reason}`);
       for (const detail of choice.details) log.debug(`Not ${detail}`);
       const worker = new Worker({
-        dial: (signal) => dial(url, signal),
+        dial: (signal) => {
+          // The coordinator writes it when it starts, and again where it comes back at another address.
+          if (file !== null) line = parseJoinLine(readFileSync(file, 'utf8'));
+          return dial(line!.url, line!.pin, signal);
+        },
         createComputation: async (model) =>
           options.threads > 1 && choice.name === 'simd'
             ? startThreads(model, options.threads, systemClock)
@@ -48,7 +56,9 @@ export function workerCommand() {
         engineName: choice.name,
         name,
         host: hostname(),
-        token: (secret || options.token) ?? null,
+        get token() {
+          return line?.token ?? token;
+        },
         maxMemoryBytes: 1e6 * options.maxMemory,
         clock: systemClock,
         random: createRandom(process.pid, 'worker', Date.now()),
@@ -70,21 +80,13 @@ export function workerCommand() {
           throw new UserError(ending.reason);
         case 'gaveUp':
           throw new UserError(
-            `No coordinator at ${url} for ${retryFor} s (${ending.reason}); is it running, and the address right?`,
+            `No coordinator at ${line?.url ?? argument} for ${retryFor} s (${ending.reason}); is it running, and the address right?`,
           );
       }
       await log.close();
     },
   ).argument(
     '<url>',
-    'of the coordinator, ws://HOST:7700; - to read it from stdin, and end with stdin',
+    'of the coordinator, wss://HOST:7700#TOKEN.PIN or ws://HOST:7700; @FILE to read it from a file, - from stdin, and end with stdin',
   );
-}
-
-function checkUrl(url: string): void {
-  if (!URL.canParse(url) || !['ws:', 'wss:'].includes(new URL(url).protocol)) {
-    throw new UsageError(
-      `Cannot join ${url}: expected a coordinator's URL, such as ws://HOST:7700`,
-    );
-  }
 }

@@ -10,6 +10,10 @@
  *   trace.json      with --trace
  *   result.json     once the run is finished, or stopped
  *   worker-key      what the secrets of the workers' ids are made of; for nobody to read
+ *   token           what workers have to know, where it was not given; off loopback, for nobody to read
+ *   tls-key.pem     the key that workers know the coordinator by; off loopback, for nobody to read
+ *   tls-cert.pem    its certificate, as --cacert of curl takes it
+ *   join            what a worker joins, with the token; off loopback, for `lockstep worker @FILE`, for nobody else to read
  *   lock.json       while a coordinator works in it
  */
 import { randomBytes } from 'node:crypto';
@@ -72,6 +76,10 @@ const LEFTOVERS = new Set([
   'worker-key',
   'tensorboard',
   'trace.json',
+  'token',
+  'tls-key.pem',
+  'tls-cert.pem',
+  'join',
 ]);
 
 /** runs/2026-11-24-034102-3f9a, by the local date and time. */

@@ -5,6 +5,7 @@
  * their event streams), closing, or with the group of workers. So none of them can use up the room of the others.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { WebSocketServer, type ServerOptions as WebSocketServerOptions } from 'ws';
 import type { Channel } from '../shared/channel.js';
@@ -58,9 +59,17 @@ export function defaultServerLimits(numParams: number, maxWebSockets: number): S
   };
 }
 
+/** What TLS is spoken with; PEM. */
+export interface Tls {
+  readonly key: string;
+  readonly cert: string;
+}
+
 export interface ServerOptions {
   readonly host: string;
   readonly port: number;
+  /** Null for none: whoever is between can read and change everything. */
+  readonly tls: Tls | null;
   /** P; a worker's longest frame is a gradient. */
   readonly numParams: number;
   readonly limits: ServerLimits;
@@ -83,13 +92,22 @@ export interface CoordinatorServer {
 /** @throws {UserError} if the port cannot be had */
 export async function listen(options: ServerOptions): Promise<CoordinatorServer> {
   const { limits, warn } = options;
-  const server = createServer({
+  const { tls } = options;
+  const httpOptions = {
     headersTimeout: limits.requestMs,
     requestTimeout: limits.requestMs,
     keepAliveTimeout: limits.requestMs,
     connectionsCheckingInterval: limits.requestMs / 5,
     noDelay: true,
-  });
+  };
+  const server = tls
+    ? createSecureServer({
+        ...httpOptions,
+        ...tls,
+        minVersion: 'TLSv1.3',
+        handshakeTimeout: limits.requestMs,
+      })
+    : createServer(httpOptions);
   server.timeout = DEADLINES.responseStallMs;
   server.maxRequestsPerSocket = MAX_REQUESTS_PER_CONNECTION;
   const { maxWaiting, maxAnswering, maxClosing, maxWebSockets } = limits;
@@ -102,7 +120,7 @@ export async function listen(options: ServerOptions): Promise<CoordinatorServer>
   const answering = new WaitingRoom<Socket>(maxAnswering, evict);
   const closing = new WaitingRoom<Socket>(maxClosing, evict);
   const rooms = [waiting, answering, closing];
-  server.on('connection', (socket) => {
+  const enter = (socket: Socket) => {
     const address = addressOf(socket);
     sockets.add(socket);
     waiting.enter(socket, address);
@@ -112,7 +130,9 @@ export async function listen(options: ServerOptions): Promise<CoordinatorServer>
       sockets.delete(socket);
       for (const room of rooms) room.leave(socket);
     });
-  });
+  };
+  server.on('connection', enter);
+  if (tls) enterSecured(server, waiting, enter);
 
   const requestRate = new RequestRate(limits.requestsPerSecond, options.clock);
   server.on('request', (request, response) => {
@@ -189,6 +209,43 @@ export async function listen(options: ServerOptions): Promise<CoordinatorServer>
       await closed;
     },
   };
+}
+
+const PLAIN_HTTP =
+  'HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n\r\n' +
+  'This port speaks TLS: use https:// or wss://\n';
+
+/**
+ * Below every secured socket is the one that came: it waits as long as they shake hands, and from then on the secured
+ * one stands for both.
+ */
+function enterSecured(
+  server: Server,
+  waiting: WaitingRoom<Socket>,
+  enter: (socket: Socket) => void,
+): void {
+  const shaking = new Map<string, Socket>();
+  const ends = ({ remoteAddress, remotePort, localAddress }: Socket) =>
+    `${remoteAddress} ${remotePort} ${localAddress}`;
+  server.on('connection', (socket: Socket) => {
+    const key = ends(socket);
+    shaking.set(key, socket);
+    socket.once('close', () => {
+      if (shaking.get(key) === socket) shaking.delete(key);
+    });
+  });
+  server.on('tlsClientError', (error: NodeJS.ErrnoException, secured: Socket) => {
+    const socket = shaking.get(ends(secured));
+    if (error.code === 'ERR_SSL_HTTP_REQUEST') socket?.end(PLAIN_HTTP, () => socket.destroy());
+    else secured.destroy();
+  });
+  server.on('secureConnection', (secured: Socket) => {
+    const key = ends(secured);
+    const socket = shaking.get(key);
+    if (socket) waiting.leave(socket);
+    shaking.delete(key);
+    enter(secured);
+  });
 }
 
 /** Of every address, how often it may ask. */

@@ -1,11 +1,15 @@
 /**
  * A worker's WebSocket to the coordinator. One of the two files that know `ws`.
  */
+import type { ClientRequest } from 'node:http';
 import type { Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
 import { WebSocket, type ClientOptions } from 'ws';
 import type { Channel } from '../shared/channel.js';
 import { systemClock } from '../shared/clock.js';
 import { DEADLINES } from '../shared/deadlines.js';
+import { UserError } from '../shared/errors.js';
+import { pinOf } from '../shared/node/pin.js';
 import { NO_LIMITS, SocketChannel } from '../shared/node/socket-channel.js';
 
 /** The longest frame that a worker takes: the parameters of the largest model that fits. */
@@ -14,10 +18,12 @@ const MAX_PAYLOAD_BYTES = 256 * 1024 * 1024;
 /**
  * Opens a connection.
  *
- * @param url `ws://host:port`, or `wss://…` where something in front of the coordinator speaks TLS
+ * @param url `ws://host:port` or `wss://host:port`
+ * @param pin SHA-256 of the coordinator's public key; null for a certificate that the system trusts
+ * @throws {UserError} if whoever answers is not the coordinator: it will not be the next time either
  * @throws {Error} if there is none to be had, or the signal aborts
  */
-export function dial(url: string, signal: AbortSignal): Promise<Channel> {
+export function dial(url: string, pin: string | null, signal: AbortSignal): Promise<Channel> {
   const options: ClientOptions & { closeTimeout: number } = {
     perMessageDeflate: false,
     maxPayload: MAX_PAYLOAD_BYTES,
@@ -27,6 +33,8 @@ export function dial(url: string, signal: AbortSignal): Promise<Channel> {
     skipUTF8Validation: true,
     // A zero mask: masking protects proxies from scripts in browsers, and costs half of a round trip here.
     generateMask: () => undefined,
+    // The pin says whom to trust, in place of the authorities, names and dates of a certificate.
+    ...(pin === null ? {} : { rejectUnauthorized: false, finishRequest: sendIfPinned(pin) }),
   };
   return new Promise((resolve, reject) => {
     const webSocket = new WebSocket(url, options);
@@ -35,11 +43,42 @@ export function dial(url: string, signal: AbortSignal): Promise<Channel> {
     // Bun's response has none.
     let socket: Socket | null = null;
     webSocket.once('upgrade', (response: { socket: Socket | null }) => (socket = response.socket));
-    webSocket.once('error', reject);
+    webSocket.once('error', (error) => reject(explained(error)));
     webSocket.once('close', () => signal.removeEventListener('abort', abort));
     webSocket.once('open', () => {
       signal.removeEventListener('abort', abort);
       resolve(new SocketChannel(webSocket, socket, 'worker', NO_LIMITS, systemClock));
     });
   });
+}
+
+/** Holds the request, the first thing that the worker says, until the other side has shown that it has the key. */
+function sendIfPinned(pin: string) {
+  return (request: ClientRequest) => {
+    request.once('socket', (socket) => {
+      const secured = socket as TLSSocket;
+      secured.once('secureConnect', () => {
+        const certificate = secured.getPeerX509Certificate();
+        if (certificate && pinOf(certificate.publicKey) === pin) request.end();
+        else request.destroy(new UserError(WRONG_PIN));
+      });
+    });
+  };
+}
+
+const WRONG_PIN =
+  'The coordinator has not the key that the join line names: it is another run, or somebody is between; ' +
+  'paste the line that the coordinator prints';
+
+/** What is wrong with a certificate, as OpenSSL and Node name it. */
+const UNTRUSTED = /^(CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|ERR_TLS_CERT_)/;
+
+function explained(error: Error): Error {
+  const { code = '' } = error as NodeJS.ErrnoException;
+  if (!UNTRUSTED.test(code)) return error;
+  return new UserError(
+    `The certificate of the coordinator is not trusted (${error.message}); ` +
+      'paste the whole join line, with its pin, or name its authority in NODE_EXTRA_CA_CERTS',
+    { cause: error },
+  );
 }

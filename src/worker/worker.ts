@@ -6,7 +6,7 @@
  */
 import type { Channel } from '../shared/channel.js';
 import { sleep } from '../shared/clock.js';
-import { messageOf } from '../shared/errors.js';
+import { UserError, messageOf } from '../shared/errors.js';
 import type { Random } from '../shared/random.js';
 import { Session, type Memory, type Outcome, type SessionOptions } from './session.js';
 
@@ -14,7 +14,7 @@ const FIRST_BACKOFF_MS = 200;
 const LONGEST_BACKOFF_MS = 5_000;
 
 export interface WorkerOptions extends SessionOptions {
-  /** Opens a connection to the coordinator; rejects if there is none to be had now. */
+  /** Opens a connection to the coordinator; rejects if there is none to be had now, with a `UserError` if there never will be. */
   readonly dial: (signal: AbortSignal) => Promise<Channel>;
   /** For the jitter of reconnects. */
   readonly random: Random;
@@ -62,6 +62,7 @@ export class Worker {
         ({ reason, retryAfterMs } = ending);
       } catch (error) {
         reason = messageOf(error);
+        if (error instanceof UserError) return this.close({ outcome: 'unable', reason });
       }
       if (isStopped()) return this.close({ outcome: 'left' });
       if (clock.now() - aloneSince > retryForMs) return this.close({ outcome: 'gaveUp', reason });

@@ -53,6 +53,7 @@ async function start(
   const server = await listen({
     host: '127.0.0.1',
     port: 0,
+    tls: null,
     numParams: NUM_PARAMS,
     limits: { ...defaultServerLimits(NUM_PARAMS, 64), ...changes },
     clock: systemClock,
@@ -366,6 +367,7 @@ describe('listen()', () => {
     const again = listen({
       host: '127.0.0.1',
       port: server.port,
+      tls: null,
       numParams: 1,
       limits: defaultServerLimits(1, 1),
       clock: systemClock,
@@ -379,7 +381,7 @@ describe('listen()', () => {
 
   it('carries frames both ways', async () => {
     const { server, accepted } = await start();
-    const channel = await dial(`ws://127.0.0.1:${server.port}`, new AbortController().signal);
+    const channel = await dial(`ws://127.0.0.1:${server.port}`, null, new AbortController().signal);
     const heard = new Promise<Uint8Array>((resolve) => {
       channel.handler = { received: resolve, closed: () => undefined };
     });

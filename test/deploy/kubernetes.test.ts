@@ -55,6 +55,7 @@ async function render(overlay: string): Promise<Manifest[]> {
   const dir = await temporaryDirectory();
   await cp(join(ROOT, 'deploy/kubernetes'), dir, { recursive: true });
   await writeFile(join(dir, 'base/secret.env'), 'LOCKSTEP_TOKEN=secret\n');
+  for (const file of ['tls.crt', 'tls.key']) await writeFile(join(dir, 'base', file), `${file}\n`);
   const text = execFileSync('kubectl', ['kustomize', join(dir, overlay)], { encoding: 'utf8' });
   return parseAllDocuments(text).map((document) => document.toJS() as Manifest);
 }

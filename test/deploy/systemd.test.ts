@@ -42,7 +42,10 @@ describe.each(UNITS)('%s', (name) => {
     const [, line] = /^ExecStart=\/usr\/bin\/node \/opt\/lockstep\/(.+)$/m.exec(text)!;
     const [main, ...args] = line
       .replace('${STATE_DIRECTORY}', '/var/lib/lockstep')
-      .replace('${LOCKSTEP_URL}', 'ws://coordinator:7700')
+      .replace(
+        '${LOCKSTEP_URL}',
+        'wss://coordinator:7700#.U-xVMDrCeSoTa1TH15Hz6qlKbvaQ4QPUJQJ3N_c_I1A',
+      )
       .replaceAll('%H-%i', 'host-0')
       .split(' ');
     const printed = execFileSync(process.execPath, [join(ROOT, main), ...args, '--print-config'], {

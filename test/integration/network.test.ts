@@ -2,12 +2,7 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { lockstep, resultOf, smallMnist, start } from '../support/lockstep.js';
-import {
-  NEAR_ADDRESS,
-  createNetwork,
-  whyNoNetwork,
-  type Network,
-} from '../support/network/namespaces.js';
+import { createNetwork, whyNoNetwork, type Network } from '../support/network/namespaces.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 
 const reason = whyNoNetwork();
@@ -20,17 +15,14 @@ async function startAcross(network: Network, flags: readonly string[]) {
   const out = join(await temporaryDirectory(), 'run');
   const coordinator = start(
     [
-      ...['coordinator', '--host', '0.0.0.0', '--port', String(PORT), '--token', 'secret'],
+      ...['coordinator', '--host', '0.0.0.0', '--port', String(PORT)],
       ...['--out', out, '--verify-ledger', '--log-every', '10', ...flags],
     ],
     {},
     network.near,
   );
   const worker = start(
-    [
-      ...['worker', `ws://${NEAR_ADDRESS}:${PORT}`, '--token', 'secret', '--name', 'far'],
-      ...['--engine', 'simd'],
-    ],
+    [...['worker', `@${join(out, 'join')}`, '--name', 'far'], ...['--engine', 'simd']],
     {},
     network.far,
   );

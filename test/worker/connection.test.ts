@@ -69,12 +69,12 @@ describe('dial()', () => {
       'Parse Error',
     ],
   ])('rejects with %s', async (_who, url, message) => {
-    await expect(dial(await url(), signal())).rejects.toThrow(message);
+    await expect(dial(await url(), null, signal())).rejects.toThrow(message);
   });
 
   it('rejects when it is given up', async () => {
     const stop = new AbortController();
-    const dialling = dial(await serve(() => stop.abort()), stop.signal);
+    const dialling = dial(await serve(() => stop.abort()), null, stop.signal);
     await expect(dialling).rejects.toThrow();
   });
 
@@ -84,7 +84,7 @@ describe('dial()', () => {
     ['an opcode that there is not', Buffer.from([0x83, 0x00]), 1006],
     ['a close', Buffer.from([0x88, 0x02, 0x0f, 0xa0]), 4000],
   ])('closes, once, on %s', async (_what, bytes, code) => {
-    const channel = await dial(await serve(upgradeAnd(bytes)), signal());
+    const channel = await dial(await serve(upgradeAnd(bytes)), null, signal());
     const codes: number[] = [];
     await new Promise<void>((resolve) => {
       channel.handler = {

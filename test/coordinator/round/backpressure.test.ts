@@ -38,6 +38,7 @@ it('a worker that does not read is sent what its queue takes, and the rest when 
   const server = await listen({
     host: '127.0.0.1',
     port: 0,
+    tls: null,
     numParams: 300,
     limits: defaultServerLimits(300, 1),
     clock: systemClock,

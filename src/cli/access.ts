@@ -1,0 +1,187 @@
+/**
+ * Who gets in, and where: the token, TLS, and the addresses of a run. On loopback both are there only if they were asked
+ * for; off loopback only if they were not turned off.
+ */
+import { X509Certificate, createPrivateKey, createPublicKey, randomBytes } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { hostname, networkInterfaces } from 'node:os';
+import { join } from 'node:path';
+import { isLoopback, selfSignedCertificate } from '../coordinator/certificate.js';
+import { openTlsKey, openToken, writeSecret } from '../coordinator/secrets.js';
+import type { Tls } from '../coordinator/server.js';
+import { UsageError, UserError, messageOf } from '../shared/errors.js';
+import { formatJoinLine } from '../shared/join-line.js';
+import type { Logger } from '../shared/node/log.js';
+import { pinOf } from '../shared/node/pin.js';
+import type { ServeOptions } from './serve-options.js';
+import { readText } from './token.js';
+
+/** Off loopback a shorter one could be guessed. */
+const MIN_TOKEN_CHARS = 16;
+
+export interface Access {
+  readonly token: string | null;
+  readonly tls: (Tls & { readonly pin: string }) | null;
+  /** True where the certificate is our own, which only its pin is known by. */
+  readonly needsPin: boolean;
+  /** What others connect to. */
+  readonly hosts: readonly string[];
+  /** What a process on this machine connects to. */
+  readonly localHost: string;
+  readonly isLoopback: boolean;
+}
+
+/**
+ * @param path the run directory
+ * @throws {UserError} if a file cannot be had, or does not fit
+ */
+export async function openAccess(
+  path: string,
+  options: ServeOptions,
+  warn: (message: string) => void,
+): Promise<Access> {
+  const { host, insecure, tlsCert, tlsKey } = options;
+  const isLocal = isLoopback(host);
+  if ((tlsCert === null) !== (tlsKey === null)) {
+    throw new UsageError('Cannot speak TLS with half of a pair: give --tls-cert and --tls-key');
+  }
+  if (insecure && tlsCert !== null) {
+    throw new UsageError('Cannot take both --insecure and --tls-cert: give one');
+  }
+  const isOpen = isLocal || insecure;
+  const token = options.token ?? (isOpen ? null : await openToken(join(path, 'token')));
+  if (!isLocal && token !== null && token.length < MIN_TOKEN_CHARS) {
+    throw new UsageError(
+      `Cannot listen on ${host} with a token of ${token.length} characters: ` +
+        `give one of at least ${MIN_TOKEN_CHARS}, or none, and Lockstep makes one`,
+    );
+  }
+  if (!isLocal && insecure) {
+    warn(
+      '--insecure: whoever is on the network can read and change everything' +
+        (token === null ? ', and whoever reaches the port can join' : ', the token too'),
+    );
+  }
+  const addresses = isWildcard(host) ? ownAddresses() : [host];
+  const rest = {
+    token,
+    localHost: isWildcard(host) ? '127.0.0.1' : host,
+    isLoopback: isLocal,
+  };
+  if (tlsCert !== null && tlsKey !== null) {
+    const tls = readTls(tlsCert, tlsKey);
+    const names = dnsNames(tls.cert);
+    return { ...rest, tls, needsPin: false, hosts: names.length > 0 ? names : addresses };
+  }
+  const tls = isOpen ? null : await ownTls(path, addresses);
+  return { ...rest, tls, needsPin: tls !== null, hosts: addresses };
+}
+
+/** What a worker joins at the host. */
+export function joinLine(access: Access, host: string, port: number, token: string | null): string {
+  const scheme = access.tls ? 'wss' : 'ws';
+  const pin = access.needsPin ? access.tls!.pin : null;
+  return formatJoinLine({ url: `${scheme}://${bracketed(host)}:${port}`, token, pin });
+}
+
+/** What a worker on this machine joins; its token comes in the environment. No certificate has the name of loopback. */
+export function localJoinLine(access: Access, port: number): string {
+  return joinLine({ ...access, needsPin: access.tls !== null }, access.localHost, port, null);
+}
+
+/** Keeps what a worker joins, for `lockstep worker @FILE`. */
+export async function keepJoinLine(path: string, access: Access, port: number): Promise<void> {
+  if (access.isLoopback) return;
+  const file = join(path, 'join');
+  try {
+    await writeSecret(file, `${joinLine(access, access.hosts[0], port, access.token)}\n`);
+  } catch (error) {
+    throw new UserError(`Cannot keep the join line in ${file}: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** The page, and the line for other machines. A secret is shown on a terminal, and goes into no file. */
+export function sayWhere(
+  path: string,
+  access: Access,
+  port: number,
+  { needsWorkers, quiet }: { readonly needsWorkers: boolean; readonly quiet: boolean },
+  log: Logger,
+): void {
+  const { tls, token, hosts, localHost } = access;
+  const host = access.isLoopback || access.needsPin || !tls ? localHost : hosts[0];
+  log.info(`Live page: ${tls ? 'https' : 'http'}://${bracketed(host)}:${port}/`);
+  if (!needsWorkers) return;
+  const canShow = token !== null && process.stdout.isTTY === true && !access.isLoopback;
+  if (canShow && quiet) return;
+  if (canShow)
+    process.stdout.write('On each worker machine, with all after the # (it is secret):\n');
+  for (const host of hosts) {
+    if (canShow) {
+      process.stdout.write(`  npx lockstep worker ${joinLine(access, host, port, token)}\n`);
+      continue;
+    }
+    const secret = token === null ? '' : access.isLoopback ? ' --token …' : ' --token-file FILE';
+    log.info(
+      `On each worker machine: npx lockstep worker ${joinLine(access, host, port, null)}${secret}`,
+    );
+  }
+  if (token !== null && !access.isLoopback) {
+    log.info(`The whole line, with the token, is in ${join(path, 'join')}`);
+  }
+}
+
+async function ownTls(path: string, addresses: readonly string[]): Promise<Access['tls']> {
+  const key = await openTlsKey(join(path, 'tls-key.pem'));
+  const names = new Set([...addresses, hostname(), 'localhost', '127.0.0.1', '::1']);
+  const cert = selfSignedCertificate(key, [...names], randomBytes(8), Date.now());
+  const file = join(path, 'tls-cert.pem');
+  try {
+    await writeFile(file, cert);
+  } catch (error) {
+    throw new UserError(`Cannot keep the certificate in ${file}: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+  const pem = key.export({ type: 'pkcs8', format: 'pem' }).toString();
+  return { key: pem, cert, pin: pinOf(createPublicKey(key)) };
+}
+
+function readTls(certFile: string, keyFile: string): NonNullable<Access['tls']> {
+  const cert = readText(certFile, 'certificate');
+  const key = readText(keyFile, 'key');
+  try {
+    const certificate = new X509Certificate(cert);
+    if (!certificate.checkPrivateKey(createPrivateKey(key))) {
+      throw new Error('the key is not that of the certificate');
+    }
+    return { key, cert, pin: pinOf(certificate.publicKey) };
+  } catch (error) {
+    throw new UserError(`Cannot use ${certFile} with ${keyFile}: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** Those of the certificate that are names of one machine. */
+function dnsNames(cert: string): string[] {
+  const names = new X509Certificate(cert).subjectAltName ?? '';
+  return [...names.matchAll(/DNS:([\w.-]+)/g)].map(([, name]) => name);
+}
+
+function isWildcard(host: string): boolean {
+  return host === '0.0.0.0' || host === '::';
+}
+
+function bracketed(host: string): string {
+  return host.includes(':') ? `[${host}]` : host;
+}
+
+/** Addresses of this machine that others may reach. */
+function ownAddresses(): string[] {
+  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  const outer = all.filter(({ internal, family }) => !internal && family === 'IPv4');
+  return outer.length > 0 ? outer.map(({ address }) => address) : ['127.0.0.1'];
+}

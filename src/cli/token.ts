@@ -1,0 +1,27 @@
+/** The token as a user gives it, to either role: in a flag, a variable, or a file. */
+import { readFileSync } from 'node:fs';
+import { UsageError, UserError, messageOf } from '../shared/errors.js';
+
+/** @throws {UserError} if the file cannot be read or is empty */
+export function readToken(token: string | undefined, file: string | undefined): string | null {
+  if (file === undefined) return token ?? null;
+  if (token !== undefined) {
+    throw new UsageError(
+      'Cannot take both --token and --token-file (or their variables): give one',
+    );
+  }
+  const text = readText(file, 'token').trim();
+  if (text === '') throw new UserError(`Cannot take the token from ${file}: it is empty`);
+  return text;
+}
+
+/** @param what for the message @throws {UserError} if it cannot be read */
+export function readText(file: string, what: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new UserError(`Cannot read the ${what} from ${file}: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+}

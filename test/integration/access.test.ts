@@ -1,0 +1,151 @@
+/** Who gets in off loopback, with the program itself. */
+import { chmod, readFile, readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { parseJoinLine } from '../../src/shared/join-line.js';
+import { lockstep, resultOf, smallMnist, start, type Program } from '../support/lockstep.js';
+import { processesWith } from '../support/processes.js';
+import { temporaryDirectory } from '../support/temporary-directory.js';
+
+const OPEN = ['--host', '0.0.0.0', '--port', '0'];
+
+async function run(...flags: string[]) {
+  const out = join(await temporaryDirectory(), 'run');
+  const coordinator = start(['coordinator', ...OPEN, '--out', out, '--epochs', '1', ...flags]);
+  return { out, coordinator };
+}
+
+/** What is in the run's file, for a worker on this machine. */
+async function lineOf(out: string, coordinator: Program): Promise<string> {
+  await coordinator.said(/The whole line, with the token, is in/);
+  const line = (await readFile(join(out, 'join'), 'utf8')).trim();
+  return line.replace(/\/\/.*:/, '//127.0.0.1:');
+}
+
+const modeOf = async (path: string) => (await stat(path)).mode & 0o777;
+
+test('off loopback a run has a token and TLS, and keeps both to itself, across a resume', async () => {
+  const dataset = await smallMnist();
+  const { out, coordinator } = await run('--dataset', dataset);
+  const line = await lineOf(out, coordinator);
+  const { token, pin, url } = parseJoinLine(line);
+  expect(url).toMatch(/^wss:/);
+  expect(token).toMatch(/^[\w-]{22}$/);
+  await coordinator.said(/Live page: https:/);
+  for (const file of ['token', 'tls-key.pem', 'join', 'worker-key']) {
+    expect([file, await modeOf(join(out, file))]).toEqual([file, 0o600]);
+  }
+  coordinator.kill('SIGTERM');
+  expect((await coordinator.ended).code).toBe(143);
+
+  await chmod(join(out, 'tls-key.pem'), 0o644);
+  const again = start(['coordinator', ...OPEN, '--resume', out]);
+  const resumed = parseJoinLine(await lineOf(out, again));
+  expect(resumed).toMatchObject({ token, pin });
+  expect(await modeOf(join(out, 'tls-key.pem'))).toBe(0o600);
+
+  const strangers = [
+    [resumed.url, /not trusted \(self-signed certificate\)/],
+    [`${resumed.url}#${token}.${'A'.repeat(43)}`, /has not the key that the join line names/],
+    [`${resumed.url}#.${pin}`, /token is missing or wrong/],
+    [`${resumed.url}#abracadabra-abracadabra.${pin}`, /token is missing or wrong/],
+    [`${resumed.url}#${token}.${pin!.slice(1)}`, /paste the whole line/],
+  ] as const;
+  for (const [join, message] of strangers) {
+    const { code, stderr } = await lockstep(['worker', join, '--engine', 'simd']);
+    expect(code).not.toBe(0);
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toContain(token!);
+  }
+
+  const worker = await lockstep(['worker', `@${join(out, 'join')}`, '--engine', 'simd']);
+  expect(worker.code).toBe(0);
+  const { code, stdout, stderr } = await again.ended;
+  expect(code).toBe(0);
+  expect((await resultOf(out)).outcome).toBe('finished');
+  // Neither in what is shown where no terminal is, nor in any file that others read.
+  expect(stdout + stderr + worker.stdout + worker.stderr).not.toContain(token!);
+  for (const file of await readdir(out, { recursive: true, withFileTypes: true })) {
+    const path = join(file.parentPath, file.name);
+    if (!file.isFile() || (await modeOf(path)) === 0o600) continue;
+    expect([path, (await readFile(path)).includes(token!)]).toEqual([path, false]);
+  }
+});
+
+test('local workers join with TLS, and no list of processes shows the token', async () => {
+  const out = join(await temporaryDirectory(), 'run');
+  const flags = ['--dataset', await smallMnist(), '--epochs', '30', '--workers', '2'];
+  const program = start(['train', ...OPEN, '--out', out, ...flags]);
+  await program.said(/epoch +2\//);
+  const token = await readFile(join(out, 'token'), 'utf8');
+  expect(processesWith('worker wss://127.0.0.1:').length).toBeGreaterThanOrEqual(2);
+  expect(processesWith(token)).toEqual([]);
+  program.kill('SIGTERM');
+  await program.ended;
+});
+
+test.each([
+  [['--token', 'secret'], /a token of 6 characters: give one of at least 16/],
+  [['--insecure', '--token', 'secret'], /a token of 6 characters/],
+  [['--tls-cert', 'x.pem'], /half of a pair/],
+  [['--tls-cert', '/nowhere/x', '--tls-key', '/nowhere/y'], /Cannot read the certificate/],
+  [['--insecure', '--tls-cert', 'x', '--tls-key', 'y'], /both --insecure and --tls-cert/],
+  [['--token-file', '/nowhere/token'], /Cannot read the token from \/nowhere\/token/],
+  [['--token-file', '/dev/null'], /it is empty/],
+  [['--token-file', 'x', '--token', 'y'], /both --token and --token-file/],
+])('coordinator %j is refused', async (flags, message) => {
+  const out = join(await temporaryDirectory(), 'run');
+  const dataset = await smallMnist(100, 100);
+  const args = ['coordinator', ...OPEN, '--out', out, '--dataset', dataset, ...flags];
+  const { code, stderr } = await lockstep(args);
+  expect(code).toBeGreaterThan(0);
+  expect(stderr).toMatch(message);
+});
+
+test('--insecure speaks no TLS, makes no token, and warns', async () => {
+  const { out, coordinator } = await run('--insecure', '--dataset', await smallMnist());
+  await coordinator.said(/warn: --insecure: whoever is on the network can read and change/);
+  const [, port] = await coordinator.said(/npx lockstep worker ws:\/\/[\d.]+:(\d+)$/m);
+  const worker = await lockstep(['worker', `ws://127.0.0.1:${port}`, '--engine', 'simd']);
+  expect(worker.code).toBe(0);
+  expect((await coordinator.ended).code).toBe(0);
+  expect(await readdir(out)).not.toContain('token');
+});
+
+test('on loopback there is neither, nor a file of them', async () => {
+  const { out, coordinator } = await run('--host', '127.0.0.1', '--dataset', await smallMnist());
+  await coordinator.said(/Live page: http:\/\/127/);
+  await coordinator.said(/npx lockstep worker ws:\/\/127\.0\.0\.1:\d+$/m);
+  const files = await readdir(out);
+  for (const file of ['token', 'tls-key.pem', 'tls-cert.pem', 'join']) {
+    expect(files).not.toContain(file);
+  }
+});
+
+test('a certificate of its own wants no pin: workers trust its authority', async () => {
+  const { out: issuer, coordinator: first } = await run('--dataset', await smallMnist());
+  await lineOf(issuer, first);
+  first.kill('SIGTERM');
+  await first.ended;
+  const [cert, key, token] = ['tls-cert.pem', 'tls-key.pem', 'token'].map((file) =>
+    join(issuer, file),
+  );
+  const { out, coordinator } = await run(
+    ...[
+      '--tls-cert',
+      cert,
+      '--tls-key',
+      key,
+      '--token-file',
+      token,
+      '--dataset',
+      await smallMnist(),
+    ],
+  );
+  const line = parseJoinLine(await lineOf(out, coordinator));
+  expect(line.pin).toBeNull();
+  const args = ['worker', line.url, '--token-file', token, '--engine', 'simd'];
+  expect((await lockstep(args)).stderr).toMatch(/not trusted/);
+  expect((await lockstep(args, { NODE_EXTRA_CA_CERTS: cert })).code).toBe(0);
+  expect((await coordinator.ended).code).toBe(0);
+});
