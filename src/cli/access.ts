@@ -114,7 +114,7 @@ export function sayWhere(
   const host = access.isLoopback || access.needsPin || !tls ? localHost : hosts[0];
   log.info(`Live page: ${tls ? 'https' : 'http'}://${bracketed(host)}:${port}/`);
   if (!needsWorkers) return;
-  const canShow = token !== null && process.stdout.isTTY === true && !access.isLoopback;
+  const canShow = token !== null && process.stdout.isTTY && !access.isLoopback;
   if (canShow && quiet) return;
   if (canShow)
     process.stdout.write('On each worker machine, with all after the # (it is secret):\n');

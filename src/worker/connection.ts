@@ -3,7 +3,7 @@
  */
 import type { ClientRequest } from 'node:http';
 import type { Socket } from 'node:net';
-import type { TLSSocket } from 'node:tls';
+import { TLSSocket } from 'node:tls';
 import { WebSocket, type ClientOptions } from 'ws';
 import type { Channel } from '../shared/channel.js';
 import { systemClock } from '../shared/clock.js';
@@ -56,9 +56,8 @@ export function dial(url: string, pin: string | null, signal: AbortSignal): Prom
 function sendIfPinned(pin: string) {
   return (request: ClientRequest) => {
     request.once('socket', (socket) => {
-      const secured = socket as TLSSocket;
-      secured.once('secureConnect', () => {
-        const certificate = secured.getPeerX509Certificate();
+      socket.once('secureConnect', () => {
+        const certificate = socket instanceof TLSSocket && socket.getPeerX509Certificate();
         if (certificate && pinOf(certificate.publicKey) === pin) request.end();
         else request.destroy(new UserError(WRONG_PIN));
       });

@@ -136,7 +136,7 @@ describe('dial() with a pin', () => {
     const server = createTlsServer(identity(), (socket) => {
       sockets.add(socket);
       socket.on('error', () => undefined);
-      socket.on('data', (chunk) => heard.push(chunk));
+      socket.on('data', (chunk: Buffer) => heard.push(chunk));
     });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     onTestFinished(() => void server.close());
@@ -151,6 +151,7 @@ describe('dial() with a pin', () => {
       maxMemoryBytes: 1e9,
       clock: systemClock,
       random: createRandom(1, 'worker'),
+      collectGarbage: () => undefined,
       retryForMs: Infinity,
       log: () => undefined,
     });
@@ -188,7 +189,7 @@ it('dial() without a pin leaves the check to the system, and does not try again'
 describe('the port that speaks TLS', () => {
   it('says so to who speaks plain HTTP', async () => {
     const { server } = await start(identity());
-    const [status, text] = await new Promise<[number?, string?]>((resolve, reject) => {
+    const [status, text] = await new Promise<[number | undefined, string]>((resolve, reject) => {
       getPlain({ host: '127.0.0.1', port: server.port, agent: false }, (response) => {
         response.setEncoding('utf8').once('data', (chunk: string) => {
           resolve([response.statusCode, chunk]);

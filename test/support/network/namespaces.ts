@@ -6,9 +6,6 @@ import { onTestFinished } from 'vitest';
 
 const SLOW_LINK = fileURLToPath(new URL('slow-link.py', import.meta.url));
 
-/** Where the near end of the link answers. */
-export const NEAR_ADDRESS = '10.77.0.1';
-
 export interface Network {
   /** Command lines that run a program in the one namespace and in the other. */
   readonly near: readonly string[];
