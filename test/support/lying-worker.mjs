@@ -24,7 +24,7 @@ function createLyingEngine(model) {
 }
 
 const worker = new Worker({
-  dial: (signal) => dial(process.argv[2], signal),
+  dial: (signal) => dial(process.argv[2], null, signal),
   createComputation: async (model) =>
     new EngineComputation(createLyingEngine(model), {
       clock: systemClock,
