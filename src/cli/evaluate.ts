@@ -1,7 +1,7 @@
 /** `lockstep evaluate`: what a checkpoint is worth on the test images. */
 import { findCheckpoint, modelOf } from '../model/checkpoint.js';
 import { evaluateSplit, reportOf, type Report } from '../model/evaluation.js';
-import { loadDataset, testSetFor } from '../model/data/idx.js';
+import { loadTestSet } from '../model/data/load.js';
 import { createSimdEngine } from '../model/engine/simd/node.js';
 import { formatCount, formatPercent } from '../shared/format.js';
 import { printable } from '../shared/printable.js';
@@ -15,8 +15,9 @@ export function evaluateCommand() {
     'runs/first',
     async ({ values: options }, [where]) => {
       const { checkpoint, path } = await findCheckpoint(fileStorage, where, warn);
-      const name = options.dataset ?? datasetOf(checkpoint.config);
-      const test = testSetFor(checkpoint, await loadDataset(name));
+      const { test, source } = await loadTestSet(checkpoint, options.dataset ?? null, options, {
+        warn,
+      });
       const engine = createSimdEngine(modelOf(checkpoint), { numGradients: 0 });
       engine.setParams(checkpoint.params);
       const { loss, predictions } = await evaluateSplit(engine, test);
@@ -25,13 +26,13 @@ export function evaluateCommand() {
       console.log(
         options.json
           ? JSON.stringify(
-              { checkpoint: path, globalStep, epoch, dataset: name, loss, ...report },
+              { checkpoint: path, globalStep, epoch, dataset: source, loss, ...report },
               null,
               2,
             )
           : [
               `${path}: step ${formatCount(globalStep)}, epoch ${epoch}`,
-              `${name}, ${formatCount(report.numImages)} test images: accuracy ` +
+              `${source}, ${formatCount(report.numImages)} test images: accuracy ` +
                 `${formatPercent(report.accuracy)}, loss ${loss.toFixed(4)}`,
               '',
               ...classLines(report),

@@ -6,7 +6,7 @@ import * as z from 'zod';
 import { ENGINE_REQUESTS } from '../model/engine/engine.js';
 import { EXPORT_FORMATS } from '../model/export/format.js';
 import { MAX_THREADS } from '../worker/computation.js';
-import { modelOptions, runOptions } from '../shared/config.js';
+import { modelOptions, pictureOptions, runOptions } from '../shared/config.js';
 import type { LogLevel } from '../shared/node/log.js';
 import { formatChoices, optionWords, type OptionShape } from '../shared/option.js';
 
@@ -289,10 +289,12 @@ export const COMMAND_OPTIONS = {
   evaluate: {
     dataset: text.optional().register(optionWords, {
       group: 'data',
-      help: 'mnist, or a folder of IDX files',
-      value: 'name|dir',
+      help: 'mnist, a folder of pictures or IDX files, or an .npz file',
+      value: 'name|path',
       unset: 'the one it was trained on',
     }),
+    testFraction: pictureOptions.testFraction,
+    badImages: pictureOptions.badImages,
     json,
   },
   predict: { json },

@@ -1,8 +1,10 @@
-/** `lockstep predict`: the digits in PNG files. */
-import { findCheckpoint, modelOf } from '../model/checkpoint.js';
+/** `lockstep predict`: the classes of pictures in files. */
+import { findCheckpoint, modelOf, type Checkpoint } from '../model/checkpoint.js';
 import { digitDoubt } from '../model/data/digit-doubt.js';
 import { readDigitImage } from '../model/data/digit-image.js';
-import { imageBytes } from '../model/lenet.js';
+import { readPictureFile } from '../model/data/picture-folder.js';
+import { decodePicture, toInput } from '../model/data/picture.js';
+import { describeInput, MNIST } from '../model/lenet.js';
 import { createSimdEngine } from '../model/engine/simd/node.js';
 import { UserError } from '../shared/errors.js';
 import { formatPercent } from '../shared/format.js';
@@ -18,8 +20,10 @@ const SURE = 0.9;
 
 interface Prediction {
   readonly file: string;
+  /** Number of the class. */
   readonly digit: number;
-  /** (10,) */
+  readonly class: string;
+  /** (numClasses,) */
   readonly probabilities: readonly number[];
   /** Why the digit should not be relied on; null if nothing speaks against it. */
   readonly doubt: string | null;
@@ -33,29 +37,23 @@ interface Unreadable {
 export function predictCommand() {
   return optionCommand(
     'predict',
-    'recognise the digit in each of some PNG files',
+    'recognise what is in each of some pictures',
     'runs/first seven.png',
     async ({ values: { json } }, [where, ...files]) => {
       const { checkpoint } = await findCheckpoint(fileStorage, where, warn);
       const engine = createSimdEngine(modelOf(checkpoint), { numGradients: 0 });
       engine.setParams(checkpoint.params);
-      const { classNames, input } = checkpoint;
-      if (imageBytes(input) !== SIDE ** 2) {
-        throw new UserError(
-          `Cannot predict with ${where}: pictures are read as grey ${SIDE}×${SIDE}, and its model takes ` +
-            `${input.channels}×${input.height}×${input.width}`,
-        );
-      }
+      const { classNames } = checkpoint;
       const isOfDigits = datasetOf(checkpoint.config) === 'mnist';
       const rows: (Prediction | Unreadable)[] = [];
       for (const file of files) {
         try {
-          const image = await readDigitImage(file);
+          const image = await imageOf(file, checkpoint);
           const probabilities = [...engine.predict(image)];
           const digit = probabilities.indexOf(Math.max(...probabilities));
           const doubt =
             (isOfDigits ? digitDoubt(image, SIDE) : null) ?? unsure(classNames, probabilities);
-          rows.push({ file, digit, probabilities, doubt });
+          rows.push({ file, digit, class: classNames[digit], probabilities, doubt });
         } catch (error) {
           if (!(error instanceof UserError)) throw error;
           rows.push({ file, error: error.message });
@@ -69,7 +67,23 @@ export function predictCommand() {
     },
   )
     .argument('<checkpoint>', 'a file, or a run directory: its best checkpoint, else its last')
-    .argument('<files...>', 'PNG of any size, grey or colour, dark on light or light on dark');
+    .argument(
+      '<files...>',
+      'PNG or JPEG of any size; digits as PNG, dark on light or light on dark',
+    );
+}
+
+/**
+ * Prepared as the images were that the model has learnt from: digits are cropped and centred as MNIST's are, pictures
+ * of a folder are only resized.
+ */
+async function imageOf(file: string, { input, config }: Checkpoint): Promise<Uint8Array> {
+  // A folder of pictures is read as grey only if its run says so.
+  const isOfPictures = (config as { color?: unknown } | null)?.color !== undefined;
+  if (!isOfPictures && describeInput(input) === describeInput(MNIST.input)) {
+    return readDigitImage(file);
+  }
+  return toInput(await decodePicture(await readPictureFile(file), file), input);
 }
 
 /** `unsure: 3 or 5` */
@@ -84,10 +98,14 @@ function unsure(classNames: readonly string[], probabilities: readonly number[])
 
 function tableOf(classNames: readonly string[], rows: readonly Prediction[]): string[] {
   const lines = rightAligned([
-    ['file', 'digit', ...classNames.map((name) => `P(${printable(name)})`)],
-    ...rows.map(({ file, digit, probabilities }) => [
+    [
+      'file',
+      classNames.every((name) => /^\d$/.test(name)) ? 'digit' : 'class',
+      ...classNames.map((name) => `P(${printable(name)})`),
+    ],
+    ...rows.map(({ file, class: name, probabilities }) => [
       printable(file),
-      String(digit),
+      printable(name),
       ...probabilities.map((probability) => formatPercent(probability)),
     ]),
   ]);

@@ -24,7 +24,8 @@ import { openWorkerKey } from '../coordinator/secrets.js';
 import { readLatestCheckpoint, writeCheckpoint, type Checkpoint } from '../model/checkpoint.js';
 import { checkEngine } from '../model/engine/engines.js';
 import type { Engine } from '../model/engine/engine.js';
-import { loadDataset } from '../model/data/idx.js';
+import type { Dataset } from '../model/data/dataset.js';
+import { loadDataset } from '../model/data/load.js';
 import { initParamsFrom, readWeightsFile, type WeightsFile } from '../model/initial-params.js';
 import { buildModel, type Model } from '../model/lenet.js';
 import { checkExactEngine, createProofJudge } from '../model/engine/proof.js';
@@ -126,7 +127,16 @@ async function serve(
 ): Promise<void> {
   const { config, name, checkpointsPath } = directory;
   const warn = (message: string) => log.warn(message);
-  const dataset = await loadDataset(config.dataset);
+  let dataset: Dataset;
+  try {
+    const report = (message: string) => log.info(message);
+    dataset = await loadDataset(config.dataset, config, { report, warn, signal: stop });
+  } catch (error) {
+    if (!stop.aborted) throw error;
+    log.info('Stopped while the dataset was read');
+    process.exitCode = exitCodeOf(stop.reason);
+    return;
+  }
   const samples = fromUser(() => createSamples(dataset, config.validationSize));
   const model = fromUser(() => buildModel(config.hyperparameters, samples));
   const arbiter = createSimdEngine(model);

@@ -6,7 +6,8 @@ import { Coordinator } from '../coordinator/coordinator.js';
 import type { Observer, RunResult } from '../coordinator/events.js';
 import { createSamples } from '../coordinator/samples.js';
 import { writeCheckpoint, type Checkpoint } from '../model/checkpoint.js';
-import { loadDataset, type Dataset } from '../model/data/idx.js';
+import type { Dataset } from '../model/data/dataset.js';
+import { loadDataset } from '../model/data/load.js';
 import { createProofJudge } from '../model/engine/proof.js';
 import { createReferenceEngine } from '../model/engine/reference.js';
 import { createSimdEngine } from '../model/engine/simd/node.js';
@@ -66,7 +67,7 @@ export interface TrainOutcome {
 export async function train(options: TrainOptions = {}): Promise<TrainOutcome> {
   const { onEvent, resumeFrom = null, checkpointsPath } = options;
   const config = parseRunConfig(options.config ?? {});
-  const dataset = options.dataset ?? (await loadDataset(config.dataset));
+  const dataset = options.dataset ?? (await loadDataset(config.dataset, config));
   const samples = createSamples(dataset, config.validationSize);
   const model = buildModel(config.hyperparameters, samples);
   const arbiter = createSimdEngine(model);

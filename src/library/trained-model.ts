@@ -1,6 +1,6 @@
 /** A trained model, ready to use. */
 import { findCheckpoint, modelOf, weightsSha256, type Checkpoint } from '../model/checkpoint.js';
-import type { Split } from '../model/data/idx.js';
+import type { Split } from '../model/data/dataset.js';
 import { createSimdEngine } from '../model/engine/simd/node.js';
 import { evaluateSplit, reportOf, type Report } from '../model/evaluation.js';
 import { exportModel, type ExportedFile } from '../model/export/export.js';

@@ -1,7 +1,7 @@
 /**
  * What predictions are worth, class by class.
  */
-import type { Split } from './data/idx.js';
+import type { Split } from './data/dataset.js';
 import type { Engine } from './engine/engine.js';
 import { imageBytes } from './lenet.js';
 

@@ -74,12 +74,46 @@ export const inputShapeSchema = z.strictObject({
 });
 export const numClassesSchema = z.number().int().min(2).max(1000);
 
+/** How a folder of pictures becomes a dataset; unset with any other. */
+export const pictureOptions = {
+  imageSize: z
+    .string()
+    .regex(/^([1-9]\d{0,2}|10[01]\d|102[0-4])(x([1-9]\d{0,2}|10[01]\d|102[0-4]))?$/)
+    .optional()
+    .register(optionWords, {
+      group: 'data',
+      help: 'of pictures: height x width that all are brought to, or one number for both',
+      value: 'HxW',
+      unset: 'that of the files',
+      expected: 'pixels from 1 to 1024, as 32 or 32x48 (height x width)',
+    }),
+  color: z.enum(['grey', 'rgb']).optional().register(optionWords, {
+    group: 'data',
+    help: 'of pictures: one channel or three',
+    value: 'name',
+    unset: 'rgb',
+  }),
+  testFraction: z.number().gt(0).lt(1).optional().register(optionWords, {
+    group: 'data',
+    help: 'of pictures without a folder test: how many become the test set, chosen by their content',
+    value: 'fraction',
+    unset: 'none',
+  }),
+  badImages: z.enum(['skip', 'fail']).optional().register(optionWords, {
+    group: 'data',
+    help: 'of pictures: what to do about those that cannot be read',
+    value: 'what',
+    unset: 'fail',
+  }),
+};
+
 const trainingOptions = {
   dataset: z.string().min(1).max(4096).default('mnist').register(optionWords, {
     group: 'data',
-    help: 'mnist, or a folder of IDX files, plain or .gz',
-    value: 'name|dir',
+    help: 'mnist, a folder of pictures (train/CLASS/….png), a folder of IDX files, or an .npz file',
+    value: 'name|path',
   }),
+  ...pictureOptions,
   validationSize: z.number().int().min(0).max(1e9).default(0).register(optionWords, {
     group: 'data',
     help: 'images held out from the end of the training set',
@@ -184,9 +218,18 @@ export const runConfigSchema = z.strictObject({
 });
 export type RunConfig = z.infer<typeof runConfigSchema>;
 
+/** The options that may be left without a value. */
+const UNSET = {
+  initSha256: undefined,
+  imageSize: undefined,
+  color: undefined,
+  testFraction: undefined,
+  badImages: undefined,
+};
+
 /** The configuration as one flat record, with the names of the options. */
 export function flatten({ hyperparameters, ...rest }: RunConfig): OptionValues<typeof runOptions> {
-  return { initSha256: undefined, ...rest, ...hyperparameters };
+  return { ...UNSET, ...rest, ...hyperparameters };
 }
 
 /** The configuration that the options make; others among them are left out. */

@@ -1,5 +1,6 @@
 /** MNIST for tests, read once in each test file. */
-import { loadDataset, type Dataset, type Split } from '../../src/model/data/idx.js';
+import type { Dataset, Split } from '../../src/model/data/dataset.js';
+import { loadDataset } from '../../src/model/data/load.js';
 import { imageBytes, MNIST } from '../../src/model/lenet.js';
 
 /** Of one image of MNIST. */

