@@ -23,6 +23,8 @@ import { defaultNumWorkers } from './train.js';
 const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 const KINDS = ['engine', 'step', 'scaling'] as const;
 type Kind = (typeof KINDS)[number];
+/** Exit code of a run that SIGTERM has stopped. */
+const STOPPED_CODE = 143;
 /** Steps that warm up: samples travel, V8 compiles. Half of a run at most. */
 const WARM_UP_STEPS = 600;
 /** Gradient and evaluation for six sizes, layers, parameters. */
@@ -233,7 +235,9 @@ async function trainFor(
   if (timer !== null) clearTimeout(timer);
   stop.removeEventListener('abort', end);
   if (stop.aborted) throw new UserError('Stopped before the end of the measurement');
-  if (code !== 0) throw new UserError(`The run to be measured failed: ${errors.trim()}`);
+  if (code !== STOPPED_CODE) {
+    throw new UserError(`The run to be measured failed: ${errors.trim()}`);
+  }
 }
 
 /** Each part's time that a share of the steps is below. */

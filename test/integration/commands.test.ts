@@ -219,3 +219,14 @@ describe('the package', () => {
     expect(version).toMatchObject({ code: 0, stdout: '0.1.0\n' });
   });
 });
+
+describe('bench', () => {
+  test('measures the steps of a run, which it stops', async () => {
+    const args = ['bench', 'step', '--workers', '1', '--seconds', '0.5', '--json'];
+    const { code, stdout, stderr } = await lockstep(args);
+    expect(code, stderr).toBe(0);
+    const { step } = JSON.parse(stdout) as { step: { numSteps: number; imagesPerSecond: number } };
+    expect(step.numSteps).toBeGreaterThan(0);
+    expect(step.imagesPerSecond).toBeGreaterThan(0);
+  });
+});
