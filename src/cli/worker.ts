@@ -60,6 +60,7 @@ export function workerCommand() {
           return line?.token ?? token;
         },
         maxMemoryBytes: 1e6 * options.maxMemory,
+        numThreads: options.threads,
         clock: systemClock,
         random: createRandom(process.pid, 'worker', Date.now()),
         collectGarbage: youngCollector(),

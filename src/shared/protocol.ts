@@ -108,6 +108,9 @@ const pong = z.strictObject({
 /** The worker is going; whatever it has not sent yet is for the others. */
 const leave = z.strictObject({ type: z.literal('leave') });
 
+/** Images of one micro-batch or one block of an evaluation. */
+const unitSize = count.min(1).max(4096);
+
 const welcome = z.strictObject({
   type: z.literal('welcome'),
   workerId,
@@ -118,9 +121,9 @@ const welcome = z.strictObject({
   /** Of every image of the data set, and of how many classes one is. */
   input: inputShapeSchema,
   numClasses: numClassesSchema,
-  microBatch: count.min(1),
+  microBatch: unitSize,
   /** Images of one unit of an evaluation. */
-  evaluationBlock: count.min(1),
+  evaluationBlock: unitSize,
   numParams: count.min(1),
   datasetId: name,
   /** Training, validation and test images together. */

@@ -34,6 +34,8 @@ export interface SessionOptions {
   readonly token: string | null;
   /** A run that would take more memory than this is not joined, bytes. */
   readonly maxMemoryBytes: number;
+  /** That compute; 1 by default. */
+  readonly numThreads?: number;
   readonly clock: Clock;
   /** Frees the memory of frames that have been read or sent; called while there is nothing to compute. */
   readonly collectGarbage: () => void;
@@ -206,7 +208,7 @@ export class Session implements ChannelHandler {
     }
     const { datasetId, numSamples } = welcome;
     const { maxMemoryBytes } = this.options;
-    const neededBytes = memoryNeeded(model, numSamples);
+    const neededBytes = memoryNeeded(model, numSamples, this.options.numThreads ?? 1);
     if (neededBytes > maxMemoryBytes) {
       throw new UserError(
         `The run needs ${formatBytes(neededBytes)} of memory, ` +
@@ -447,15 +449,15 @@ function isSameModel(a: Model, b: Model): boolean {
   return JSON.stringify(a) === JSON.stringify(b);
 }
 
-/** Buffers of the size of θ that an engine holds: θ, its packed copy, and a gradient for each level of the tree. */
+/** Buffers of the size of θ that each thread holds: θ, its packed copy, the sums of its leaves and of the tree's levels. */
 const BUFFERS_OF_PARAMS = 32;
-/** Besides its pixels, a sample has a label, a place and a header. */
-const SAMPLE_OVERHEAD_BYTES = 16;
+/** Besides its pixels, a sample has a label, and a bit that says it is here. */
+const SAMPLE_OVERHEAD_BYTES = 3;
 
 /** What a run takes of a worker's memory in the end, bytes: known before any of it is taken. */
-function memoryNeeded(model: Model, numSamples: number): number {
+function memoryNeeded(model: Model, numSamples: number, numThreads: number): number {
   return (
-    4 * model.numParams * BUFFERS_OF_PARAMS +
+    4 * model.numParams * BUFFERS_OF_PARAMS * numThreads +
     numSamples * (imageBytes(model.input) + SAMPLE_OVERHEAD_BYTES)
   );
 }

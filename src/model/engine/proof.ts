@@ -183,7 +183,7 @@ export function relativeDistance(
 }
 
 /** Bits, not values: 0 and −0 differ. */
-function hasEqualBits(a: Float32Array, b: Float32Array): boolean {
+export function hasEqualBits(a: Float32Array, b: Float32Array): boolean {
   const bytes = (array: Float32Array): Buffer =>
     Buffer.from(array.buffer, array.byteOffset, array.byteLength);
   return bytes(a).equals(bytes(b));

@@ -7,6 +7,7 @@
  */
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
+import { hasEqualBits } from '../../model/engine/proof.js';
 import type { Model } from '../../model/lenet.js';
 import type { Clock } from '../../shared/clock.js';
 import { ProtocolError } from '../../shared/errors.js';
@@ -18,6 +19,7 @@ import { countLeaves, planNodes } from './plan.js';
 import {
   CALLS,
   CONTROL,
+  MAX_IMAGES,
   MAX_LEAVES,
   NODE,
   NODE_FIELDS,
@@ -96,7 +98,13 @@ class ThreadComputation implements Computation {
     this.task = null;
     control[CONTROL.proofSeed] = proofSeed;
     await this.call(CALLS.prove);
-    return slotOf(this.state, this.model.numParams, 0).slice();
+    const [first, ...others] = this.threads.map((_, thread) =>
+      slotOf(this.state, this.model.numParams, thread).slice(),
+    );
+    if (others.some((other) => !hasEqualBits(first, other))) {
+      throw new Error('The threads differ in their gradients of the same images');
+    }
+    return first;
   }
 
   async run(task: Task, samples: SampleCache, answers: Answers): Promise<void> {
@@ -114,11 +122,14 @@ class ThreadComputation implements Computation {
     control[CONTROL.unitSize] = task.unitSize;
     const abort = () => Atomics.store(control, CONTROL.isAborted, 1);
     task.signal.addEventListener('abort', abort, { once: true });
-    while (task.ranges.length > 0 && !task.signal.aborted) {
-      if (task.kind === 'step') await this.sumGradients(task, answers);
-      else await this.evaluate(task, answers);
+    try {
+      while (task.ranges.length > 0 && !task.signal.aborted) {
+        if (task.kind === 'step') await this.sumGradients(task, answers);
+        else await this.evaluate(task, answers);
+      }
+    } finally {
+      task.signal.removeEventListener('abort', abort);
     }
-    task.signal.removeEventListener('abort', abort);
   }
 
   async dispose(): Promise<void> {
@@ -128,6 +139,10 @@ class ThreadComputation implements Computation {
 
   private async sumGradients(task: Task & { kind: 'step' }, answers: Answers): Promise<void> {
     const { state, clock, model } = this;
+    if (task.indices.length > MAX_IMAGES) {
+      const message = `A batch of ${task.indices.length} images, at most ${MAX_IMAGES} can be taken`;
+      throw new ProtocolError('malformed', message);
+    }
     state.indices.set(task.indices);
     state.control[CONTROL.numImages] = task.indices.length;
     const { nodes, leafUnits } = this.takeNodes(task);

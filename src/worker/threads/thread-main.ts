@@ -30,6 +30,10 @@ export interface ThreadStart {
   readonly thread: number;
 }
 
+interface Received {
+  readonly message: SampleMemory;
+}
+
 const { state, thread } = workerData as ThreadStart;
 const { model, control, plan, lossSums, numCorrect, numImages } = state;
 const port = parentPort!;
@@ -70,8 +74,10 @@ async function work(): Promise<void> {
     paramsSeen = control[CONTROL.params];
   }
   if (samplesSeen !== control[CONTROL.samples]) {
-    const received = receiveMessageOnPort(port) as { readonly message: SampleMemory };
-    samples = new SampleCache(received.message);
+    // Of several, sent for work that was superseded before it began, the last counts.
+    for (let received; (received = receiveMessageOnPort(port) as Received | undefined);) {
+      samples = new SampleCache(received.message);
+    }
     samplesSeen = control[CONTROL.samples];
   }
   const compute = control[CONTROL.kind] === CALLS.step ? sumLeaf : evaluateLeaf;

@@ -18,8 +18,8 @@ const MODEL = buildModel(LENET5);
 const IMAGE_BYTES = 784;
 const NUM_SAMPLES = 500;
 
-function samplesOf(numSent: number): SampleCache {
-  const random = createRandom(5, 'samples');
+function samplesOf(numSent: number, kind = 'samples'): SampleCache {
+  const random = createRandom(5, kind);
   const cache = SampleCache.create('made up', NUM_SAMPLES, IMAGE_BYTES);
   cache.store({
     type: 'samples',
@@ -169,6 +169,19 @@ describe('threads', () => {
     const next = () => stepTask(64, 8, [[0, 8]], 9);
     expect(await answersOf(computation, next(), samples)).toEqual(
       await answersOf(inPlace, next(), samples),
+    );
+  });
+
+  it('compute on the samples of the last task, whatever was superseded before it began', async () => {
+    const computation = await threads(2);
+    const superseded = new AbortController();
+    superseded.abort();
+    const none = { ...stepTask(8, 8, [[0, 1]]), signal: superseded.signal };
+    expect(await answersOf(computation, none, samplesOf(NUM_SAMPLES, 'others'))).toEqual([]);
+    const samples = samplesOf(NUM_SAMPLES);
+    const task = () => stepTask(64, 8, [[0, 8]], 4);
+    expect(await answersOf(computation, task(), samples)).toEqual(
+      await answersOf(inPlace, task(), samples),
     );
   });
 
