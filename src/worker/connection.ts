@@ -75,8 +75,10 @@ const UNTRUSTED = /^(CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|ERR_TLS_CERT_)/;
 function explained(error: Error): Error {
   const { code = '' } = error as NodeJS.ErrnoException;
   if (!UNTRUSTED.test(code)) return error;
+  // From version 24 on, Node adds advice of its own.
+  const [reason] = error.message.split(';');
   return new UserError(
-    `The certificate of the coordinator is not trusted (${error.message}); ` +
+    `The certificate of the coordinator is not trusted (${reason}); ` +
       'paste the whole join line, with its pin, or name its authority in NODE_EXTRA_CA_CERTS',
     { cause: error },
   );
