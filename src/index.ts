@@ -19,7 +19,7 @@ export {
 } from './model/checkpoint.js';
 export type { Dataset, Split } from './model/data/dataset.js';
 export { loadDataset } from './model/data/load.js';
-export type { Loading, PictureOptions } from './model/data/picture-folder.js';
+export type { Loading, PictureOptions } from './model/data/picture-set.js';
 export type { Report } from './model/evaluation.js';
 export { exportModel, type ExportedFile } from './model/export/export.js';
 export { EXPORT_FORMATS, type ExportFormat } from './model/export/format.js';

@@ -289,7 +289,7 @@ export const COMMAND_OPTIONS = {
   evaluate: {
     dataset: text.optional().register(optionWords, {
       group: 'data',
-      help: 'mnist, a folder of pictures or IDX files, or an .npz file',
+      help: 'mnist, a folder of pictures, Parquet or IDX files, or an .npz file',
       value: 'name|path',
       unset: 'the one it was trained on',
     }),

@@ -74,7 +74,7 @@ export const inputShapeSchema = z.strictObject({
 });
 export const numClassesSchema = z.number().int().min(2).max(1000);
 
-/** How a folder of pictures becomes a dataset; unset with any other. */
+/** How pictures, in a folder or in Parquet files, become a dataset; unset with any other. */
 export const pictureOptions = {
   imageSize: z
     .string()
@@ -110,7 +110,7 @@ export const pictureOptions = {
 const trainingOptions = {
   dataset: z.string().min(1).max(4096).default('mnist').register(optionWords, {
     group: 'data',
-    help: 'mnist, a folder of pictures (train/CLASS/….png), a folder of IDX files, or an .npz file',
+    help: 'mnist, a folder of pictures (train/CLASS/….png), of Parquet or of IDX files, or an .npz file',
     value: 'name|path',
   }),
   ...pictureOptions,

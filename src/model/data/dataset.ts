@@ -33,19 +33,18 @@ interface RawSplit {
 }
 
 /**
- * The labels as classes 0 … K − 1. Where all are digits there are ten classes, since a few images of MNIST may lack
- * one; else the labels that occur, in ascending order, are the classes, and their names.
+ * The classes of a dataset whose labels are mere numbers. Where all are digits there are ten, since a few images of
+ * MNIST may lack one; else the labels that occur, in ascending order, are the classes, and their names.
  *
+ * @returns the names, and the class of each label
  * @throws {UserError} if there are too few or too many
  */
-export function withClasses(
-  train: RawSplit,
-  test: RawSplit,
-): Pick<Dataset, 'classNames' | 'train' | 'test'> {
+export function numberedClasses(sets: readonly Iterable<number>[]): {
+  readonly classNames: string[];
+  readonly classOf: ReadonlyMap<number, number>;
+} {
   const distinct = new Set<number>();
-  for (const { labels } of [train, test]) {
-    for (const label of labels) distinct.add(label);
-  }
+  for (const labels of sets) for (const label of labels) distinct.add(label);
   const found = [...distinct].sort((a, b) => a - b);
   const isDigits = found[0] >= 0 && found[found.length - 1] < DIGITS.length;
   const values = isDigits ? DIGITS.map(Number) : found;
@@ -54,12 +53,23 @@ export function withClasses(
       `Cannot use a dataset of ${values.length} classes, expected 2 to ${MAX_CLASSES}`,
     );
   }
-  const classOf = new Map(values.map((value, index) => [value, index]));
+  return {
+    classNames: values.map(String),
+    classOf: new Map(values.map((value, index) => [value, index])),
+  };
+}
+
+/** The dataset of images whose labels are mere numbers. */
+export function withClasses(
+  train: RawSplit,
+  test: RawSplit,
+): Pick<Dataset, 'classNames' | 'train' | 'test'> {
+  const { classNames, classOf } = numberedClasses([train.labels, test.labels]);
   const classify = ({ images, labels }: RawSplit): Split => ({
     images,
     labels: Uint16Array.from(labels, (label) => classOf.get(label)!),
   });
-  return { classNames: values.map(String), train: classify(train), test: classify(test) };
+  return { classNames, train: classify(train), test: classify(test) };
 }
 
 /**

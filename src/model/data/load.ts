@@ -7,18 +7,34 @@ import type { Checkpoint } from '../checkpoint.js';
 import { testSetFor, type Dataset, type Split } from './dataset.js';
 import { loadIdxFolder, loadMnist } from './idx.js';
 import { loadNpz } from './npz.js';
+import { isParquet, openParquet } from './parquet.js';
+import { isPictureFolder, openPictureFolder } from './picture-folder.js';
 import {
-  isPictureFolder,
-  loadPictureFolder,
+  loadPictures,
   pictureOptionsFor,
   type Loading,
   type PictureOptions,
-} from './picture-folder.js';
+} from './picture-set.js';
+
+export type DatasetFormat = 'mnist' | 'npz' | 'parquet' | 'pictures' | 'idx';
+
+/** How that dataset is kept, by what is found; `idx` for whatever is not told by its name or its files. */
+export async function formatOf(source: string): Promise<DatasetFormat> {
+  if (source === 'mnist') return 'mnist';
+  if (source.endsWith('.npz')) return 'npz';
+  if (await isParquet(source)) return 'parquet';
+  return (await isPictureFolder(source)) ? 'pictures' : 'idx';
+}
+
+/** Whether the format keeps pictures, which options bring to one size. */
+function hasPictures(format: DatasetFormat): boolean {
+  return format === 'parquet' || format === 'pictures';
+}
 
 /**
  * The dataset of that name, folder or file.
  *
- * @param source `mnist`, a folder of pictures, a folder of IDX files, or an NPZ file
+ * @param source `mnist`, a folder of pictures, of Parquet or of IDX files, or an NPZ file
  * @param options for pictures: their size, colours and test set
  * @throws {UserError} in one sentence, if something is missing or is not what it should be
  */
@@ -27,18 +43,20 @@ export async function loadDataset(
   options: PictureOptions = {},
   loading: Loading = {},
 ): Promise<Dataset> {
-  if (source !== 'mnist' && (await isPictureFolder(source))) {
-    return loadPictureFolder(source, options, loading);
+  const format = await formatOf(source);
+  if (hasPictures(format)) {
+    const open = format === 'parquet' ? openParquet : openPictureFolder;
+    return loadPictures(await open(source, options, loading.signal), options, loading);
   }
   const { imageSize, color, testFraction, badImages } = options;
   for (const [key, value] of Object.entries({ imageSize, color, testFraction, badImages })) {
     if (value === undefined) continue;
     throw new UserError(
-      `Cannot use ${flagName(key)} with the dataset ${source}: it is for folders of pictures`,
+      `Cannot use ${flagName(key)} with the dataset ${source}: it is for pictures`,
     );
   }
-  if (source === 'mnist') return loadMnist();
-  return source.endsWith('.npz') ? loadNpz(source) : loadIdxFolder(source);
+  if (format === 'mnist') return loadMnist();
+  return format === 'npz' ? loadNpz(source) : loadIdxFolder(source);
 }
 
 /**
@@ -60,10 +78,7 @@ export async function loadTestSet(
     const loaded = await loadDataset(dataset, own, loading);
     return { test: testSetFor(checkpoint, loaded), source: dataset };
   }
-  const ofPictures =
-    source !== 'mnist' && (await isPictureFolder(source))
-      ? pictureOptionsFor(checkpoint.input)
-      : {};
+  const ofPictures = hasPictures(await formatOf(source)) ? pictureOptionsFor(checkpoint.input) : {};
   const loaded = await loadDataset(source, { ...ofPictures, ...options }, loading);
   return { test: testSetFor(checkpoint, loaded), source };
 }

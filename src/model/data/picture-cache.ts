@@ -1,5 +1,5 @@
 /**
- * The images of a folder of pictures, ready for the next time, in the system's folder for caches: that of the pictures
+ * The images of a folder of pictures, or of Parquet files, ready for the next time, in the system's folder for caches: that of the pictures
  * may be read-only. One file a folder, replaced whole.
  *
  *   SHA-256 of all that follows (32 bytes), length of the header (uint32, little-endian), header (JSON),
@@ -108,7 +108,7 @@ function digestOf(bytes: Uint8Array): Buffer {
   return createHash('sha256').update(bytes.subarray(DIGEST_BYTES)).digest();
 }
 
-/** Of the folder of pictures with this absolute path. */
+/** Of the pictures with this absolute path. */
 export function cachePathOf(dir: string): string {
   const name = createHash('sha256').update(dir).digest('hex').slice(0, 32);
   return join(systemCacheDir(), 'lockstep', 'datasets', name);

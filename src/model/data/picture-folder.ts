@@ -1,41 +1,21 @@
 /**
  * Folders of pictures as torchvision's ImageFolder, Keras and Hugging Face's imagefolder lay them out:
  * `train/<class>/….png` and `test/<class>/….png`, or `<class>/….png` of which a fraction becomes the test set.
- *
- * Pictures stand in the order of the SHA-256 of their files, which no name, folder or machine changes: those held out
- * at the end for validation are a random part of all classes.
  */
 import { createHash } from 'node:crypto';
 import type { Dirent } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
-import { basename, extname, join, resolve } from 'node:path';
-import type { RunConfig } from '../../shared/config.js';
+import { extname, join } from 'node:path';
 import { messageOf, UserError } from '../../shared/errors.js';
-import { formatBytes, formatCount } from '../../shared/format.js';
-import { printable } from '../../shared/printable.js';
+import { MAX_CLASSES } from '../lenet.js';
+import { MAX_IMAGES } from './dataset.js';
 import {
-  describeInput,
-  imageBytes,
-  MAX_CLASS_NAME,
-  MAX_CLASSES,
-  MAX_SIDE,
-  type InputShape,
-} from '../lenet.js';
-import { MAX_IMAGES, MAX_IMAGES_BYTES, type Dataset } from './dataset.js';
-import { cachePathOf, packPictures, readCache, writeCache, type Packed } from './picture-cache.js';
-import { decodePicture, toInput } from './picture.js';
-
-/** How pictures become images, in the options of a run. */
-export type PictureOptions = Pick<RunConfig, 'imageSize' | 'color' | 'testFraction' | 'badImages'>;
-
-/** What a loader is handed of its surroundings. */
-export interface Loading {
-  /** Told how far it is, in sentences. */
-  readonly report?: (message: string) => void;
-  /** Told what went wrong and did not matter. */
-  readonly warn?: (message: string) => void;
-  readonly signal?: AbortSignal;
-}
+  refuseDataset,
+  type PictureList,
+  type PictureOptions,
+  type PictureSource,
+  type PictureSplit,
+} from './picture-set.js';
 
 const EXTENSIONS: readonly string[] = ['.png', '.jpg', '.jpeg'];
 /** Of one picture's file. */
@@ -44,17 +24,12 @@ const MAX_FILE_BYTES = 2 ** 27;
 const MAX_DEPTH = 8;
 /** Entries of all folders, pictures or not. */
 const MAX_ENTRIES = 2 * MAX_IMAGES;
-/** Unreadable pictures that are named one by one. */
-const MAX_NAMED = 10;
-/** Lines of progress for a whole folder. */
-const NUM_REPORTS = 20;
-
 /** One picture's file. */
 interface PictureFile {
   readonly path: string;
   /** Number of its class, by name. */
   readonly label: number;
-  readonly split: 'train' | 'test' | 'either';
+  readonly split: PictureSplit;
   readonly bytes: number;
   readonly mtimeMs: number;
 }
@@ -76,173 +51,34 @@ export async function isPictureFolder(dir: string): Promise<boolean> {
 
 /**
  * @param dir a folder that `isPictureFolder`
- * @throws {UserError} in one sentence, if a picture cannot be read (unless `badImages` is `skip`), or the folder is not
- * laid out as it should be
+ * @throws {UserError} in one sentence, if the folder is not laid out as it should be
  */
-export async function loadPictureFolder(
+export async function openPictureFolder(
   dir: string,
-  options: PictureOptions,
-  loading: Loading = {},
-): Promise<Dataset> {
-  const { report = ignore, warn = ignore, signal } = loading;
-  const fail = (why: string): never => {
-    throw new UserError(`Cannot load the dataset ${dir}: ${why}`);
-  };
-  const listing = await listPictures(dir, options, fail, signal);
-  const { classNames, files } = listing;
-  const { channels, size } = shapeOf(options);
-  const key = keyOf(listing, options);
-  const cachePath = cachePathOf(resolve(dir));
-  const cached = await readCache(cachePath, key);
-  if (cached !== null) {
-    report(`Read ${formatCount(cached.labels.length)} pictures from ${cachePath}`);
-    sayBad(cached.bad, warn);
-    return datasetOf(dir, cached);
-  }
-  const first = size ?? (await sizeOfFirst(files, fail));
-  const input = { channels, ...first };
-  const numBytes = imageBytes(input);
-  if (files.length * numBytes > MAX_IMAGES_BYTES) {
-    fail(
-      `${formatCount(files.length)} pictures of ${describeInput(input)} take ` +
-        `${formatBytes(files.length * numBytes)}, expected at most ${formatBytes(MAX_IMAGES_BYTES)}; ` +
-        'take a smaller --image-size, or --color grey',
-    );
-  }
-  report(
-    `Reading ${formatCount(files.length)} pictures of ${classNames.length} classes as ${describeInput(input)}: ` +
-      `${formatBytes(files.length * numBytes)} in memory, twice that while they are put in order`,
-  );
-
-  const images = new Uint8Array(files.length * numBytes);
-  const hashes: string[] = [];
-  const readable: number[] = [];
-  const bad = [...listing.bad];
-  const reportEvery = Math.ceil(files.length / NUM_REPORTS / 100) * 100;
-  for (const [index, file] of files.entries()) {
-    signal?.throwIfAborted();
-    if (index > 0 && index % reportEvery === 0) {
-      report(`Read ${formatCount(index)} of ${formatCount(files.length)} pictures`);
-    }
-    try {
-      const bytes = await readPictureFile(file.path);
-      const picture = await decodePicture(bytes, file.path);
-      if (size === null && (picture.width !== first.width || picture.height !== first.height)) {
-        fail(
-          `${file.path} has ${picture.height}×${picture.width} pixels, ${files[0].path} has ` +
-            `${first.height}×${first.width}; give all one size with --image-size`,
-        );
-      }
-      images.set(toInput(picture, input), readable.length * numBytes);
-      hashes.push(createHash('sha256').update(bytes).digest('hex'));
-      readable.push(index);
-    } catch (error) {
-      const message = messageOf(error);
-      if (!message.startsWith(`Cannot read ${file.path}`)) throw error;
-      bad.push(message);
-    }
-  }
-  if (bad.length > 0 && options.badImages !== 'skip') {
-    sayBad(bad, warn);
-    const others = bad.length > 1 ? ` (and ${formatCount(bad.length - 1)} others)` : '';
-    throw new UserError(`${bad[0]}${others}; to leave such pictures out, give --bad-images skip`);
-  }
-  sayBad(bad, warn);
-
-  const fraction = options.testFraction ?? 0;
-  const isTest = readable.map((index, at) =>
-    files[index].split === 'either'
-      ? shareOf(hashes[at]) < fraction
-      : files[index].split === 'test',
-  );
-  const order = readable
-    .map((_, at) => at)
-    .sort(
-      (a, b) =>
-        Number(isTest[a]) - Number(isTest[b]) ||
-        compareText(hashes[a], hashes[b]) ||
-        files[readable[a]].label - files[readable[b]].label,
-    );
-  const numTest = isTest.filter(Boolean).length;
-  if (numTest === 0 || numTest === order.length) {
-    const empty = numTest === 0 ? 'test' : 'training';
-    fail(`its ${empty} set has no picture that can be read, of ${formatCount(files.length)}`);
-  }
-  const packed = packPictures({
-    key,
-    input,
+  { testFraction }: PictureOptions,
+  signal?: AbortSignal,
+): Promise<PictureSource> {
+  const { classNames, files, bad } = await listPictures(dir, { testFraction }, signal);
+  const list: PictureList = {
     classNames,
-    numTrain: order.length - numTest,
+    labels: Uint16Array.from(files, ({ label }) => label),
+    splits: files.map(({ split }) => split),
     bad,
-    labels: Uint16Array.from(order, (at) => files[readable[at]].label),
-    images,
-    order,
-  });
-  try {
-    await writeCache(cachePath, packed);
-  } catch (error) {
-    warn(`No cache for the next time: cannot write ${cachePath}: ${messageOf(error)}`);
-  }
-  return datasetOf(dir, packed);
-}
-
-function ignore(): void {
-  // Nobody asked.
-}
-
-function datasetOf(dir: string, packed: Packed): Dataset {
-  const { input, classNames, numTrain, labels, images } = packed;
-  const at = numTrain * imageBytes(input);
-  return {
-    name: basename(resolve(dir)),
-    input,
-    classNames,
-    train: { images: images.subarray(0, at), labels: labels.slice(0, numTrain) },
-    test: { images: images.subarray(at), labels: labels.slice(numTrain) },
-  };
-}
-
-function sayBad(bad: readonly string[], warn: (message: string) => void): void {
-  if (bad.length === 0) return;
-  for (const message of bad.slice(0, MAX_NAMED)) warn(message);
-  warn(`${formatCount(bad.length)} pictures cannot be read`);
-}
-
-/** `size` is null if no option says it. */
-function shapeOf({ imageSize, color }: PictureOptions): {
-  channels: number;
-  size: { height: number; width: number } | null;
-} {
-  const channels = color === 'grey' ? 1 : 3;
-  if (imageSize === undefined) return { channels, size: null };
-  const [height, width = height] = imageSize.split('x').map(Number);
-  return { channels, size: { height, width } };
-}
-
-/** The options that make pictures fit a model that is there. */
-export function pictureOptionsFor({ channels, height, width }: InputShape): PictureOptions {
-  return { imageSize: `${height}x${width}`, color: channels === 1 ? 'grey' : 'rgb' };
-}
-
-async function sizeOfFirst(
-  files: readonly PictureFile[],
-  fail: (why: string) => never,
-): Promise<{ height: number; width: number }> {
-  for (const file of files) {
-    try {
-      const { height, width } = await decodePicture(await readPictureFile(file.path), file.path);
-      if (height > MAX_SIDE || width > MAX_SIDE) {
-        fail(
-          `${file.path} has ${height}×${width} pixels, expected up to ${MAX_SIDE}×${MAX_SIDE}; ` +
-            'give a smaller size with --image-size',
-        );
+    nameOf: (index) => files[index].path,
+    async *read() {
+      for (const { path } of files) {
+        yield await readPictureFile(path).catch((error: unknown) => {
+          if (error instanceof UserError) return error;
+          throw error;
+        });
       }
-      return { height, width };
-    } catch (error) {
-      if (!messageOf(error).startsWith(`Cannot read ${file.path}`)) throw error;
-    }
+    },
+  };
+  const hash = createHash('sha256').update(JSON.stringify([classNames, bad]));
+  for (const { path, label, split, bytes, mtimeMs } of files) {
+    hash.update(JSON.stringify([path, label, split, bytes, mtimeMs]));
   }
-  return fail('none of its pictures can be read');
+  return { path: dir, key: hash.digest('hex'), list: () => Promise.resolve(list) };
 }
 
 /** @throws {UserError} if it cannot be read or is too large */
@@ -257,29 +93,13 @@ export async function readPictureFile(path: string): Promise<Uint8Array> {
   }
 }
 
-/** [0, 1) from the first bits of a hash. */
-function shareOf(hash: string): number {
-  return parseInt(hash.slice(0, 12), 16) / 2 ** 48;
-}
-
-/** All that the images depend on, without reading a picture. */
-function keyOf({ classNames, files, bad }: Listing, options: PictureOptions): string {
-  const { imageSize = null, color = null, testFraction = null, badImages = null } = options;
-  const hash = createHash('sha256');
-  hash.update(JSON.stringify([imageSize, color, testFraction, badImages, classNames, bad]));
-  for (const { path, label, split, bytes, mtimeMs } of files) {
-    hash.update(JSON.stringify([path, label, split, bytes, mtimeMs]));
-  }
-  return hash.digest('hex');
-}
-
 /** The files, by split, class and name. */
 async function listPictures(
   dir: string,
   { testFraction }: PictureOptions,
-  fail: (why: string) => never,
   signal: AbortSignal | undefined,
 ): Promise<Listing> {
+  const fail = (why: string): never => refuseDataset(dir, why);
   const top = await foldersOf(dir);
   const hasTrain = top.includes('train');
   const testName = ['test', 'val'].find((name) => hasTrain && top.includes(name));
@@ -304,10 +124,6 @@ async function listPictures(
     fail(
       `${roots[0][1]} has ${classNames.length} folders, expected one a class, 2 to ${MAX_CLASSES}`,
     );
-  }
-  const long = classNames.find((name) => name.length > MAX_CLASS_NAME);
-  if (long !== undefined) {
-    fail(`the name of the class ${printable(long)} has more than ${MAX_CLASS_NAME} characters`);
   }
   const files: PictureFile[] = [];
   const bad: string[] = [];
@@ -369,8 +185,4 @@ async function isVisibleFolder(dir: string, entry: Dirent): Promise<boolean> {
 
 function compareBytes(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));
-}
-
-function compareText(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }

@@ -256,6 +256,6 @@ test('testSetFor() goes by the names of the classes', async () => {
 test('other datasets take no options of pictures', async () => {
   await mkdir(await folderOf({}), { recursive: true });
   await expect(loadDataset('mnist', { color: 'grey' })).rejects.toThrow(
-    'Cannot use --color with the dataset mnist: it is for folders of pictures',
+    'Cannot use --color with the dataset mnist: it is for pictures',
   );
 });
