@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """An independent implementation of what Lockstep promises to the bit, in numpy, written from docs/algorithm.md alone:
-random numbers, the order of the images, θ₀, the learning rate, the update. Given gradients, it must end at the same θ.
+random numbers, the order of the images, augmentation, θ₀, the learning rate, the update. Given gradients, it must end at
+the same θ.
 
     python3 scripts/independent.py < request.json          needs numpy
 
 The request is a run's configuration with `numTrain`, `epoch`, and `gradients`: a file of float32 gradients (little-endian,
-already divided by n), one after the other. Prints JSON: `permutation`, `theta0`, `theta` after these updates, as SHA-256
-of little-endian bytes. test/scripts/independent.test.ts compares them with the program's.
+already divided by n), one after the other; `images`, a file of bytes, and their shape, `input`; they are augmented as in
+`epoch`. Prints JSON: `permutation`, `augmented`, `theta0`, `theta` after these updates, as SHA-256 of
+little-endian bytes. test/scripts/independent.test.ts compares them with the program's.
 """
 import hashlib
 import json
@@ -74,6 +76,58 @@ def permutation(seed, epoch, n):
     return np.array(order, "<u4")
 
 
+def augment(image, words, generator):
+    """image: (C, H, W) bytes; words: such as rotate=15."""
+    given = {word.split("=")[0]: float(word.split("=")[1]) for word in words}
+    shift, rotate, scale, flip, noise, cutout = (given.get(name, 0) for name in ("shift", "rotate", "scale", "flip", "noise", "cutout"))
+    _, height, width = image.shape
+    down = generator.below(2 * int(shift) + 1) - int(shift) if shift else 0
+    right = generator.below(2 * int(shift) + 1) - int(shift) if shift else 0
+    d = (2 * generator.float() - 1) * rotate if rotate else 0.0
+    k = 1 + (2 * generator.float() - 1) * scale if scale else 1.0
+    is_mirrored = generator.float() < flip if flip else False
+    image = image.astype(np.int64)
+    if shift or rotate or scale or flip:
+        sine = cos_pi(abs(0.5 - abs(d) / 180))
+        a = math.floor(2**16 * cos_pi(abs(d) / 180) / k + 0.5)
+        b = math.floor(2**16 * (-sine if d < 0 else sine) / k + 0.5)
+        y, x = np.mgrid[0:height, 0:width]
+        u = 2 * x - (width - 1) - 2 * right
+        v = 2 * y - (height - 1) - 2 * down
+        from_x = (-1 if is_mirrored else 1) * (a * u + b * v) + 2**16 * (width - 1)
+        from_y = a * v - b * u + 2**16 * (height - 1)
+        i, j = from_x // 2**17, from_y // 2**17
+        fx, fy = from_x // 2**9 % 256, from_y // 2**9 % 256
+
+        def pixel(i, j):
+            inside = (i >= 0) & (i < width) & (j >= 0) & (j < height)
+            return np.where(inside, image[:, j.clip(0, height - 1), i.clip(0, width - 1)], 0)
+
+        def row(j):
+            return 256 * pixel(i, j) + fx * (pixel(i + 1, j) - pixel(i, j))
+
+        image = (256 * row(j) + fy * (row(j + 1) - row(j)) + 2**15) // 2**16
+    if noise:
+        q = math.floor(65536 * noise / math.sqrt(21845) + 0.5)
+        words = np.array([generator.next() for _ in range(image.size)]).reshape(image.shape)
+        total = sum(words >> bits & 255 for bits in (0, 8, 16, 24))
+        image = (image + ((total - 510) * q + 2**15) // 2**16).clip(0, 255)
+    if cutout:
+        side = int(cutout)
+        top = generator.below(height) - side // 2
+        left = generator.below(width) - side // 2
+        image[:, max(0, top) : max(0, top + side), max(0, left) : max(0, left + side)] = 0
+    return image.astype(np.uint8)
+
+
+def augmented(config):
+    shape = config["input"]
+    images = np.fromfile(config["images"], np.uint8)
+    images = images.reshape(-1, shape["channels"], shape["height"], shape["width"])
+    generators = [Generator(config["seed"], "augment", config["epoch"], i) for i in range(len(images))]
+    return np.stack([augment(image, config["augment"], generator) for image, generator in zip(images, generators)])
+
+
 def layers(model, size=28, channels=1, num_classes=10):
     """(name, number of weights, number of biases, fanIn, fanOut) of each layer that has weights."""
     kernel = model["kernelSize"]
@@ -101,6 +155,8 @@ def theta0(model, seed):
 
 
 def cos_pi(x):
+    if x > 0.5:
+        return -cos_pi(1 - x)
     is_sine = x > 0.25
     y = math.pi * (0.5 - x if is_sine else x)
     square = y * y
@@ -167,6 +223,7 @@ gradients = np.fromfile(config["gradients"], "<f4").reshape(-1, start.size)
 json.dump(
     {
         "permutation": sha256(permutation(config["seed"], config["epoch"], config["numTrain"])),
+        "augmented": sha256(augmented(config)),
         "theta0": sha256(start),
         "theta": sha256(train(config, start, gradients)),
     },

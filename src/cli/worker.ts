@@ -47,11 +47,12 @@ export function workerCommand() {
           if (file !== null) line = parseJoinLine(readFileSync(file, 'utf8'));
           return dial(line!.url, line!.pin, signal);
         },
-        createComputation: async (model) =>
+        createComputation: async (model, regularizer) =>
           options.threads > 1 && choice.name === 'simd'
-            ? startThreads(model, options.threads, systemClock)
+            ? startThreads(model, regularizer, options.threads, systemClock)
             : new EngineComputation(await createEngine(choice.name, model, { device }), {
                 clock: systemClock,
+                regularizer,
               }),
         engineName: choice.name,
         name,

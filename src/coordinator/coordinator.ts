@@ -7,6 +7,7 @@
 import { initParams } from '../model/init.js';
 import { weightsSha256, type Checkpoint } from '../model/checkpoint.js';
 import { buildModel, type Model } from '../model/lenet.js';
+import { Regularizer } from '../model/regularizer.js';
 import { createOptimizer, type Optimizer, type OptimizerState } from '../model/optimizer.js';
 import { createSchedule, type Schedule } from '../model/schedule.js';
 import type { Engine } from '../model/engine/engine.js';
@@ -14,7 +15,7 @@ import type { VectorOps } from '../model/engine/simd/vector.js';
 import { addLoss } from '../model/engine/tree-sum.js';
 import type { Channel } from '../shared/channel.js';
 import type { Clock, Timer } from '../shared/clock.js';
-import type { RunConfig } from '../shared/config.js';
+import { regularizationOf, type RunConfig } from '../shared/config.js';
 import { DEADLINES } from '../shared/deadlines.js';
 import { messageOf } from '../shared/errors.js';
 import type { EvaluationSet } from '../shared/protocol.js';
@@ -141,6 +142,7 @@ export class Coordinator {
       this.globalStep,
     );
     const { random, auditRandom, arbiter, audit } = options;
+    const regularizer = new Regularizer(this.model, regularizationOf(config));
     this.group = new WorkerGroup({
       clock,
       random,
@@ -157,6 +159,7 @@ export class Coordinator {
         hyperparameters: config.hyperparameters,
         input: this.model.input,
         numClasses: this.model.numClasses,
+        regularization: regularizationOf(config),
         microBatch: config.microBatch,
         evaluationBlock: EVALUATION_BLOCK,
         numParams: this.model.numParams,
@@ -168,7 +171,7 @@ export class Coordinator {
     this.gatherer = new Gatherer({
       group: this.group,
       dispatcher: new Dispatcher({ clock, samples, group: this.group }),
-      auditor: new Auditor({ arbiter, samples, clock, auditRandom, audit }),
+      auditor: new Auditor({ arbiter, regularizer, samples, clock, auditRandom, audit }),
       clock,
       vectors,
       count: (fault) => this.count(fault),
@@ -303,7 +306,9 @@ export class Coordinator {
 
   private stepWork(globalStep: number): StepWork {
     const { config } = this.options;
-    return new StepWork(globalStep, this.sampler.batch(globalStep), config.microBatch, this.params);
+    const epoch = Math.floor(globalStep / this.sampler.stepsPerEpoch);
+    const batch = this.sampler.batch(globalStep);
+    return new StepWork(globalStep, epoch, batch, config.microBatch, this.params);
   }
 
   /** Evaluates on the sets there are. @returns false if it was broken off */

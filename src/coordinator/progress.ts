@@ -1,7 +1,7 @@
 /** What a checkpoint of a run holds besides the state of the training, and whether a run can go on from it. */
 import * as z from 'zod';
 import type { Checkpoint } from '../model/checkpoint.js';
-import type { RunConfig } from '../shared/config.js';
+import { runConfigSchema, type RunConfig } from '../shared/config.js';
 import { FAULT_KINDS } from './events.js';
 import { UserError } from '../shared/errors.js';
 import { participantsShape } from './participants.js';
@@ -56,7 +56,7 @@ export function progressOf(
   const { globalStep, engineFingerprint, metrics } = checkpoint;
   const refuse = (why: string) =>
     new UserError(`Cannot go on from the checkpoint of step ${globalStep}: ${why}`);
-  if (!isSame(checkpoint.config, config)) throw refuse('its run has another configuration');
+  if (!isSameConfig(checkpoint.config, config)) throw refuse('its run has another configuration');
   const { input, classNames } = data;
   if (!isSame([checkpoint.input, checkpoint.classNames], [input, classNames])) {
     throw refuse('its dataset had other images or classes');
@@ -69,6 +69,12 @@ export function progressOf(
   const parsed = progressSchema.safeParse(metrics);
   if (!parsed.success) throw refuse('what it says of the run so far is not understood');
   return parsed.data;
+}
+
+/** Whether a stored configuration means the run's: options that are newer than it have their defaults. */
+function isSameConfig(stored: unknown, config: RunConfig): boolean {
+  const parsed = runConfigSchema.safeParse(stored);
+  return parsed.success && isSame(parsed.data, config);
 }
 
 /** Equal JSON values, whatever the order of their keys. */

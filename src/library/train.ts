@@ -145,10 +145,10 @@ function createWorker(coordinator: Coordinator, numThreads: number): Worker {
       coordinator.accept(far, 'this process');
       return Promise.resolve(near);
     },
-    createComputation: async (model) =>
+    createComputation: async (model, regularizer) =>
       numThreads > 1
-        ? startThreads(model, numThreads, systemClock)
-        : new EngineComputation(createSimdEngine(model), { clock: systemClock }),
+        ? startThreads(model, regularizer, numThreads, systemClock)
+        : new EngineComputation(createSimdEngine(model), { clock: systemClock, regularizer }),
     engineName: 'simd',
     name: 'library',
     host: hostname(),

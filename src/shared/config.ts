@@ -3,6 +3,12 @@
  * folders, logs) is not here but in src/cli/options.ts.
  */
 import * as z from 'zod';
+import {
+  AUGMENTATION_HELP,
+  AUGMENTATION_WORD,
+  augmentationWords,
+  parseAugmentation,
+} from './augmentation.js';
 import { UserError } from './errors.js';
 import {
   optionWords,
@@ -107,6 +113,13 @@ export const pictureOptions = {
   }),
 };
 
+/** Words such as `shift=2`, in one order and with all strengths, whatever was given. */
+const augmentSchema = z
+  .array(z.string().regex(AUGMENTATION_WORD))
+  .max(16)
+  .refine((words) => parseAugmentation(words) !== null)
+  .transform((words) => augmentationWords(parseAugmentation(words)!));
+
 const trainingOptions = {
   dataset: z.string().min(1).max(4096).default('mnist').register(optionWords, {
     group: 'data',
@@ -135,6 +148,13 @@ const trainingOptions = {
     group: 'training',
     help: 'images of one micro-batch, the unit of work and of reproducibility',
     value: 'images',
+  }),
+  augment: augmentSchema.optional().register(optionWords, {
+    group: 'training',
+    help: 'changes to training images at random, such as shift,rotate=15: shift, rotate, scale, flip, noise, cutout',
+    value: 'list',
+    unset: 'none',
+    expected: `names with commas between them, each once, with strengths if wanted: ${AUGMENTATION_HELP}`,
   }),
   optimizer: z.enum(['sgd', 'momentum', 'adam']).default('adam').register(optionWords, {
     group: 'training',
@@ -218,9 +238,22 @@ export const runConfigSchema = z.strictObject({
 });
 export type RunConfig = z.infer<typeof runConfigSchema>;
 
+/** What workers have to know of a run to change its training images as all others do; as it stands on the wire. */
+export const regularizationSchema = z.strictObject({
+  seed: trainingOptions.seed.unwrap(),
+  augment: augmentSchema,
+});
+export type Regularization = z.infer<typeof regularizationSchema>;
+
+/** That of a run. */
+export function regularizationOf({ seed, augment = [] }: RunConfig): Regularization {
+  return { seed, augment };
+}
+
 /** The options that may be left without a value. */
 const UNSET = {
   initSha256: undefined,
+  augment: undefined,
   imageSize: undefined,
   color: undefined,
   testFraction: undefined,

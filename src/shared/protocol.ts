@@ -10,7 +10,12 @@
  * Shapes: P parameters, n images of a batch, V its micro-batches.
  */
 import * as z from 'zod';
-import { hyperparametersSchema, inputShapeSchema, numClassesSchema } from './config.js';
+import {
+  hyperparametersSchema,
+  inputShapeSchema,
+  numClassesSchema,
+  regularizationSchema,
+} from './config.js';
 
 /** Raised whenever a message changes; both sides must agree. */
 export const PROTOCOL_VERSION = 3;
@@ -121,6 +126,7 @@ const welcome = z.strictObject({
   /** Of every image of the data set, and of how many classes one is. */
   input: inputShapeSchema,
   numClasses: numClassesSchema,
+  regularization: regularizationSchema,
   microBatch: unitSize,
   /** Images of one unit of an evaluation. */
   evaluationBlock: unitSize,
@@ -150,6 +156,8 @@ const shards = z.record(workerId, z.array(rangeSchema).max(100_000));
 const step = z.strictObject({
   type: z.literal('step'),
   globalStep: count,
+  /** Which pass over the training set it belongs to: images are changed anew in each. */
+  epoch: count,
   /** (P,) float32; null where the worker has the parameters of this step already. */
   params: bytes.nullable(),
   /** (n,) uint32 sample indices of the whole batch, in order. */

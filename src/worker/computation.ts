@@ -3,6 +3,7 @@
  * the protocol and no engine; an engine in place, one on a thread, several threads, or other workers stand below it.
  */
 import type { Model } from '../model/lenet.js';
+import type { Regularizer } from '../model/regularizer.js';
 import type { Partial } from '../model/engine/tree-sum.js';
 import type { EvaluationSet, Range } from '../shared/protocol.js';
 import type { SampleCache } from './sample-cache.js';
@@ -28,6 +29,7 @@ interface TaskBase {
 
 export interface StepTask extends TaskBase {
   readonly kind: 'step';
+  readonly epoch: number;
   /** (n,) sample indices of the whole batch. */
   readonly indices: Uint32Array;
 }
@@ -56,6 +58,7 @@ export interface Answers {
 
 export interface Computation {
   readonly model: Model;
+  readonly regularizer: Regularizer;
   /** For people: `simd`, `simd on 4 threads`. */
   readonly name: string;
   readonly fingerprint: string;

@@ -1,6 +1,7 @@
 /** The computation of one engine, in place: between micro-batches it lets received frames have their turn. */
 import type { Engine } from '../model/engine/engine.js';
 import { proveEngine } from '../model/engine/proof.js';
+import type { Regularizer } from '../model/regularizer.js';
 import { TreeSum, type Batch } from '../model/engine/tree-sum.js';
 import type { Clock } from '../shared/clock.js';
 import type { Range } from '../shared/protocol.js';
@@ -17,12 +18,14 @@ import type { SampleCache } from './sample-cache.js';
 
 export interface EngineComputationOptions {
   readonly clock: Clock;
+  readonly regularizer: Regularizer;
   /** The (P,) gradient of the known micro-batch that the seed gives; the engine's own by default. */
   readonly prove?: (engine: Engine, proofSeed: number) => Promise<Float32Array>;
 }
 
 export class EngineComputation implements Computation {
   readonly model;
+  readonly regularizer;
   readonly name;
   readonly fingerprint;
   readonly isExact;
@@ -35,7 +38,7 @@ export class EngineComputation implements Computation {
   private task: Task | null = null;
   private batch = { images: new Uint8Array(0), labels: new Uint16Array(0) };
 
-  constructor(engine: Engine, { clock, prove }: EngineComputationOptions) {
+  constructor(engine: Engine, { clock, regularizer, prove }: EngineComputationOptions) {
     ({
       model: this.model,
       name: this.name,
@@ -45,6 +48,7 @@ export class EngineComputation implements Computation {
     } = engine);
     this.engine = engine;
     this.clock = clock;
+    this.regularizer = regularizer;
     this.proveEngine = prove ?? (async (of, proofSeed) => proveEngine(of, proofSeed));
     this.treeSum = new TreeSum(engine);
   }
@@ -81,8 +85,11 @@ export class EngineComputation implements Computation {
     samples: SampleCache,
     answers: Answers,
   ): Promise<boolean> {
-    const { clock, engine, treeSum } = this;
-    const batchOf = (units: Range) => this.gather(samples, indicesOf(task, units));
+    const { clock, engine, regularizer, treeSum } = this;
+    const batchOf = (units: Range) => {
+      const indices = indicesOf(task, units);
+      return regularizer.apply(this.gather(samples, indices), indices, task.epoch);
+    };
     const proceed = () => this.proceed(task);
     for (const node of engine.isExact ? maximalNodes(range, task.numUnits) : [range]) {
       const startedAt = clock.now();

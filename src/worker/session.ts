@@ -2,6 +2,7 @@
  * One connection of a worker, from hello to its end: it computes what the coordinator asks for, and nothing else.
  */
 import { buildModel, imageBytes, type Model } from '../model/lenet.js';
+import { Regularizer } from '../model/regularizer.js';
 import type { Channel, ChannelHandler } from '../shared/channel.js';
 import type { Clock, Timer } from '../shared/clock.js';
 import {
@@ -27,7 +28,7 @@ import { SampleCache } from './sample-cache.js';
 const GARBAGE_BYTES = 4 * 1024 * 1024;
 
 export interface SessionOptions {
-  readonly createComputation: (model: Model) => Promise<Computation>;
+  readonly createComputation: (model: Model, regularizer: Regularizer) => Promise<Computation>;
   readonly engineName: string;
   readonly name: string;
   readonly host: string;
@@ -221,7 +222,8 @@ export class Session implements ChannelHandler {
     }
     memory.identity = { workerId: welcome.workerId, secret: welcome.secret };
     this.heartbeatTimeoutMs = welcome.heartbeatTimeoutMs;
-    const computation = await this.computationOf(model);
+    const regularizer = new Regularizer(model, welcome.regularization);
+    const computation = await this.computationOf(model, regularizer);
     const proof = await computation.prove(welcome.proofSeed);
     if (this.hasEnded()) return;
     this.joined = {
@@ -243,13 +245,20 @@ export class Session implements ChannelHandler {
     );
   }
 
-  private async computationOf(model: Model): Promise<Computation> {
+  private async computationOf(model: Model, regularizer: Regularizer): Promise<Computation> {
     const { memory } = this;
     const before = memory.computation;
-    if (before && isSameModel(before.model, model)) return before;
+    const { regularization } = regularizer;
+    if (
+      before &&
+      isSame(before.model, model) &&
+      isSame(before.regularizer.regularization, regularization)
+    ) {
+      return before;
+    }
     memory.computation = null;
     await before?.dispose();
-    return (memory.computation = await this.options.createComputation(model));
+    return (memory.computation = await this.options.createComputation(model, regularizer));
   }
 
   /** Takes new work, in place of any under an older θ, or more of the same. */
@@ -416,6 +425,7 @@ function taskOf(
     return {
       kind: 'step',
       globalStep,
+      epoch: message.epoch,
       params,
       signal,
       numUnits,
@@ -445,7 +455,7 @@ function taskOf(
   };
 }
 
-function isSameModel(a: Model, b: Model): boolean {
+function isSame(a: object, b: object): boolean {
   return JSON.stringify(a) === JSON.stringify(b);
 }
 

@@ -53,9 +53,9 @@ function readFile(path: string): never {
   throw new Error(`Not to be read: ${path}`);
 }
 
-/** Values that the option takes, by its JSON Schema alone. */
+/** Values that the option takes, by its JSON Schema as far as that says it. */
 function valuesOf(schema: z.ZodType): fc.Arbitrary<unknown> {
-  return arbitraryOf(jsonSchemaOf(schema));
+  return arbitraryOf(jsonSchemaOf(schema)).filter((value) => schema.safeParse(value).success);
 }
 
 function arbitraryOf(schema: ReturnType<typeof jsonSchemaOf>): fc.Arbitrary<unknown> {
@@ -121,7 +121,10 @@ describe('options', () => {
           entries.map(([key, value]) => [variableName(key), textOf(value)]),
         );
         const fromFile = withFile(name, values);
-        for (const [key, value] of entries) expect(fromFile.values[key]).toEqual(value);
+        const shape: OptionShape = COMMAND_OPTIONS[name];
+        for (const [key, value] of entries) {
+          expect(fromFile.values[key]).toEqual(shape[key].parse(value));
+        }
         expect(withVariables(name, variables).values).toEqual(fromFile.values);
         expect((await parse(name, args)).values).toMatchObject(fromFile.values);
         expect([...fromFile.sources.keys()].sort()).toEqual(Object.keys(values).sort());

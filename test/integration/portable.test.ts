@@ -31,6 +31,8 @@ function replies(): Uint8Array[][] {
     hyperparameters: structuredClone(LENET5) as Message<'welcome'>['hyperparameters'],
     input: MODEL.input,
     numClasses: MODEL.numClasses,
+    // All of it is as portable as the engine.
+    regularization: { seed: 4, augment: ['shift', 'rotate', 'scale', 'flip', 'noise', 'cutout'] },
     microBatch: 8,
     evaluationBlock: 10,
     numParams: MODEL.numParams,
@@ -48,6 +50,7 @@ function replies(): Uint8Array[][] {
   const step: Message<'step'> = {
     type: 'step',
     globalStep: 0,
+    epoch: 2,
     params: bytesOf(initParams(MODEL, 5)),
     indices: bytesOf(indices),
     // Four micro-batches, the last one short; three of them are two nodes of the tree.

@@ -13,7 +13,8 @@ async function trainings() {
   const dataset = await smallMnist();
   const out = join(await temporaryDirectory(), 'run');
   const undisturbed = join(await temporaryDirectory(), 'run');
-  const flags = ['--dataset', dataset, '--epochs', String(EPOCHS)];
+  const augment = ['--augment', 'shift,rotate,noise'];
+  const flags = ['--dataset', dataset, '--epochs', String(EPOCHS), ...augment];
   const whole = await lockstep(['train', '--workers', '1', '--out', undisturbed, ...flags]);
   expect(whole.code).toBe(0);
   return { out, undisturbed, flags, expected: (await resultOf(undisturbed)).weightsSha256 };

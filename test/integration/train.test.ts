@@ -20,6 +20,11 @@ const TRAININGS = [
     name: 'momentum',
     flags: '--optimizer momentum --lr 0.05 --batch-size 96 --micro-batch 11 --epochs 2',
   },
+  {
+    name: 'augment',
+    flags:
+      '--augment shift=3,rotate=20,scale=0.2,flip=0.3,noise=5,cutout=6 --micro-batch 5 --epochs 2',
+  },
   { name: 'adam', flags: '--optimizer adam --batch-size 130 --micro-batch 16 --epochs 3' },
 ];
 

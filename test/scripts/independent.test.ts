@@ -10,27 +10,30 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { Sampler } from '../../src/coordinator/sampler.js';
 import { initParams } from '../../src/model/init.js';
-import { buildModel } from '../../src/model/lenet.js';
+import { buildModel, imageBytes } from '../../src/model/lenet.js';
+import { Regularizer } from '../../src/model/regularizer.js';
 import { createOptimizer } from '../../src/model/optimizer.js';
 import { createSchedule } from '../../src/model/schedule.js';
-import { parseRunConfig, type RunConfig } from '../../src/shared/config.js';
+import { parseRunConfig, regularizationOf, type RunConfig } from '../../src/shared/config.js';
 import { createRandom } from '../../src/shared/random.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 
 const NUM_TRAIN = 1000;
 const EPOCH = 3;
 const NUM_UPDATES = 16;
+const INPUT = { channels: 2, height: 11, width: 14 };
+const NUM_IMAGES = 40;
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
 const hasNumpy = spawnSync('python3', ['-c', 'import numpy']).status === 0;
 
-const sha256 = (array: Uint32Array | Float32Array) =>
+const sha256 = (array: Uint32Array | Float32Array | Uint8Array) =>
   createHash('sha256')
     .update(new Uint8Array(array.buffer, array.byteOffset, array.byteLength))
     .digest('hex');
 
 /** What the program makes of it, with the parts that the coordinator puts together. */
-function program(config: RunConfig, gradients: readonly Float32Array[]) {
+function program(config: RunConfig, gradients: readonly Float32Array[], images: Uint8Array) {
   const params = initParams(buildModel(config.hyperparameters), config.seed);
   const theta0 = sha256(params);
   const sampler = new Sampler(config.seed, NUM_TRAIN, config.batchSize);
@@ -49,7 +52,12 @@ function program(config: RunConfig, gradients: readonly Float32Array[]) {
   const order = Array.from({ length: stepsPerEpoch }, (_, step) => [
     ...sampler.batch(EPOCH * stepsPerEpoch + step),
   ]);
-  return { permutation: sha256(Uint32Array.from(order.flat())), theta0, theta: sha256(params) };
+  const numbers = Uint32Array.from({ length: NUM_IMAGES }, (_, i) => i);
+  const batch = { images: images.slice(), labels: new Uint16Array(NUM_IMAGES) };
+  const regularizer = new Regularizer({ input: INPUT }, regularizationOf(config));
+  const augmented = sha256(regularizer.apply(batch, numbers, EPOCH).images);
+  const permutation = sha256(Uint32Array.from(order.flat()));
+  return { permutation, augmented, theta0, theta: sha256(params) };
 }
 
 describe.skipIf(!hasNumpy)('scripts/independent.py', () => {
@@ -63,6 +71,11 @@ describe.skipIf(!hasNumpy)('scripts/independent.py', () => {
       'momentum, steps',
       { optimizer: 'momentum', schedule: 'step', stepEpochs: 0.3, lr: 0.1, stepFactor: 0.7 },
     ],
+    [
+      'augmentation',
+      { augment: ['shift=3', 'rotate=40', 'scale=0.3', 'flip', 'noise=20', 'cutout=5'], seed: 12 },
+    ],
+    ['half turns, far out', { augment: ['shift=12', 'rotate=180', 'scale=0.5'] }],
     ['SGD, constant', { optimizer: 'sgd', schedule: 'constant', weightDecay: 0.3, seed: 7 }],
   ])('ends at the bits of the program: %s', async (_, given) => {
     const config = parseRunConfig({
@@ -78,13 +91,21 @@ describe.skipIf(!hasNumpy)('scripts/independent.py', () => {
     );
     const file = join(await temporaryDirectory(), 'gradients.f32');
     await writeFile(file, Buffer.concat(gradients.map(({ buffer }) => new Uint8Array(buffer))));
-    const request = { ...config, numTrain: NUM_TRAIN, epoch: EPOCH, gradients: file };
+    const bytes = Uint8Array.from({ length: NUM_IMAGES * imageBytes(INPUT) }, () =>
+      random.below(256),
+    );
+    const images = join(await temporaryDirectory(), 'images');
+    await writeFile(images, bytes);
+    const request = {
+      ...{ augment: [], ...config, input: INPUT, images, gradients: file },
+      ...{ numTrain: NUM_TRAIN, epoch: EPOCH },
+    };
     const { stdout, stderr } = spawnSync('python3', [join(root, 'scripts/independent.py')], {
       input: JSON.stringify(request),
       encoding: 'utf8',
     });
     expect(stderr).toBe('');
-    expect(JSON.parse(stdout)).toEqual(program(config, gradients));
+    expect(JSON.parse(stdout)).toEqual(program(config, gradients, bytes));
   });
 });
 

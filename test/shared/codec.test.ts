@@ -91,6 +91,17 @@ const coordinatorMessages: fc.Arbitrary<CoordinatorMessage> = fc.oneof(
       width: fc.integer({ min: 1, max: 1024 }),
     }),
     numClasses: fc.integer({ min: 2, max: 1000 }),
+    regularization: fc.record({
+      seed: count,
+      augment: fc.subarray([
+        'shift=3',
+        'rotate=10',
+        'scale=0.1',
+        'flip=0.5',
+        'noise=8',
+        'cutout=8',
+      ]),
+    }),
     microBatch: fc.integer({ min: 1, max: 4096 }),
     evaluationBlock: fc.integer({ min: 1, max: 4096 }),
     numParams: fc.integer({ min: 1, max: 1e9 }),
@@ -108,6 +119,7 @@ const coordinatorMessages: fc.Arbitrary<CoordinatorMessage> = fc.oneof(
   fc.record({
     type: fc.constant('step' as const),
     globalStep: count,
+    epoch: count,
     params: fc.option(bytes),
     indices: bytes,
     shards,
@@ -266,7 +278,7 @@ describe('decodeWorkerMessage()', () => {
       /^Not a message of the protocol: a field that it does not have$/,
     );
     const shards = pack({
-      ...{ type: 'step', globalStep: 0, params: null },
+      ...{ type: 'step', globalStep: 0, epoch: 0, params: null },
       indices: new Uint8Array(0),
       shards: { ключ: [] },
     });

@@ -39,10 +39,10 @@ export async function answer(
   const stop = new AbortController();
   const session = new Session(
     {
-      createComputation: (model) =>
-        Promise.resolve(
-          new EngineComputation(new SimdEngine(module, model), { clock: systemClock }),
-        ),
+      createComputation: (model, regularizer) => {
+        const engine = new SimdEngine(module, model);
+        return Promise.resolve(new EngineComputation(engine, { clock: systemClock, regularizer }));
+      },
       engineName: 'simd',
       name: 'browser',
       host: 'browser',

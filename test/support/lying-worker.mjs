@@ -25,9 +25,10 @@ function createLyingEngine(model) {
 
 const worker = new Worker({
   dial: (signal) => dial(process.argv[2], null, signal),
-  createComputation: async (model) =>
+  createComputation: async (model, regularizer) =>
     new EngineComputation(createLyingEngine(model), {
       clock: systemClock,
+      regularizer,
       prove: async (engine, proofSeed) => {
         const proof = await proveEngine(engine, proofSeed);
         isProven = true;

@@ -1,6 +1,7 @@
 /** A worker's side of a connection, with a test as the coordinator: what it believes, refuses and lets go of. */
 import { describe, expect, it } from 'vitest';
 import { buildModel, LENET5, type Model } from '../../src/model/lenet.js';
+import { NO_REGULARIZATION, Regularizer } from '../../src/model/regularizer.js';
 import type { Channel } from '../../src/shared/channel.js';
 import { bytesOf, decodeWorkerMessage, encode } from '../../src/shared/codec.js';
 import { CLOSE_CODES, UserError } from '../../src/shared/errors.js';
@@ -18,6 +19,7 @@ const WELCOME: Message<'welcome'> = {
   hyperparameters: structuredClone(LENET5) as Message<'welcome'>['hyperparameters'],
   input: MODEL.input,
   numClasses: MODEL.numClasses,
+  regularization: NO_REGULARIZATION,
   microBatch: 2,
   evaluationBlock: 10,
   numParams: MODEL.numParams,
@@ -30,6 +32,7 @@ const PARAMS = bytesOf(new Float32Array(MODEL.numParams));
 const STEP: Message<'step'> = {
   type: 'step',
   globalStep: 0,
+  epoch: 0,
   params: PARAMS,
   indices: bytesOf(Uint32Array.of(0, 1, 2, 3)),
   shards: { w1: [[0, 2]] },
@@ -38,6 +41,7 @@ const STEP: Message<'step'> = {
 /** A computation that answers nothing; `run` does what the test says. */
 class FakeComputation implements Computation {
   readonly model: Model = MODEL;
+  readonly regularizer = new Regularizer(MODEL, NO_REGULARIZATION);
   readonly name = 'fake';
   readonly fingerprint = 'fake/1';
   readonly isExact = true;

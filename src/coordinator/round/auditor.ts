@@ -8,6 +8,7 @@ import type { Engine, Evaluation } from '../../model/engine/engine.js';
 import { largestDistance } from '../../model/engine/proof.js';
 import { TreeSum, addLoss, type Batch } from '../../model/engine/tree-sum.js';
 import { imageBytes } from '../../model/lenet.js';
+import type { Regularizer } from '../../model/regularizer.js';
 import type { Clock } from '../../shared/clock.js';
 import { bytesOf } from '../../shared/codec.js';
 import type { Range } from '../../shared/protocol.js';
@@ -28,6 +29,8 @@ export const APPROXIMATE_TOLERANCE = 1e-2;
 export interface AuditorOptions {
   /** An exact engine of the run's model. Others may set its parameters while the auditor waits. */
   readonly arbiter: Engine;
+  /** Does to training images what workers do. */
+  readonly regularizer: Regularizer;
   readonly samples: Samples;
   readonly clock: Clock;
   /** Draws what is confirmed; a stream of its own, as workers see numbers of others and must not foresee it. */
@@ -80,11 +83,12 @@ export class Auditor {
     isWanted: () => boolean,
   ): Promise<readonly OwnPartial[] | null> {
     return this.queue(async () => {
-      const { arbiter, clock } = this.options;
+      const { arbiter, clock, regularizer } = this.options;
       const batchOf = (units: Range): Batch => {
         // Each time, as proofs may have been judged in between.
         arbiter.setParams(step.params);
-        return this.collect(step.samplesOf(units));
+        const indices = step.samplesOf(units);
+        return regularizer.apply(this.collect(indices), indices, step.epoch);
       };
       const proceed = async () => {
         await clock.yield();

@@ -69,6 +69,7 @@ export class StepWork extends ConfirmableWork implements Work {
   readonly kind = 'step';
   readonly isTree = true;
   readonly globalStep: number;
+  readonly epoch: number;
   readonly reducer: Reducer<StepPartial>;
   /** What each worker did of it, nothing counted twice. */
   readonly credits = new Map<Member, { numUnits: number; numImages: number }>();
@@ -83,9 +84,16 @@ export class StepWork extends ConfirmableWork implements Work {
   readonly params: Float32Array;
 
   /** @param batch (n,) sample indices */
-  constructor(globalStep: number, batch: Uint32Array, microBatch: number, params: Float32Array) {
+  constructor(
+    globalStep: number,
+    epoch: number,
+    batch: Uint32Array,
+    microBatch: number,
+    params: Float32Array,
+  ) {
     super(Math.ceil(batch.length / microBatch));
     this.globalStep = globalStep;
+    this.epoch = epoch;
     this.batch = batch;
     this.microBatch = microBatch;
     this.params = params;
@@ -126,6 +134,7 @@ export class StepWork extends ConfirmableWork implements Work {
     return encode({
       type: 'step',
       globalStep: this.globalStep,
+      epoch: this.epoch,
       params: withParams ? bytesOf(this.params) : null,
       indices: bytesOf(this.batch),
       shards: shardsOf(shares),

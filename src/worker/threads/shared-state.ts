@@ -6,6 +6,7 @@ import { createSimdEngine } from '../../model/engine/simd/node.js';
 import { type SimdEngine } from '../../model/engine/simd/engine.js';
 import { Layout, createMemory, type WasmMemory } from '../../model/engine/simd/wasm.js';
 import type { Model } from '../../model/lenet.js';
+import type { Regularization } from '../../shared/config.js';
 import { MAX_THREADS } from '../computation.js';
 import type { PlanNode } from './plan.js';
 
@@ -34,6 +35,8 @@ export const CONTROL = {
   unitSize: 8,
   /** Images of a step's batch. */
   numImages: 9,
+  /** Of a step. */
+  epoch: 10,
 } as const;
 const NUM_CONTROLS = 16;
 
@@ -46,6 +49,7 @@ export const NODE_FIELDS = 8;
 /** All that a thread is started with; a structured clone shares its memory. */
 export interface SharedState {
   readonly model: Model;
+  readonly regularization: Regularization;
   readonly memory: WasmMemory;
   /** Address of θ (P,). */
   readonly params: number;
@@ -65,7 +69,11 @@ export interface SharedState {
   readonly predictions: Uint16Array;
 }
 
-export function createSharedState(model: Model, numThreads: number): SharedState {
+export function createSharedState(
+  model: Model,
+  regularization: Regularization,
+  numThreads: number,
+): SharedState {
   const P = 4 * model.numParams;
   const layout = new Layout();
   const params = layout.take(P);
@@ -75,6 +83,7 @@ export function createSharedState(model: Model, numThreads: number): SharedState
   const int32 = (length: number) => new Int32Array(new SharedArrayBuffer(4 * length));
   return {
     model,
+    regularization,
     memory: createMemory(layout.bytes, true),
     params,
     slots,

@@ -9,6 +9,7 @@ import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { hasEqualBits } from '../../model/engine/proof.js';
 import type { Model } from '../../model/lenet.js';
+import type { Regularizer } from '../../model/regularizer.js';
 import type { Clock } from '../../shared/clock.js';
 import { ProtocolError } from '../../shared/errors.js';
 import type { Range } from '../../shared/protocol.js';
@@ -40,10 +41,11 @@ const MAIN = new URL('../../../dist/worker/threads/thread-main.js', import.meta.
 /** Starts the threads; resolves when each of them is ready. */
 export async function startThreads(
   model: Model,
+  regularizer: Regularizer,
   numThreads: number,
   clock: Clock,
 ): Promise<Computation> {
-  const computation = new ThreadComputation(model, numThreads, clock);
+  const computation = new ThreadComputation(model, regularizer, numThreads, clock);
   try {
     await computation.ready;
     return computation;
@@ -55,6 +57,7 @@ export async function startThreads(
 
 class ThreadComputation implements Computation {
   readonly model: Model;
+  readonly regularizer: Regularizer;
   readonly name: string;
   readonly fingerprint = 'simd/1';
   readonly isExact = true;
@@ -74,12 +77,13 @@ class ThreadComputation implements Computation {
   private finished: { resolve(): void; reject(error: Error): void } | null = null;
   private nodeDone: (node: number) => void = () => undefined;
 
-  constructor(model: Model, numThreads: number, clock: Clock) {
+  constructor(model: Model, regularizer: Regularizer, numThreads: number, clock: Clock) {
     this.model = model;
+    this.regularizer = regularizer;
     this.name = `simd on ${numThreads} threads`;
     this.device = `WebAssembly SIMD, ${numThreads} of ${availableParallelism()} cores`;
     this.clock = clock;
-    this.state = createSharedState(model, numThreads);
+    this.state = createSharedState(model, regularizer.regularization, numThreads);
     this.numBusy = numThreads;
     this.ready = this.finish();
     this.threads = Array.from({ length: numThreads }, (_, thread) => {
@@ -145,6 +149,7 @@ class ThreadComputation implements Computation {
     }
     state.indices.set(task.indices);
     state.control[CONTROL.numImages] = task.indices.length;
+    state.control[CONTROL.epoch] = task.epoch;
     const { nodes, leafUnits } = this.takeNodes(task);
     writePlan(state, planNodes(nodes, leafUnits));
     let startedAt = clock.now();

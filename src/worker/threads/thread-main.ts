@@ -4,6 +4,7 @@
  */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { proveEngine } from '../../model/engine/proof.js';
+import { Regularizer } from '../../model/regularizer.js';
 import { TreeSum, addLoss } from '../../model/engine/tree-sum.js';
 import { ProtocolError, messageOf } from '../../shared/errors.js';
 import type { Range } from '../../shared/protocol.js';
@@ -39,6 +40,7 @@ const { model, control, plan, lossSums, numCorrect, numImages } = state;
 const port = parentPort!;
 const engine = createThreadEngine(state, model, thread);
 const treeSum = new TreeSum(engine);
+const regularizer = new Regularizer(model, state.regularization);
 const params = paramsOf(state, model.numParams);
 let paramsSeen = 0;
 let samplesSeen = 0;
@@ -123,7 +125,10 @@ function evaluateLeaf(leaf: number): boolean {
 /** The images of a range of micro-batches. */
 function batchOf([lo, hi]: Range) {
   const unitSize = control[CONTROL.unitSize];
-  return gather(lo * unitSize, Math.min(hi * unitSize, control[CONTROL.numImages]));
+  const begin = lo * unitSize;
+  const end = Math.min(hi * unitSize, control[CONTROL.numImages]);
+  const indices = state.indices.subarray(begin, end);
+  return regularizer.apply(gather(begin, end), indices, control[CONTROL.epoch] >>> 0);
 }
 
 function gather(begin: number, end: number) {

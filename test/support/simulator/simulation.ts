@@ -350,11 +350,12 @@ class Simulation {
     const agent = new Worker({
       dial: async (dialSignal) =>
         this.faultyChannel(worker, await this.network.dial(process, worker.link, dialSignal)),
-      createComputation: async () => {
+      createComputation: async (_model, regularizer) => {
         await new Promise<void>((resolve) => void process.after(5, resolve));
         const engine = this.slowEngine(worker, process, training.createEngine());
         return new EngineComputation(engine, {
           clock: process.clock,
+          regularizer,
           prove: async (_, proofSeed) => {
             // A worker that fails its proof is refused for good; what comes later is of interest here.
             worker.isProving = true;

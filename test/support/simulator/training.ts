@@ -12,10 +12,11 @@ import {
 import type { Engine } from '../../../src/model/engine/engine.js';
 import { initParams } from '../../../src/model/init.js';
 import { buildModel, DIGITS, MNIST, type Model } from '../../../src/model/lenet.js';
+import { Regularizer } from '../../../src/model/regularizer.js';
 import { createOptimizer } from '../../../src/model/optimizer.js';
 import { createReferenceEngine } from '../../../src/model/engine/reference.js';
 import { createSchedule } from '../../../src/model/schedule.js';
-import { parseRunConfig, type RunConfig } from '../../../src/shared/config.js';
+import { parseRunConfig, regularizationOf, type RunConfig } from '../../../src/shared/config.js';
 import type { EvaluationSet } from '../../../src/shared/protocol.js';
 import { createRandom } from '../../../src/shared/random.js';
 import { IMAGE_BYTES } from '../mnist.js';
@@ -125,7 +126,15 @@ const RECIPES: readonly Recipe[] = [
     engine: 'reference',
     numInFile: 33,
     numTest: 8,
-    config: { batchSize: 11, microBatch: 1, epochs: 2, optimizer: 'adam', lr: 0.02, seed: 7 },
+    config: {
+      batchSize: 11,
+      microBatch: 1,
+      epochs: 2,
+      optimizer: 'adam',
+      lr: 0.02,
+      seed: 7,
+      augment: ['shift', 'rotate=30', 'noise', 'cutout=3'],
+    },
   },
 ];
 
@@ -192,6 +201,7 @@ function runOracle(
     stepEvery: Math.max(1, Math.round(config.stepEpochs * stepsPerEpoch)),
     stepFactor: config.stepFactor,
   });
+  const regularizer = new Regularizer(model, regularizationOf(config));
   const optimizer = createOptimizer({ ...config, name: config.optimizer });
   const params = initParams(model, config.seed);
   const state = optimizer.init(model.numParams);
@@ -202,9 +212,12 @@ function runOracle(
   for (let t = 0; t < totalSteps; t++) {
     const batch = sampler.batch(t);
     engine.setParams(params);
-    const sum = treeSum(engine, 0, Math.ceil(batch.length / config.microBatch), (unit) =>
-      imagesOf(samples, batch.subarray(unit * config.microBatch, (unit + 1) * config.microBatch)),
-    );
+    const sum = treeSum(engine, 0, Math.ceil(batch.length / config.microBatch), (unit) => {
+      const { microBatch } = config;
+      const indices = batch.subarray(unit * microBatch, (unit + 1) * microBatch);
+      const epoch = Math.floor(t / stepsPerEpoch);
+      return regularizer.apply(imagesOf(samples, indices), indices, epoch);
+    });
     const gradient = sum.gradient.map((value) => value / Math.fround(batch.length));
     optimizer.update(params, state, gradient, learningRate(t));
     steps.push({ loss: sum.lossSum / batch.length, accuracy: sum.numCorrect / batch.length });
@@ -335,7 +348,9 @@ function rememberingEngine(model: Model, engine: Engine): () => Engine {
         key = createHash('sha1').update(bytes(params)).digest('base64');
       },
       gradient(images, labels, out) {
-        const question = `${key} ${numbersOf(images).join()} ${labels.join()}`;
+        // Their numbers do not tell images apart that were changed at random.
+        const content = createHash('sha1').update(images).digest('base64');
+        const question = `${key} ${content} ${labels.join()}`;
         let answer = gradients.get(question);
         if (!answer) {
           engine.setParams(params);

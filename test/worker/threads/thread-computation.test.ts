@@ -8,6 +8,7 @@ import { systemClock } from '../../../src/shared/clock.js';
 import { bytesOf } from '../../../src/shared/codec.js';
 import { ProtocolError } from '../../../src/shared/errors.js';
 import type { Range } from '../../../src/shared/protocol.js';
+import { Regularizer } from '../../../src/model/regularizer.js';
 import { createRandom } from '../../../src/shared/random.js';
 import type { Answers, Computation, Task } from '../../../src/worker/computation.js';
 import { EngineComputation } from '../../../src/worker/engine-computation.js';
@@ -15,6 +16,7 @@ import { SampleCache } from '../../../src/worker/sample-cache.js';
 import { startThreads } from '../../../src/worker/threads/thread-computation.js';
 
 const MODEL = buildModel(LENET5);
+const REGULARIZER = new Regularizer(MODEL, { seed: 9, augment: ['shift', 'rotate', 'noise'] });
 const IMAGE_BYTES = 784;
 const NUM_SAMPLES = 500;
 
@@ -35,6 +37,7 @@ function stepTask(numImages: number, unitSize: number, ranges: Range[], seed = 1
   return {
     kind: 'step',
     globalStep: 3,
+    epoch: 2,
     params: initParams(MODEL, seed),
     numUnits: Math.ceil(numImages / unitSize),
     unitSize,
@@ -83,11 +86,15 @@ async function answersOf(computation: Computation, task: Task, samples: SampleCa
   return all.sort((a, b) => a.range[0] - b.range[0]);
 }
 
-const inPlace = new EngineComputation(createSimdEngine(MODEL), { clock: systemClock });
+const inPlace = new EngineComputation(createSimdEngine(MODEL), {
+  clock: systemClock,
+  regularizer: REGULARIZER,
+});
 const started = new Map<number, Promise<Computation>>();
 /** As many threads, started once for all tests. */
 function threads(numThreads: number): Promise<Computation> {
-  const computation = started.get(numThreads) ?? startThreads(MODEL, numThreads, systemClock);
+  const computation =
+    started.get(numThreads) ?? startThreads(MODEL, REGULARIZER, numThreads, systemClock);
   started.set(numThreads, computation);
   return computation;
 }
@@ -198,7 +205,7 @@ describe('threads', () => {
   });
 
   it('reject what is asked after they were ended', async () => {
-    const computation = await startThreads(MODEL, 2, systemClock);
+    const computation = await startThreads(MODEL, REGULARIZER, 2, systemClock);
     await computation.dispose();
     await expect(computation.prove(1)).rejects.toThrow('The engine is disposed');
   });
