@@ -78,6 +78,12 @@ export const serveOptions = {
     value: 'fraction',
     unset: 'none',
   }),
+  patience: z.number().int().min(1).max(100_000).optional().register(optionWords, {
+    group: 'run',
+    help: 'stop after as many epochs without a better accuracy on the validation set, else the test set',
+    value: 'epochs',
+    unset: 'none',
+  }),
   checkpointEvery: z
     .union([
       z.number().int().min(1).max(1e9),

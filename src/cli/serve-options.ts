@@ -27,6 +27,8 @@ export interface ServeOptions {
   readonly checkpointEverySteps: number;
   readonly logEvery: number;
   readonly targetAccuracy: number | null;
+  /** Epochs without a better accuracy after which the run stops. */
+  readonly patience: number | null;
   readonly requireExact: boolean;
   readonly audit: number;
   readonly verifyLedger: boolean;
@@ -48,6 +50,7 @@ export function serveOptionsOf(values: Values): ServeOptions {
     resume,
     init,
     targetAccuracy,
+    patience,
     checkpointEvery: every,
     ...rest
   } = values;
@@ -64,6 +67,7 @@ export function serveOptionsOf(values: Values): ServeOptions {
     checkpointEveryMs: typeof every === 'string' ? 1000 * parseFloat(every) : Infinity,
     checkpointEverySteps: typeof every === 'number' ? every : 0,
     targetAccuracy: targetAccuracy ?? null,
+    patience: patience ?? null,
     requireExact: values.require === 'exact',
   };
 }

@@ -5,7 +5,7 @@ import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { Coordinator, type CoordinatorOptions } from '../coordinator/coordinator.js';
-import type { Observer } from '../coordinator/events.js';
+import type { Observer, RunResult } from '../coordinator/events.js';
 import { createConsoleObserver } from '../coordinator/observers/console.js';
 import { createCriticalPath } from '../coordinator/observers/critical-path.js';
 import { createMetricsFile } from '../coordinator/observers/metrics-file.js';
@@ -173,10 +173,14 @@ async function serve(
     },
   };
   const coordinator = fromUser(() => new Coordinator(coordinatorOptions));
-  const wasOver = coordinator.outcome() !== 'stopped';
+  const outcome = coordinator.outcome();
+  const wasOver = outcome !== 'stopped';
   if (wasOver) {
     await directory.writeResult(coordinator.result());
-    log.info(`The run in ${directory.path} was over before, after ${firstStep} steps`);
+    log.info(
+      `The run in ${directory.path} was over before, after ${firstStep} steps; ` +
+        `it goes on with ${waysOn(config)[outcome]}`,
+    );
     if (!options.keepServing) return;
   }
   const startsWorkers = localWorkers.length > 0 || launcher !== null;
@@ -326,7 +330,8 @@ function randomSeed(): number {
   return randomBytes(6).readUIntLE(0, 6);
 }
 
-/** The configuration of a new run, or of the one that is resumed, which the given options must not contradict. */
+/** The configuration of a new run, or of the one that is resumed, which the given options must not contradict but may give
+ * more epochs. */
 function configure(
   settings: RunSettings,
   stored: RunConfig | null,
@@ -337,17 +342,23 @@ function configure(
     return { ...config, ...checkedInit(config, init) };
   }
   const own = flatten(stored);
+  const extended = { ...stored };
   for (const [key, value, source] of givenRunOptions(settings)) {
     if (textOf(value) === textOf(own[key])) continue;
+    if (key === 'epochs' && (value as number) > stored.epochs) {
+      extended.epochs = value as number;
+      continue;
+    }
     throw new UserError(
-      `Cannot resume with ${key} ${textOf(value)} (${source}): the run has ${textOf(own[key])}`,
+      `Cannot resume with ${key} ${textOf(value)} (${source}): the run has ${textOf(own[key])}` +
+        (key === 'epochs' ? ', and can only be given more' : ''),
     );
   }
   if (init !== null && stored.initSha256 === undefined) {
     throw new UserError(`Cannot resume with --init: the run started from random weights`);
   }
   checkedInit(stored, init);
-  return stored;
+  return extended.epochs === stored.epochs ? stored : extended;
 }
 
 /** The hash of the first weights, for the configuration of a run that begins. */
@@ -372,6 +383,16 @@ function initialParamsOf(
   throw new UserError(
     `Cannot start without the first weights: give --init FILE, with the SHA-256 ${config.initSha256}`,
   );
+}
+
+/** What makes a run go on that was over. */
+function waysOn({ epochs }: RunConfig): Record<RunResult['outcome'], string> {
+  return {
+    finished: `more --epochs than ${epochs}`,
+    targetReached: 'a higher --target-accuracy, or none',
+    stoppedEarly: 'more --patience, or none',
+    stopped: 'nothing else',
+  };
 }
 
 /** Before there is a log. */

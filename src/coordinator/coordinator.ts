@@ -9,7 +9,7 @@ import { weightsSha256, type Checkpoint } from '../model/checkpoint.js';
 import { buildModel, type Model } from '../model/lenet.js';
 import { Regularizer } from '../model/regularizer.js';
 import { createOptimizer, type Optimizer, type OptimizerState } from '../model/optimizer.js';
-import { createSchedule, type Schedule } from '../model/schedule.js';
+import { createRunSchedule, type Schedule } from '../model/schedule.js';
 import type { Engine } from '../model/engine/engine.js';
 import type { VectorOps } from '../model/engine/simd/vector.js';
 import { addLoss } from '../model/engine/tree-sum.js';
@@ -18,6 +18,7 @@ import type { Clock, Timer } from '../shared/clock.js';
 import { regularizationOf, type RunConfig } from '../shared/config.js';
 import { DEADLINES } from '../shared/deadlines.js';
 import { messageOf } from '../shared/errors.js';
+import { formatNoun } from '../shared/format.js';
 import type { EvaluationSet } from '../shared/protocol.js';
 import type { Random } from '../shared/random.js';
 import { Checkpointer } from './checkpointer.js';
@@ -62,6 +63,8 @@ export interface CoordinatorOptions {
   readonly checkpointEverySteps: number;
   /** Stops as soon as an evaluation reaches it. */
   readonly targetAccuracy: number | null;
+  /** Stops after as many epochs whose evaluation was no better than the best before. */
+  readonly patience: number | null;
   /** Checks after each epoch that each image counted once. */
   readonly verifyLedger: boolean;
   readonly resumeFrom: Checkpoint | null;
@@ -106,14 +109,7 @@ export class Coordinator {
     this.sampler = new Sampler(config.seed, samples.numTrain, config.batchSize);
     const { stepsPerEpoch } = this.sampler;
     this.totalSteps = config.epochs * stepsPerEpoch;
-    this.schedule = createSchedule({
-      name: config.schedule,
-      learningRate: config.lr,
-      warmupSteps: Math.round(config.warmupEpochs * stepsPerEpoch),
-      totalSteps: this.totalSteps,
-      stepEvery: Math.max(1, Math.round(config.stepEpochs * stepsPerEpoch)),
-      stepFactor: config.stepFactor,
-    });
+    this.schedule = createRunSchedule(config, stepsPerEpoch);
     this.optimizer = createOptimizer({ ...config, name: config.optimizer }, vectors);
     this.params = vectors.allocate();
     this.params.set(resumeFrom?.params ?? initialParams ?? initParams(this.model, config.seed));
@@ -201,6 +197,7 @@ export class Coordinator {
     if (signal.aborted) stop();
     else signal.addEventListener('abort', stop, { once: true });
     this.reportStarted();
+    this.reportExtension();
     let isFinal = false;
     let reason = 'stopped';
     try {
@@ -327,7 +324,7 @@ export class Coordinator {
       decidingAccuracy,
       testAccuracy: test.accuracy,
       testLoss: test.loss,
-      bestAccuracy: Math.max(decidingAccuracy, this.progress.bestAccuracy),
+      ...(isBest ? { bestAccuracy: decidingAccuracy, bestStep: this.globalStep } : {}),
     };
     if (isBest) this.checkpointer.markBest();
     return true;
@@ -339,7 +336,7 @@ export class Coordinator {
     const work = new EvaluationWork(this.globalStep, set, samples, EVALUATION_BLOCK, this.params);
     if (!(await this.gatherer.gather(work))) return null;
     // What would end the run, or be called its best, is not taken on a worker's word.
-    if (isDeciding && this.isGain(work.numCorrect() / work.labels.length)) {
+    if (isDeciding && this.isMomentous(work.numCorrect() / work.labels.length)) {
       if (!(await this.gatherer.confirm(work))) return null;
     }
     if (work.isApproximate) this.participants.noteApproximate();
@@ -366,10 +363,10 @@ export class Coordinator {
   }
 
   /** Whether a deciding accuracy would end the run or be its best. */
-  private isGain(accuracy: number): boolean {
+  private isMomentous(accuracy: number): boolean {
     const { targetAccuracy } = this.options;
     const isTarget = targetAccuracy !== null && accuracy >= targetAccuracy;
-    return isTarget || accuracy > this.progress.bestAccuracy;
+    return isTarget || accuracy > this.progress.bestAccuracy || this.isOutOfPatience();
   }
 
   /** How the run would end if it ended now. */
@@ -379,7 +376,15 @@ export class Coordinator {
     const isEvaluated = evaluatedStep === this.globalStep && evaluatedStep > 0;
     if (isEvaluated && targetAccuracy !== null && decidingAccuracy >= targetAccuracy)
       return 'targetReached';
-    return isEvaluated && this.globalStep >= this.totalSteps ? 'finished' : 'stopped';
+    if (isEvaluated && this.globalStep >= this.totalSteps) return 'finished';
+    return isEvaluated && this.isOutOfPatience() ? 'stoppedEarly' : 'stopped';
+  }
+
+  /** Whether too many epochs have gone by since the best evaluation. */
+  private isOutOfPatience(): boolean {
+    const { patience } = this.options;
+    const numSteps = this.globalStep - this.progress.bestStep;
+    return patience !== null && numSteps >= patience * this.sampler.stepsPerEpoch;
   }
 
   /** What the run has come to. */
@@ -389,6 +394,7 @@ export class Coordinator {
       outcome: this.outcome(),
       testAccuracy: this.progress.testAccuracy,
       testLoss: this.progress.testLoss,
+      best: this.best(),
       weightsSha256: weightsSha256(this.params),
       globalStep: this.globalStep,
       epochs: Math.floor(this.globalStep / this.sampler.stepsPerEpoch),
@@ -397,6 +403,13 @@ export class Coordinator {
       ...this.describeWorkers(),
       faults: this.progress.faults,
     };
+  }
+
+  private best(): RunResult['best'] {
+    const { bestAccuracy, bestStep, evaluatedStep } = this.progress;
+    if (evaluatedStep === 0) return null;
+    const set = this.options.samples.numValidation > 0 ? 'validation' : 'test';
+    return { set, accuracy: bestAccuracy, globalStep: bestStep };
   }
 
   /** By this process and those before. */
@@ -449,6 +462,22 @@ export class Coordinator {
       reproducible: this.participants.isReproducible,
       engineFingerprint: hasExact ? this.options.arbiter.fingerprint : null,
     };
+  }
+
+  /** Says what more epochs mean for the learning rate of a run that is given them now. */
+  private reportExtension(): void {
+    const { clock, config, report, resumeFrom } = this.options;
+    const { extensions } = this.progress;
+    const last = extensions.at(-1);
+    if (last?.globalStep !== this.globalStep || resumeFrom?.globalStep !== this.globalStep) return;
+    const { stepsPerEpoch } = this.sampler;
+    const before = createRunSchedule({ ...config, epochs: last.epochs }, stepsPerEpoch);
+    const rate = (value: number) => String(Number(value.toPrecision(3)));
+    const message =
+      `The run goes on to ${formatNoun(config.epochs, 'epoch')} instead of ${last.epochs}, and its schedule is ` +
+      `that of all of them: the learning rate is ${rate(this.schedule(this.globalStep))}, ` +
+      `it was ${rate(before(Math.max(0, this.globalStep - 1)))} before`;
+    report({ type: 'notice', time: clock.now(), level: 'info', message });
   }
 
   private reportStarted(): void {

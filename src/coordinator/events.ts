@@ -189,11 +189,24 @@ export const FAULT_KINDS = [
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
+/** How a run ended: after its last epoch; as an evaluation reached its target; for want of a better one; to be resumed. */
+export const OUTCOMES = ['finished', 'targetReached', 'stoppedEarly', 'stopped'] as const;
+
+/** The evaluation that the best checkpoint is of. */
+export interface BestEvaluation {
+  /** The validation set, if the run has one: figures on it flatter the model that they chose. */
+  readonly set: EvaluationSet;
+  readonly accuracy: number;
+  readonly globalStep: number;
+}
+
 export interface RunResult {
-  readonly outcome: 'finished' | 'targetReached' | 'stopped';
+  readonly outcome: (typeof OUTCOMES)[number];
   /** Of the last evaluation on the test set; null if there was none. */
   readonly testAccuracy: number | null;
   readonly testLoss: number | null;
+  /** Null if nothing was evaluated. */
+  readonly best: BestEvaluation | null;
   /** SHA-256 of θ's little-endian bytes, hex. */
   readonly weightsSha256: string;
   readonly globalStep: number;

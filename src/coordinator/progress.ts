@@ -16,6 +16,13 @@ const progressSchema = z.strictObject({
   testAccuracy: fraction.nullable(),
   testLoss: z.number().nullable(),
   bestAccuracy: fraction,
+  /** Of the evaluation that had it. */
+  bestStep: count.optional(),
+  /** Each time that the run was given more epochs: after which update, and how many it had before. */
+  extensions: z
+    .array(z.strictObject({ globalStep: count, epochs: count }))
+    .max(1000)
+    .default([]),
   /** By all processes that worked on the run, up to this state: time, that of steps, and training images. */
   spent: z
     .strictObject({ seconds: z.number().min(0), trainingMs: z.number().min(0), numImages: count })
@@ -24,7 +31,12 @@ const progressSchema = z.strictObject({
   faults: z.partialRecord(z.enum(FAULT_KINDS), count),
   ...participantsShape,
 });
-export type Progress = z.infer<typeof progressSchema>;
+/** Checkpoints of the first release do not tell the step of the best: it counts as that of the last evaluation. */
+const completeSchema = progressSchema.transform((progress) => ({
+  ...progress,
+  bestStep: progress.bestStep ?? progress.evaluatedStep,
+}));
+export type Progress = z.infer<typeof completeSchema>;
 
 export const NO_PROGRESS: Progress = {
   evaluatedStep: 0,
@@ -32,6 +44,8 @@ export const NO_PROGRESS: Progress = {
   testAccuracy: null,
   testLoss: null,
   bestAccuracy: 0,
+  bestStep: 0,
+  extensions: [],
   spent: { seconds: 0, trainingMs: 0, numImages: 0 },
   faults: {},
   workers: [],
@@ -40,7 +54,8 @@ export const NO_PROGRESS: Progress = {
 };
 
 /**
- * The progress in a checkpoint that this run can go on from.
+ * The progress in a checkpoint that this run can go on from: one of the same configuration, or of one with fewer epochs.
+ * Options that are newer than the checkpoint have their defaults in it.
  *
  * @param config the run's
  * @param data the run's, of its dataset
@@ -56,7 +71,14 @@ export function progressOf(
   const { globalStep, engineFingerprint, metrics } = checkpoint;
   const refuse = (why: string) =>
     new UserError(`Cannot go on from the checkpoint of step ${globalStep}: ${why}`);
-  if (!isSameConfig(checkpoint.config, config)) throw refuse('its run has another configuration');
+  const stored = runConfigSchema.safeParse(checkpoint.config).data;
+  if (
+    !stored ||
+    stored.epochs > config.epochs ||
+    !isSame({ ...stored, epochs: config.epochs }, config)
+  ) {
+    throw refuse('its run has another configuration');
+  }
   const { input, classNames } = data;
   if (!isSame([checkpoint.input, checkpoint.classNames], [input, classNames])) {
     throw refuse('its dataset had other images or classes');
@@ -66,15 +88,11 @@ export function progressOf(
       `its weights have the bits of engine ${engineFingerprint}, this is ${fingerprint}`,
     );
   }
-  const parsed = progressSchema.safeParse(metrics);
+  const parsed = completeSchema.safeParse(metrics);
   if (!parsed.success) throw refuse('what it says of the run so far is not understood');
-  return parsed.data;
-}
-
-/** Whether a stored configuration means the run's: options that are newer than it have their defaults. */
-function isSameConfig(stored: unknown, config: RunConfig): boolean {
-  const parsed = runConfigSchema.safeParse(stored);
-  return parsed.success && isSame(parsed.data, config);
+  if (stored.epochs === config.epochs) return parsed.data;
+  const extension = { globalStep, epochs: stored.epochs };
+  return { ...parsed.data, extensions: [...parsed.data.extensions, extension] };
 }
 
 /** Equal JSON values, whatever the order of their keys. */

@@ -124,7 +124,7 @@ export async function openRunDirectory(
     if (stored === null) await checkVacant(path, resume !== 'never');
     if (stored === null && resume === 'always') throw nothingToResume(path);
     const config = configure(stored);
-    if (stored === null) await writeJson(join(path, 'config.json'), config);
+    if (config !== stored) await writeJson(join(path, 'config.json'), config);
     return {
       path,
       name: basename(resolve(path)),

@@ -38,11 +38,13 @@ export interface TrainOptions {
   readonly threads?: number;
   /** Stops as soon as an evaluation reaches it, 0 to 1. */
   readonly targetAccuracy?: number;
+  /** Stops after as many epochs without a better accuracy on the validation set, else the test set. */
+  readonly patience?: number;
   /** Called with each event of the run, in order; must not wait. What it throws ends the run. */
   readonly onEvent?: Observer;
   /** Finishes the step, and returns. */
   readonly signal?: AbortSignal;
-  /** Goes on from the state of a run with the same configuration. */
+  /** Goes on from the state of a run with the same configuration, or with fewer epochs. */
   readonly resumeFrom?: Checkpoint;
   /** θ₀ (P,) in place of that of the seed. */
   readonly initialParams?: Float32Array;
@@ -106,6 +108,7 @@ export async function train(options: TrainOptions = {}): Promise<TrainOutcome> {
     checkpointEveryMs: checkpointsPath === undefined ? Infinity : CHECKPOINT_EVERY_MS,
     checkpointEverySteps: 0,
     targetAccuracy: options.targetAccuracy ?? null,
+    patience: options.patience ?? null,
     verifyLedger: false,
     resumeFrom,
     initialParams: options.initialParams ?? null,

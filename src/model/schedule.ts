@@ -55,6 +55,18 @@ export function createSchedule(config: ScheduleConfig): Schedule {
       : learningRate * factor(globalStep - warmupSteps);
 }
 
+/** The schedule of a run, whose configuration counts in epochs. */
+export function createRunSchedule(config: RunConfig, stepsPerEpoch: number): Schedule {
+  return createSchedule({
+    name: config.schedule,
+    learningRate: config.lr,
+    warmupSteps: Math.round(config.warmupEpochs * stepsPerEpoch),
+    totalSteps: config.epochs * stepsPerEpoch,
+    stepEvery: Math.max(1, Math.round(config.stepEpochs * stepsPerEpoch)),
+    stepFactor: config.stepFactor,
+  });
+}
+
 /** base^exponent for an integer exponent ≥ 0, by squaring. */
 function power(base: number, exponent: number): number {
   let result = 1;

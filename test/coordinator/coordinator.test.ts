@@ -15,8 +15,12 @@ async function work(worker: FakeWorker, numSteps: number, from = 0): Promise<voi
   }
 }
 
-/** Answers the evaluation that was asked last. */
-async function evaluate({ training, settle }: Harness, worker: FakeWorker): Promise<void> {
+/** Answers the evaluation that was asked last, right about as many images. */
+async function evaluate(
+  { training, settle }: Harness,
+  worker: FakeWorker,
+  numRight = Infinity,
+): Promise<void> {
   const { globalStep, set, numImages } = worker.channel.sentOf('evaluate').at(-1)!;
   const { labels } = training.samples.evaluationSet(set);
   worker.say({
@@ -25,7 +29,9 @@ async function evaluate({ training, settle }: Harness, worker: FakeWorker): Prom
     set,
     range: [0, 1],
     lossSums: new Uint8Array(4),
-    predictions: bytesOf(labels.slice(0, numImages)),
+    predictions: bytesOf(
+      labels.slice(0, numImages).map((label, i) => (i < numRight ? label : (label + 1) % 10)),
+    ),
     computeMs: 1,
   });
   await settle();
@@ -95,6 +101,90 @@ describe('Coordinator.run()', () => {
     const second = createHarness({ targetAccuracy: 0.5, resumeFrom: first.saved.at(-1)! });
     const result = await second.run();
     expect(result).toMatchObject({ outcome: 'targetReached', globalStep: 3, testAccuracy: 1 });
+  });
+
+  it('stops early after as many epochs without a better evaluation as it has patience, and can go on', async () => {
+    const first = createHarness({ patience: 1 });
+    const ended = first.run();
+    await first.settle();
+    const anna = await first.join();
+    await work(anna, 3);
+    await evaluate(first, anna, 5);
+    await work(anna, 3, 3);
+    // As good is no better.
+    await evaluate(first, anna, 5);
+    expect(await ended).toMatchObject({
+      outcome: 'stoppedEarly',
+      globalStep: 6,
+      best: { set: 'test', accuracy: 0.5, globalStep: 3 },
+    });
+    expect(anna.channel.sentOf('finished')).toMatchObject([{ isFinal: true }]);
+    const last = first.saved.at(-1)!;
+    expect(last.globalStep).toBe(6);
+
+    const again = createHarness({ patience: 1, resumeFrom: last });
+    expect((await again.run()).outcome).toBe('stoppedEarly');
+
+    const second = createHarness({ patience: 2, resumeFrom: last });
+    const whole = second.run();
+    await second.settle();
+    const bert = await second.join();
+    await work(bert, 3, 6);
+    await evaluate(second, bert, 6);
+    expect(await whole).toMatchObject({
+      outcome: 'finished',
+      best: { accuracy: 0.6, globalStep: 9 },
+    });
+  });
+
+  it('confirms the evaluation that would end a run for want of a better one', async () => {
+    const harness = createHarness({ patience: 1, audit: 1e-9 });
+    const ended = harness.run();
+    await harness.settle();
+    const anna = await harness.join();
+    await work(anna, 3);
+    await evaluate(harness, anna, 0);
+    await work(anna, 3, 3);
+    await evaluate(harness, anna, 0);
+    // The lie is found, and the coordinator's own figure counts.
+    await harness.time.advance(1_000);
+    expect(harness.eventsOf('evaluation').at(-1)!.accuracy).toBeGreaterThan(0);
+    harness.stop.abort();
+    await harness.time.advance(1_000);
+    await ended;
+  });
+
+  it('goes on from a run that was over, with more epochs', async () => {
+    const { config } = createHarness().training;
+    const shorter = { ...config, epochs: 1 };
+    const first = createHarness({ config: shorter });
+    const ended = first.run();
+    await first.settle();
+    const anna = await first.join();
+    await work(anna, 3);
+    await evaluate(first, anna);
+    expect((await ended).outcome).toBe('finished');
+
+    const second = createHarness({ config, resumeFrom: first.saved.at(-1)! });
+    const longer = second.run();
+    await second.settle();
+    const [{ message }] = second.eventsOf('notice');
+    expect(message).toMatch(
+      /^The run goes on to 3 epochs instead of 1, .*: the learning rate is 0\.0095, it was 0\.01 before$/,
+    );
+    const bert = await second.join();
+    await work(bert, 3, 3);
+    await evaluate(second, bert);
+    await work(bert, 3, 6);
+    await evaluate(second, bert);
+    expect(await longer).toMatchObject({ outcome: 'finished', globalStep: 9, epochs: 3 });
+    expect(second.saved.at(-1)!.metrics).toMatchObject({
+      extensions: [{ globalStep: 3, epochs: 1 }],
+    });
+    // Said when it happens, not at each resume.
+    const third = createHarness({ config, resumeFrom: second.saved.at(-1)! });
+    await third.run();
+    expect(third.eventsOf('notice')).toEqual([]);
   });
 
   it('adds up the times of all processes that worked on the run', async () => {

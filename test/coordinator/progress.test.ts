@@ -21,6 +21,9 @@ const checkpointOf = (change: Partial<Checkpoint> = {}): Checkpoint => ({
   ...change,
 });
 
+const without = (of: object, ...keys: string[]) =>
+  Object.fromEntries(Object.entries(of).filter(([key]) => !keys.includes(key)));
+
 describe('progressOf()', () => {
   test('reads the progress of the same run, whatever the order of its keys', () => {
     const turned = Object.fromEntries(Object.entries(config).reverse());
@@ -29,7 +32,35 @@ describe('progressOf()', () => {
     );
   });
 
+  test('gives options that are newer than the checkpoint their defaults', () => {
+    const older = without(config, 'warmupEpochs');
+    expect(progressOf(checkpointOf({ config: older }), config, DATA, 'simd/1')).toEqual(
+      NO_PROGRESS,
+    );
+    const other = { ...config, warmupEpochs: 1 };
+    expect(() => progressOf(checkpointOf({ config: older }), other, DATA, 'simd/1')).toThrow();
+  });
+
+  test('counts the best of the first release as that of the last evaluation', () => {
+    const metrics = without({ ...NO_PROGRESS, evaluatedStep: 9 }, 'bestStep', 'extensions');
+    const found = progressOf(checkpointOf({ metrics }), config, DATA, 'simd/1');
+    expect(found).toEqual({ ...NO_PROGRESS, evaluatedStep: 9, bestStep: 9 });
+  });
+
+  test('remembers each time that a run was given more epochs', () => {
+    const longer = { ...config, epochs: 30 };
+    const once = progressOf(checkpointOf(), longer, DATA, 'simd/1');
+    expect(once.extensions).toEqual([{ globalStep: 12, epochs: 20 }]);
+    const later = checkpointOf({ config: longer, metrics: once, globalStep: 15 });
+    expect(progressOf(later, longer, DATA, 'simd/1')).toEqual(once);
+    expect(progressOf(later, { ...config, epochs: 31 }, DATA, 'simd/1').extensions).toEqual([
+      { globalStep: 12, epochs: 20 },
+      { globalStep: 15, epochs: 30 },
+    ]);
+  });
+
   test.each([
+    ['fewer epochs', { config: { ...config, epochs: 21 } }, 'has another configuration'],
     ['another configuration', { config: { ...config, lr: 1 } }, 'has another configuration'],
     ['another engine', { engineFingerprint: 'simd/0' }, 'bits of engine simd/0, this is simd/1'],
     ['other images', { input: { ...MNIST.input, width: 27 } }, 'other images or classes'],

@@ -83,6 +83,32 @@ describe('train --resume', () => {
     expect(imagesPerSecond).toBeGreaterThan(whole.imagesPerSecond / 2);
   });
 
+  test('gives a run that was over more epochs: the weights of one that had them from the start', async () => {
+    const flags = ['--dataset', await smallMnist(), '--schedule', 'step', '--workers', '1'];
+    const [out, whole] = [await temporaryDirectory(), await temporaryDirectory()].map((dir) =>
+      join(dir, 'run'),
+    );
+    expect((await lockstep(['train', ...flags, '--epochs', '5', '--out', whole])).code).toBe(0);
+    expect((await lockstep(['train', ...flags, '--epochs', '2', '--out', out])).code).toBe(0);
+    const fewer = await lockstep(['train', '--resume', out, '--epochs', '1']);
+    expect(fewer.code).toBe(1);
+    expect(fewer.stderr).toMatch(
+      /Cannot resume with epochs 1 .*: the run has 2, and can only be given more/,
+    );
+    const longer = await lockstep(['train', '--resume', out, '--epochs', '5']);
+    expect(longer).toMatchObject({ code: 0, stderr: '' });
+    expect(longer.stdout).toContain('The run goes on to 5 epochs instead of 2');
+    const { outcome, epochs, weightsSha256, best } = await resultOf(out);
+    expect({ outcome, epochs }).toEqual({ outcome: 'finished', epochs: 5 });
+    expect(weightsSha256).toBe((await resultOf(whole)).weightsSha256);
+    expect(longer.stdout).toContain(`on the ${best!.set} set, which chose it`);
+    // From now on it has five.
+    const over = await lockstep(['train', '--resume', out]);
+    expect(over.stdout).toMatch(
+      /was over before, after 80 steps; it goes on with more --epochs than 5/,
+    );
+  });
+
   test('refuses a folder that holds no run, with exit code 2, and makes none', async () => {
     const parent = await temporaryDirectory();
     const ended = await lockstep(['train', '--resume', join(parent, 'mistyped')]);

@@ -13,7 +13,7 @@ import { initParams } from '../../src/model/init.js';
 import { buildModel, imageBytes } from '../../src/model/lenet.js';
 import { Regularizer } from '../../src/model/regularizer.js';
 import { createOptimizer } from '../../src/model/optimizer.js';
-import { createSchedule } from '../../src/model/schedule.js';
+import { createRunSchedule } from '../../src/model/schedule.js';
 import { parseRunConfig, regularizationOf, type RunConfig } from '../../src/shared/config.js';
 import { createRandom } from '../../src/shared/random.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
@@ -38,14 +38,7 @@ function program(config: RunConfig, gradients: readonly Float32Array[], images: 
   const theta0 = sha256(params);
   const sampler = new Sampler(config.seed, NUM_TRAIN, config.batchSize);
   const { stepsPerEpoch } = sampler;
-  const rateAt = createSchedule({
-    name: config.schedule,
-    learningRate: config.lr,
-    warmupSteps: Math.round(config.warmupEpochs * stepsPerEpoch),
-    totalSteps: config.epochs * stepsPerEpoch,
-    stepEvery: Math.max(1, Math.round(config.stepEpochs * stepsPerEpoch)),
-    stepFactor: config.stepFactor,
-  });
+  const rateAt = createRunSchedule(config, stepsPerEpoch);
   const optimizer = createOptimizer({ ...config, name: config.optimizer });
   const state = optimizer.init(params.length);
   gradients.forEach((gradient, t) => optimizer.update(params, state, gradient, rateAt(t)));
@@ -122,14 +115,7 @@ test('docs/algorithm.md states what the program gives', async () => {
   const optimizer = createOptimizer({ ...config, name: 'adam' });
   const state = optimizer.init(params.length);
   const theta0 = sha256(params);
-  const rateAt = createSchedule({
-    name: 'cosine',
-    learningRate: config.lr,
-    warmupSteps: 0,
-    totalSteps: 18_760,
-    stepEvery: 1,
-    stepFactor: 1,
-  });
+  const rateAt = createRunSchedule(config, 938);
   const rates = [0, 1, 18_759].map((t) => rateAt(t));
   for (const rate of rates) optimizer.update(params, state, params.slice(), rate);
   expect(rows).toEqual([

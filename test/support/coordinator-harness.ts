@@ -70,6 +70,7 @@ export function createHarness(overrides: Partial<CoordinatorOptions> = {}): Harn
     judge: () => ({ isAccepted: true, isExact: true }),
     isTokenRight: (token) => token === 'secret',
     minWorkers: 1,
+    patience: null,
     maxWorkers: 64,
     heartbeatTimeoutMs: HEARTBEAT_TIMEOUT_MS,
     checkpointEveryMs: 1e9,

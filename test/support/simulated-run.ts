@@ -172,6 +172,7 @@ export function* simulateRun(options: SimulatedRun = {}): Generator<RunEvent> {
       outcome: 'finished',
       testAccuracy: 0.99,
       testLoss: 0.03,
+      best: { set: 'test', accuracy: 0.99, globalStep: totalSteps },
       weightsSha256: 'ab'.repeat(32),
       globalStep: totalSteps,
       epochs,

@@ -19,6 +19,8 @@ import {
   type RunStarted,
   type StepDone,
   type WorkerJoined,
+  type BestEvaluation,
+  type RunResult,
 } from '../events.js';
 
 export interface ConsoleObserverOptions {
@@ -163,11 +165,12 @@ function measures(loss: number, accuracy: number): string {
   return `loss ${loss.toFixed(4)}  accuracy ${formatPercent(accuracy).padStart(8)}`;
 }
 
-const OUTCOMES = {
+const OUTCOME_WORDS = {
   finished: 'Finished',
   targetReached: 'Target reached',
+  stoppedEarly: 'Stopped early, as --patience says,',
   stopped: 'Stopped',
-} as const;
+} as const satisfies Record<RunResult['outcome'], string>;
 
 const FAULT_WORDS: Readonly<Record<FaultKind, (count: number) => string>> = {
   workersLost: (count) => `${formatNoun(count, 'worker')} lost`,
@@ -180,17 +183,24 @@ const FAULT_WORDS: Readonly<Record<FaultKind, (count: number) => string>> = {
   audits: (count) => `${formatNoun(count, 'answer')} audited`,
 };
 
+/** Which evaluation the best checkpoint is of, and what its figure is worth. */
+function describeBest({ set, accuracy, globalStep }: BestEvaluation): string {
+  const doubt = set === 'test' ? ', which chose it (see --validation-size)' : '';
+  return `${formatPercent(accuracy)} at step ${formatCount(globalStep)} on the ${set} set${doubt}`;
+}
+
 /** The end of a run, one fact a line. */
 function summaryLines({ result }: RunFinished, timeSummary: string): string[] {
   const fact = (label: string, value: string) => `  ${label.padEnd(14)}${value}`;
   const lines = [
-    `${OUTCOMES[result.outcome]} after ${formatNoun(result.epochs, 'epoch')}, ` +
+    `${OUTCOME_WORDS[result.outcome]} after ${formatNoun(result.epochs, 'epoch')}, ` +
       `${formatNoun(result.globalStep, 'step')}, in ${formatDuration(result.seconds)}`,
   ];
   if (result.testAccuracy !== null) {
     const loss = result.testLoss === null ? '' : `, loss ${result.testLoss.toFixed(4)}`;
     lines.push(fact('test accuracy', formatPercent(result.testAccuracy) + loss));
   }
+  if (result.best !== null) lines.push(fact('best', describeBest(result.best)));
   lines.push(fact('throughput', `${formatCount(result.imagesPerSecond)} images/s`));
   if (timeSummary !== '') lines.push(fact('time', timeSummary));
   const total = result.workers.reduce((sum, worker) => sum + worker.numImages, 0);

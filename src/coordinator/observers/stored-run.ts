@@ -16,7 +16,7 @@ import { createSimdEngine } from '../../model/engine/simd/node.js';
 import { parseRunConfig, type RunConfig } from '../../shared/config.js';
 import { UserError, messageOf } from '../../shared/errors.js';
 import { fileStorage } from '../../shared/node/storage.js';
-import { FAULT_KINDS, type RunEvent, type RunResult } from '../events.js';
+import { FAULT_KINDS, OUTCOMES, type RunEvent, type RunResult } from '../events.js';
 import { participantSchema } from '../participants.js';
 
 const MAX_RESULT_BYTES = 10 * 1024 * 1024;
@@ -77,9 +77,13 @@ const lineSchema = z.discriminatedUnion('type', [stepLine, evaluationLine]);
 type Line = z.output<typeof lineSchema>;
 
 const resultSchema = z.object({
-  outcome: z.enum(['finished', 'targetReached', 'stopped']),
+  outcome: z.enum(OUTCOMES),
   testAccuracy: z.number().nullable(),
   testLoss: z.number().nullable(),
+  best: z
+    .object({ set: z.enum(['validation', 'test']), accuracy: z.number(), globalStep: count })
+    .nullable()
+    .default(null),
   weightsSha256: z.string().regex(/^[0-9a-f]{64}$/),
   globalStep: count,
   epochs: z.number(),

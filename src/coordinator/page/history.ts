@@ -3,7 +3,7 @@
  */
 import { describeInput, MNIST } from '../../model/lenet.js';
 import { formatBytes, formatNoun } from '../../shared/format.js';
-import type { EvaluationDone, RunEvent, RunStarted, StepDone } from '../events.js';
+import type { EvaluationDone, RunEvent, RunResult, RunStarted, StepDone } from '../events.js';
 import { StepSeries } from './step-series.js';
 import type {
   Confusion,
@@ -441,12 +441,14 @@ function noChanges() {
   };
 }
 
-function finishedMessage(outcome: 'finished' | 'targetReached' | 'stopped'): string {
+function finishedMessage(outcome: RunResult['outcome']): string {
   switch (outcome) {
     case 'finished':
       return 'Run finished';
     case 'targetReached':
       return 'Run finished: target accuracy reached';
+    case 'stoppedEarly':
+      return 'Run finished: no better accuracy for a while';
     case 'stopped':
       return 'Run stopped';
   }

@@ -18,6 +18,8 @@ const metricsSchema = z.object({
   testAccuracy: z.number().min(0).max(1).nullable(),
   testLoss: z.number().nullable(),
   workers: z.array(z.object({ isExact: z.boolean() })),
+  bestStep: z.number().optional(),
+  extensions: z.array(z.object({ globalStep: z.number(), epochs: z.number() })).default([]),
 });
 
 const USAGE: Readonly<Record<ExportFormat, string>> = {
@@ -87,10 +89,15 @@ export function modelCard(
       : {}),
   };
 
+  const isChosenByTest = training?.hasValidation === false && metrics?.bestStep === globalStep;
+
   const rows = [
     [
       'Test accuracy',
-      measured ? formatPercent(measured.testAccuracy!) : 'not measured at this step',
+      measured
+        ? formatPercent(measured.testAccuracy!) +
+          (isChosenByTest ? ', the best of its run: this set has chosen the checkpoint' : '')
+        : 'not measured at this step',
     ],
     ...(measured?.testLoss != null ? [['Test loss', measured.testLoss.toFixed(4)]] : []),
     ['Data', dataset === null ? 'unknown' : escapeMarkdown(dataset)],
@@ -105,6 +112,12 @@ export function modelCard(
       .replaceAll('CHANNELS', String(input.channels))
       .replaceAll('HEIGHT', String(input.height))
       .replaceAll('WIDTH', String(input.width));
+  const longer = metrics?.extensions.at(-1);
+  const extension =
+    longer !== undefined && training?.isCosine
+      ? `The run was given more epochs after step ${formatCount(longer.globalStep)}, when it had ${longer.epochs}: up to there the ` +
+        'learning rate fell faster than with this command, so that the weights will differ.'
+      : null;
   const bits = isExact
     ? `On engine \`${engineFingerprint}\` it gives the same bits on any number of workers.`
     : 'An engine that is not exact took part, so the bits will differ.';
@@ -130,7 +143,7 @@ ${
 ${training.command}
 \`\`\`
 
-These are the weights after step ${formatCount(globalStep)} of that run. ${bits}`
+${extension ?? `These are the weights after step ${formatCount(globalStep)} of that run. ${bits}`}`
 }
 
 Written by Lockstep ${version}.
@@ -138,10 +151,17 @@ Written by Lockstep ${version}.
 }
 
 /** The command of a run with this configuration, and its data; null if it is none. */
-function trainingOf(config: unknown): { command: string; dataset: string } | null {
+function trainingOf(
+  config: unknown,
+): { command: string; dataset: string; hasValidation: boolean; isCosine: boolean } | null {
   try {
-    const { dataset } = parseRunConfig(config);
-    return { command: trainCommandOf(config), dataset };
+    const { dataset, validationSize, schedule } = parseRunConfig(config);
+    return {
+      command: trainCommandOf(config),
+      dataset,
+      hasValidation: validationSize > 0,
+      isCosine: schedule === 'cosine',
+    };
   } catch {
     return null;
   }

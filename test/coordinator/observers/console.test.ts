@@ -100,6 +100,7 @@ describe('createConsoleObserver()', () => {
     ).toEqual([
       'Finished after 12 epochs, 11,256 steps, in 45 s',
       '  test accuracy 99.14 %, loss 0.0271',
+      '  best          99.16 % at step 10,318 on the test set, which chose it (see --validation-size)',
       '  throughput    16,000 images/s',
       '  time          72 % compute',
       '  workers       anna (simd, WebAssembly SIMD), 50 % of the images',
@@ -110,8 +111,17 @@ describe('createConsoleObserver()', () => {
     ]);
   });
 
+  it('casts no doubt on a best checkpoint that the validation set chose', () => {
+    const best = { set: 'validation', accuracy: 0.5, globalStep: 7 } as const;
+    expect(linesOf([events.finished({ best })])).toContain(
+      '  best          50.00 % at step 7 on the validation set',
+    );
+  });
+
   it('says when bits are not reproducible', () => {
-    const lines = linesOf([events.finished({ reproducible: false, testAccuracy: null })]);
+    const lines = linesOf([
+      events.finished({ reproducible: false, testAccuracy: null, best: null }),
+    ]);
     expect(lines.at(-1)).toBe('  reproducible  no, an approximate engine took part');
     expect(lines.join()).not.toContain('accuracy');
   });

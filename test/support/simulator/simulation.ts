@@ -250,6 +250,7 @@ class Simulation {
       checkpointEveryMs: schedule.checkpointEveryMs,
       checkpointEverySteps: schedule.checkpointEverySteps,
       targetAccuracy: training.targetAccuracy,
+      patience: null,
       audit: schedule.audit,
       verifyLedger: true,
       resumeFrom,
