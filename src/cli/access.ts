@@ -1,5 +1,5 @@
 /**
- * Who gets in, and where: the token, TLS, and the addresses of a run. On loopback both are there only if they were asked
+ * Who gets in, and where: the tokens, TLS, and the addresses of a run. On loopback all are there only if they were asked
  * for; off loopback only if they were not turned off.
  */
 import { X509Certificate, createPrivateKey, createPublicKey, randomBytes } from 'node:crypto';
@@ -20,7 +20,10 @@ import { readText } from './token.js';
 const MIN_TOKEN_CHARS = 16;
 
 export interface Access {
+  /** For joining the run, and changing it. */
   readonly token: string | null;
+  /** For looking at it; there is one where there is one for joining. */
+  readonly lookToken: string | null;
   readonly tls: (Tls & { readonly pin: string }) | null;
   /** True where the certificate is our own, which only its pin is known by. */
   readonly needsPin: boolean;
@@ -50,11 +53,18 @@ export async function openAccess(
   }
   const isOpen = isLocal || insecure;
   const token = options.token ?? (isOpen ? null : await openToken(join(path, 'token')));
-  if (!isLocal && token !== null && token.length < MIN_TOKEN_CHARS) {
+  const lookToken =
+    options.lookToken ??
+    (token === null ? null : await openToken(join(path, 'look-token'), 'looking token'));
+  for (const given of isLocal ? [] : [token, lookToken]) {
+    if (given === null || given.length >= MIN_TOKEN_CHARS) continue;
     throw new UsageError(
-      `Cannot listen on ${host} with a token of ${token.length} characters: ` +
+      `Cannot listen on ${host} with a token of ${given.length} characters: ` +
         `give one of at least ${MIN_TOKEN_CHARS}, or none, and Lockstep makes one`,
     );
+  }
+  if (token !== null && token === lookToken) {
+    throw new UsageError('Cannot take one token for joining and looking: give two');
   }
   if (!isLocal && insecure) {
     warn(
@@ -65,6 +75,7 @@ export async function openAccess(
   const addresses = isWildcard(host) ? ownAddresses() : [host];
   const rest = {
     token,
+    lookToken,
     localHost: isWildcard(host) ? '127.0.0.1' : host,
     isLoopback: isLocal,
   };
@@ -89,8 +100,9 @@ export function localJoinLine(access: Access, port: number): string {
   return joinLine({ ...access, needsPin: access.tls !== null }, access.localHost, port, null);
 }
 
-/** Keeps what a worker joins, for `lockstep worker @FILE`. */
-export async function keepJoinLine(path: string, access: Access, port: number): Promise<void> {
+/** Keeps the links with their tokens: what a worker joins, for `lockstep worker @FILE`, and what opens the page. */
+export async function keepLinks(path: string, access: Access, port: number): Promise<void> {
+  await keepPageLink(path, access, port);
   if (access.isLoopback) return;
   const file = join(path, 'join');
   try {
@@ -102,6 +114,26 @@ export async function keepJoinLine(path: string, access: Access, port: number): 
   }
 }
 
+/** Keeps the link to the page, with the looking token. */
+async function keepPageLink(path: string, access: Access, port: number): Promise<void> {
+  if (access.lookToken === null) return;
+  const file = join(path, 'page');
+  try {
+    await writeSecret(file, `${pageLink(access, port, access.lookToken)}\n`);
+  } catch (error) {
+    throw new UserError(`Cannot keep the link to the page in ${file}: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+function pageLink(access: Access, port: number, lookToken: string | null): string {
+  const { tls, hosts, localHost } = access;
+  const host = access.isLoopback || access.needsPin || !tls ? localHost : hosts[0];
+  const query = lookToken === null ? '' : `?look=${encodeURIComponent(lookToken)}`;
+  return `${tls ? 'https' : 'http'}://${bracketed(host)}:${port}/${query}`;
+}
+
 /** The page, and the line for other machines. A secret is shown on a terminal, and goes into no file. */
 export function sayWhere(
   path: string,
@@ -110,9 +142,15 @@ export function sayWhere(
   { needsWorkers, quiet }: { readonly needsWorkers: boolean; readonly quiet: boolean },
   log: Logger,
 ): void {
-  const { tls, token, hosts, localHost } = access;
-  const host = access.isLoopback || access.needsPin || !tls ? localHost : hosts[0];
-  log.info(`Live page: ${tls ? 'https' : 'http'}://${bracketed(host)}:${port}/`);
+  const { token, lookToken, hosts } = access;
+  log.info(`Live page: ${pageLink(access, port, null)}`);
+  if (lookToken !== null && process.stdout.isTTY && !quiet) {
+    process.stdout.write(
+      `Open it with this link (it is secret): ${pageLink(access, port, lookToken)}\n`,
+    );
+  } else if (lookToken !== null) {
+    log.info(`The link that opens it, with the looking token, is in ${join(path, 'page')}`);
+  }
   if (!needsWorkers) return;
   const canShow = token !== null && process.stdout.isTTY && !access.isLoopback;
   if (canShow && quiet) return;

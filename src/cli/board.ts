@@ -5,7 +5,9 @@ import { readdir, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { createBoard } from '../coordinator/page/board.js';
+import { Gate } from '../coordinator/page/gate.js';
 import { openStoredRun } from '../coordinator/observers/stored-run.js';
+import { systemClock } from '../shared/clock.js';
 import { UserError } from '../shared/errors.js';
 import { optionCommand } from './command.js';
 import { stopSignal } from './signals.js';
@@ -28,8 +30,14 @@ export function boardCommand() {
       const warn = (message: string) => process.stderr.write(`lockstep: ${message}\n`);
       const runs = await Promise.all(dirs.map((dir) => openStoredRun(dir, { warn })));
       const board = await createBoard(runs);
+      // Whoever reaches the port may look; but no other site through their browser.
+      const gate = new Gate({
+        ...{ joiningToken: null, lookingToken: null, key: new Uint8Array(32) },
+        ...{ allowedHosts: [host], clock: systemClock },
+      });
       const server = createServer((request, response) => {
-        if (!board.handle(request, response)) response.writeHead(404).end('Not found\n');
+        if (gate.turnsAway(request, response) || board.handle(request, response)) return;
+        response.writeHead(404).end('Not found\n');
       });
       server.maxConnections = MAX_CONNECTIONS;
       await new Promise<void>((resolve, reject) => {

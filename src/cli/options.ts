@@ -14,6 +14,7 @@ export const DEFAULT_PORT = 7700;
 
 const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const satisfies readonly LogLevel[];
 const text = z.string().min(1).max(4096);
+const hostName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$/);
 const port = z.number().int().min(0).max(65_535);
 const engine = z.enum(ENGINE_REQUESTS);
 
@@ -129,6 +130,26 @@ export const serveOptions = {
     isSecret: true,
   }),
   tokenFile,
+  lookToken: text.optional().register(optionWords, {
+    group: 'network',
+    help: 'secret that page and metrics want, where joining wants a token',
+    value: 'text',
+    unset: 'one that the run keeps, if it has a token',
+    isSecret: true,
+  }),
+  lookTokenFile: text.optional().register(optionWords, {
+    group: 'network',
+    help: 'file with it, in place of --look-token',
+    value: 'file',
+    unset: 'none',
+  }),
+  allowedHosts: z.array(hostName).min(1).max(64).optional().register(optionWords, {
+    group: 'network',
+    help: 'names with dots that browsers reach the page by, such as that of a proxy, with commas between them',
+    value: 'names',
+    unset: 'those of the machine and its certificate',
+    expected: 'a list of host names with commas between them',
+  }),
   tlsCert: text.optional().register(optionWords, {
     group: 'network',
     help: 'certificate with those above it, PEM, which workers and browsers trust',

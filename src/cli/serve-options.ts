@@ -10,6 +10,8 @@ export interface ServeOptions {
   /** Null for `DEFAULT_PORT`, or a free one where that is in use and nobody needs to know. */
   readonly port: number | null;
   readonly token: string | null;
+  readonly lookToken: string | null;
+  readonly allowedHosts: readonly string[];
   readonly tlsCert: string | null;
   readonly tlsKey: string | null;
   /** Neither TLS nor a token off loopback. */
@@ -44,6 +46,9 @@ export function serveOptionsOf(values: Values): ServeOptions {
     port,
     token,
     tokenFile,
+    lookToken,
+    lookTokenFile,
+    allowedHosts,
     tlsCert,
     tlsKey,
     out,
@@ -58,6 +63,8 @@ export function serveOptionsOf(values: Values): ServeOptions {
     ...rest,
     port: port ?? null,
     token: readToken(token, tokenFile),
+    allowedHosts: allowedHosts ?? [],
+    lookToken: readToken(lookToken, lookTokenFile, '--look-token'),
     tlsCert: tlsCert ?? null,
     tlsKey: tlsKey ?? null,
     out: out ?? null,

@@ -1,7 +1,7 @@
 /**
  * Puts a run together: directory, data, coordinator, server, observers, local workers; and takes it apart again.
  */
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { Coordinator, type CoordinatorOptions } from '../coordinator/coordinator.js';
@@ -9,6 +9,7 @@ import type { Observer, RunResult } from '../coordinator/events.js';
 import { createConsoleObserver } from '../coordinator/observers/console.js';
 import { createCriticalPath } from '../coordinator/observers/critical-path.js';
 import { createMetricsFile } from '../coordinator/observers/metrics-file.js';
+import { Gate, isSame } from '../coordinator/page/gate.js';
 import { createMonitor } from '../coordinator/page/monitor.js';
 import { createPrometheus } from '../coordinator/observers/prometheus.js';
 import { replayMetrics } from '../coordinator/observers/stored-run.js';
@@ -40,7 +41,7 @@ import { createLog, type Logger } from '../shared/node/log.js';
 import { textOf } from '../shared/option.js';
 import { createRandom } from '../shared/random.js';
 import { fileStorage } from '../shared/node/storage.js';
-import { joinLine, keepJoinLine, localJoinLine, openAccess, sayWhere } from './access.js';
+import { joinLine, keepLinks, localJoinLine, openAccess, sayWhere } from './access.js';
 import { letHeapGrow } from './heap.js';
 import { keepStacksIn } from './last-resort.js';
 import { startLocalWorkers, type LocalWorker, type StartedWorkers } from './local-workers.js';
@@ -147,6 +148,14 @@ async function serve(
     : null;
   const firstStep = resumeFrom?.globalStep ?? 0;
   const access = await openAccess(directory.path, options, warn);
+  const workerKey = await openWorkerKey(join(directory.path, 'worker-key'));
+  const gate = new Gate({
+    joiningToken: access.token,
+    lookingToken: access.lookToken,
+    key: workerKey,
+    allowedHosts: [options.host, ...access.hosts, ...options.allowedHosts],
+    clock: systemClock,
+  });
   const coordinatorOptions: CoordinatorOptions = {
     ...options,
     runId: `${name}-${randomBytes(3).toString('hex')}`,
@@ -156,14 +165,14 @@ async function serve(
     clock: systemClock,
     random: createRandom(randomSeed(), 'coordinator'),
     auditRandom: createRandom(randomSeed(), 'audit'),
-    workerKey: await openWorkerKey(join(directory.path, 'worker-key')),
+    workerKey,
     report: (event) => {
       for (const observe of watch.observers) observe(event);
     },
     arbiter,
     vectors: createVectorOps(model.numParams),
     judge: createJudge(arbiter, reference, options.requireExact),
-    isTokenRight: tokenCheck(access.token),
+    isTokenRight: (given) => access.token === null || isSame(given, access.token),
     resumeFrom,
     initialParams: resumeFrom === null ? initialParamsOf(config, model, init) : null,
     save: async (checkpoint, isBest) => {
@@ -199,10 +208,11 @@ async function serve(
       clock: systemClock,
       warn,
       accept: (channel, address) => coordinator.accept(channel, address),
-      handle: watch.handle,
+      handle: (request, response) =>
+        gate.turnsAway(request, response) || watch.handle(request, response),
     });
     const { port } = server;
-    await keepJoinLine(directory.path, access, port);
+    await keepLinks(directory.path, access, port);
     const saying = { needsWorkers: !startsWorkers, quiet: options.quiet };
     sayWhere(directory.path, access, port, saying, log);
     const link = { log, stop, gaveUp };
@@ -454,12 +464,4 @@ function createJudge(
     const message = `The engine ${fingerprint} is approximate, and this run requires exact ones (--require exact)`;
     return { isAccepted: false, message };
   };
-}
-
-/** Compares digests, in constant time: neither the token nor its length shows. */
-function tokenCheck(token: string | null): (given: string | null) => boolean {
-  if (token === null) return () => true;
-  const digest = (text: string) => createHash('sha256').update(text).digest();
-  const expected = digest(token);
-  return (given) => given !== null && timingSafeEqual(digest(given), expected);
 }

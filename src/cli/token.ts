@@ -2,12 +2,16 @@
 import { readFileSync } from 'node:fs';
 import { UsageError, UserError, messageOf } from '../shared/errors.js';
 
-/** @throws {UserError} if the file cannot be read or is empty */
-export function readToken(token: string | undefined, file: string | undefined): string | null {
+/** @param flag of the two that name it @throws {UserError} if the file cannot be read or is empty */
+export function readToken(
+  token: string | undefined,
+  file: string | undefined,
+  flag = '--token',
+): string | null {
   if (file === undefined) return token ?? null;
   if (token !== undefined) {
     throw new UsageError(
-      'Cannot take both --token and --token-file (or their variables): give one',
+      `Cannot take both ${flag} and ${flag}-file (or their variables): give one`,
     );
   }
   const text = readText(file, 'token').trim();

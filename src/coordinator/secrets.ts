@@ -20,10 +20,10 @@ export function openWorkerKey(path: string): Promise<Uint8Array> {
   });
 }
 
-/** What workers have to know, where the user gave no token. @throws {UserError} if the file cannot be had */
-export function openToken(path: string): Promise<string> {
+/** A token that the user did not give. @throws {UserError} if the file cannot be had */
+export function openToken(path: string, what = 'token'): Promise<string> {
   return openSecret(path, {
-    what: 'token',
+    what,
     parse: (bytes) => (TOKEN.test(bytes.toString()) ? bytes.toString() : null),
     draw: () => Buffer.from(randomBytes(TOKEN_BYTES).toString('base64url')),
   });

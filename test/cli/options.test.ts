@@ -251,6 +251,10 @@ describe('nonsense', () => {
     if (json.anyOf) return json.anyOf.some((member) => takesText(member, text));
     if (json.enum || json.pattern !== undefined) return false;
     if (json.type === 'string') return text !== '' && text.length <= 4096;
+    if (json.type === 'array' && json.items?.pattern !== undefined) {
+      const item = new RegExp(json.items.pattern);
+      return text.split(',').every((part) => item.test(part));
+    }
     if (json.type === 'array') return text === '' && (json.minItems ?? 0) === 0;
     return (
       json.type === 'number' && text === '1.5' && (json.maximum ?? json.exclusiveMaximum!) > 1.5

@@ -15,6 +15,8 @@ interface Service {
   readonly image: string;
   readonly command?: string[];
   readonly volumes?: string[];
+  readonly environment?: Record<string, string>;
+  readonly secrets?: string[];
   readonly read_only?: boolean;
   readonly cap_drop: string[];
   readonly build?: { readonly context: string; readonly dockerfile: string };
@@ -109,10 +111,19 @@ describe('compose.yaml', () => {
     };
     const { rule_files, scrape_configs } = parse(await file('deploy/compose/prometheus.yml')) as {
       rule_files: string[];
-      scrape_configs: { static_configs: { targets: string[] }[] }[];
+      scrape_configs: {
+        authorization: { credentials_file: string };
+        static_configs: { targets: string[] }[];
+      }[];
     };
     const mounted = services.prometheus.volumes!.map((volume) => volume.split(':')[1]);
     for (const path of rule_files) expect(mounted).toContain(path);
     expect(scrape_configs[0].static_configs[0].targets).toEqual(['coordinator:7700']);
+    // Both are given the looking token, at one path.
+    const path = scrape_configs[0].authorization.credentials_file;
+    expect(services.coordinator.environment).toEqual({ LOCKSTEP_LOOK_TOKEN_FILE: path });
+    for (const { secrets } of [services.coordinator, services.prometheus]) {
+      expect(secrets?.map((name) => `/run/secrets/${name}`)).toContain(path);
+    }
   });
 });

@@ -1,5 +1,7 @@
 /** Who gets in off loopback, with the program itself. */
 import { chmod, readFile, readdir, stat } from 'node:fs/promises';
+import type { IncomingMessage } from 'node:http';
+import { get } from 'node:https';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { parseJoinLine } from '../../src/shared/join-line.js';
@@ -20,6 +22,21 @@ async function lineOf(out: string, coordinator: Program): Promise<string> {
   await coordinator.said(/The whole line, with the token, is in/);
   const line = (await readFile(join(out, 'join'), 'utf8')).trim();
   return line.replace(/\/\/.*:/, '//127.0.0.1:');
+}
+
+/** Over whatever TLS the coordinator speaks. */
+function ask(url: string, headers: Record<string, string> = {}) {
+  return new Promise<{ status: number; headers: IncomingMessage['headers']; body: string }>(
+    (resolve, reject) => {
+      get(url, { headers, agent: false, rejectUnauthorized: false }, (response) => {
+        let body = '';
+        response.setEncoding('utf8').on('data', (chunk: string) => (body += chunk));
+        response.once('end', () =>
+          resolve({ status: response.statusCode!, headers: response.headers, body }),
+        );
+      }).once('error', reject);
+    },
+  );
 }
 
 const modeOf = async (path: string) => (await stat(path)).mode & 0o777;
@@ -72,6 +89,58 @@ test('off loopback a run has a token and TLS, and keeps both to itself, across a
   }
 });
 
+test('off loopback nobody looks without a token, which the run keeps to itself, across a resume', async () => {
+  const { out, coordinator } = await run('--dataset', await smallMnist());
+  await lineOf(out, coordinator);
+  await coordinator.said(/link that opens it, with the looking token, is in/);
+  const link = new URL((await readFile(join(out, 'page'), 'utf8')).trim());
+  const lookToken = link.searchParams.get('look')!;
+  expect(await readFile(join(out, 'look-token'), 'utf8')).toBe(lookToken);
+  for (const file of ['look-token', 'page']) expect(await modeOf(join(out, file))).toBe(0o600);
+  const url = (path: string) => new URL(path, link).href;
+
+  expect((await ask(url('/healthz'))).body).toBe('ok\n');
+  for (const path of ['/', '/page.js', '/metrics', '/api/history', '/api/events', '/nothing']) {
+    expect([path, (await ask(url(path))).status]).toEqual([path, 401]);
+  }
+  const { status, headers } = await ask(link.href);
+  expect([status, headers.location]).toEqual([303, './']);
+  const cookie = headers['set-cookie']![0];
+  expect(cookie).toMatch(/; HttpOnly; SameSite=Strict; Secure$/);
+  expect(cookie).not.toContain(lookToken);
+  const Cookie = cookie.split(';')[0];
+  expect((await ask(url('/'), { Cookie })).body).toContain('<html');
+  const token = await readFile(join(out, 'token'), 'utf8');
+  for (const right of [lookToken, token]) {
+    const { body } = await ask(url('/metrics'), { Authorization: `Bearer ${right}` });
+    expect(body).toContain('lockstep_workers 0');
+  }
+  const rebound = { Host: 'rebound.evil.example', Authorization: `Bearer ${lookToken}` };
+  expect((await ask(url('/metrics'), rebound)).status).toBe(421);
+  // Looking is not joining.
+  const { url: socketUrl, pin } = parseJoinLine(await readFile(join(out, 'join'), 'utf8'));
+  const line = `${socketUrl}#${lookToken}.${pin}`;
+  const { stderr } = await lockstep(['worker', line, '--engine', 'simd']);
+  expect(stderr).toMatch(/token is missing or wrong/);
+
+  coordinator.kill('SIGTERM');
+  const { stdout } = await coordinator.ended;
+  expect(stdout).not.toContain(lookToken);
+  for (const file of await readdir(out, { recursive: true, withFileTypes: true })) {
+    const path = join(file.parentPath, file.name);
+    if (!file.isFile() || (await modeOf(path)) === 0o600) continue;
+    expect([path, (await readFile(path)).includes(lookToken)]).toEqual([path, false]);
+  }
+  const again = start(['coordinator', ...OPEN, '--resume', out]);
+  await lineOf(out, again);
+  const resumed = new URL((await readFile(join(out, 'page'), 'utf8')).trim());
+  expect(resumed.searchParams.get('look')).toBe(lookToken);
+  // An open page goes on.
+  expect((await ask(new URL('/', resumed).href, { Cookie })).status).toBe(200);
+  again.kill('SIGTERM');
+  await again.ended;
+});
+
 test('local workers join with TLS, and no list of processes shows the token', async () => {
   const out = join(await temporaryDirectory(), 'run');
   const flags = ['--dataset', await smallMnist(), '--epochs', '30', '--workers', '2'];
@@ -87,6 +156,11 @@ test('local workers join with TLS, and no list of processes shows the token', as
 test.each([
   [['--token', 'secret'], /a token of 6 characters: give one of at least 16/],
   [['--insecure', '--token', 'secret'], /a token of 6 characters/],
+  [['--look-token', 'secret'], /a token of 6 characters/],
+  [
+    ['--token', 'a'.repeat(16), '--look-token', 'a'.repeat(16)],
+    /one token for joining and looking/,
+  ],
   [['--tls-cert', 'x.pem'], /half of a pair/],
   [['--tls-cert', '/nowhere/x', '--tls-key', '/nowhere/y'], /Cannot read the certificate/],
   [['--insecure', '--tls-cert', 'x', '--tls-key', 'y'], /both --insecure and --tls-cert/],
@@ -117,7 +191,7 @@ test('on loopback there is neither, nor a file of them', async () => {
   await coordinator.said(/Live page: http:\/\/127/);
   await coordinator.said(/npx lockstep worker ws:\/\/127\.0\.0\.1:\d+$/m);
   const files = await readdir(out);
-  for (const file of ['token', 'tls-key.pem', 'tls-cert.pem', 'join']) {
+  for (const file of ['token', 'look-token', 'page', 'tls-key.pem', 'tls-cert.pem', 'join']) {
     expect(files).not.toContain(file);
   }
 });

@@ -120,8 +120,9 @@ export function createPrometheus(): Prometheus {
       } else if (path === '/healthz') {
         send(200, 'ok\n');
       } else if (path === '/readyz') {
-        const reason = whyNotReady();
-        send(reason === null ? 200 : 503, `${reason ?? 'ok'}\n`);
+        // Whoever asks is told no more.
+        if (whyNotReady() === null) send(200, 'ok\n');
+        else send(503, 'not ready\n');
       } else {
         metrics().then(
           (text) => send(200, text, registry.contentType),

@@ -10,7 +10,6 @@ import type { RunEvent } from '../events.js';
 import { RunHistory } from './history.js';
 import { createMonitor, type Monitor } from './monitor.js';
 import { answerText, PageAssets } from './page-assets.js';
-import { refuse, setSecurityHeaders } from './request-guard.js';
 import type { StoredRun } from '../observers/stored-run.js';
 import type { Update } from './update.js';
 
@@ -22,7 +21,6 @@ const COMPARISON_FILES = {
 } as const;
 
 export interface BoardOptions {
-  readonly allowedHosts?: readonly string[];
   readonly pageDirectory?: URL;
 }
 
@@ -67,7 +65,7 @@ export async function createBoard(
 function comparisonHandler(
   monitors: readonly Monitor[],
   snapshots: readonly Update[],
-  { allowedHosts = [], pageDirectory }: BoardOptions,
+  { pageDirectory }: BoardOptions,
 ): Board['handle'] {
   const assets = new PageAssets(pageDirectory);
   const json = Buffer.from(JSON.stringify(snapshots.map(withoutPictures)));
@@ -86,11 +84,7 @@ function comparisonHandler(
       ? COMPARISON_FILES[path as keyof typeof COMPARISON_FILES]
       : null;
     if (!file && path !== '/api/runs') return false;
-    setSecurityHeaders(response);
-    const refusal = refuse(request, allowedHosts);
-    if (refusal) {
-      answerText(response, refusal.status, refusal.reason);
-    } else if (request.method !== 'GET' && request.method !== 'HEAD') {
+    if (request.method !== 'GET' && request.method !== 'HEAD') {
       answerText(response, 405, 'Use GET or HEAD', { Allow: 'GET, HEAD' });
     } else if (file) {
       assets.serve(file, request, response);

@@ -1,6 +1,7 @@
 /**
  * The live page of a run: keeps its history and serves it to browsers, on the coordinator's own port. Everything it
- * knows comes through `observe`; everything remote is bounded and checked before it is answered.
+ * knows comes through `observe`; everything remote is bounded and checked before it is answered. A gate (gate.ts) stands in
+ * front of it.
  *
  *   GET  /             the page, with /page.js, /page.css, /favicon.svg
  *   GET  /api/history  everything so far, as JSON (update.ts)
@@ -16,7 +17,6 @@ import type { EvaluationDone, Observer, StepDone } from '../events.js';
 import { EventStream } from './event-stream.js';
 import { RunHistory, type EvaluationDetail } from './history.js';
 import { answerText, PageAssets } from './page-assets.js';
-import { refuse, setSecurityHeaders } from './request-guard.js';
 import { DEADLINES } from '../../shared/deadlines.js';
 import { TokenBucket } from '../../shared/token-bucket.js';
 import { findWorstMistakes, type Predict } from './worst-mistakes.js';
@@ -45,8 +45,6 @@ export interface MonitorOptions {
   readonly setParams?: (params: Float32Array) => void;
   /** False where the run is shown from its files. */
   readonly isLive?: boolean;
-  /** Names that the monitor is reached by on its own machine, such as those of a proxy there. */
-  readonly allowedHosts?: readonly string[];
   /** Where the build put the page's files. */
   readonly pageDirectory?: URL;
   readonly clock?: Clock;
@@ -61,7 +59,7 @@ export interface Monitor {
 }
 
 export function createMonitor(options: MonitorOptions): Monitor {
-  const { predict, setParams, isLive = true, allowedHosts = [], clock = systemClock } = options;
+  const { predict, setParams, isLive = true, clock = systemClock } = options;
   const history = new RunHistory({ canPredict: predict !== null, isLive });
   const stream = new EventStream(history, clock);
   const assets = new PageAssets(options.pageDirectory);
@@ -153,12 +151,8 @@ export function createMonitor(options: MonitorOptions): Monitor {
       const asset = Object.hasOwn(FILES, path) ? FILES[path as keyof typeof FILES] : null;
       const route = Object.hasOwn(routes, path) ? routes[path] : null;
       if (!asset && !route) return false;
-      setSecurityHeaders(response);
-      const refusal = refuse(request, allowedHosts);
       const methods = route?.methods ?? ['GET', 'HEAD'];
-      if (refusal) {
-        answerText(response, refusal.status, refusal.reason);
-      } else if (!methods.includes(request.method ?? '')) {
+      if (!methods.includes(request.method ?? '')) {
         answerText(response, 405, `Use ${methods.join(' or ')}`, { Allow: methods.join(', ') });
       } else if (asset) {
         assets.serve(asset, request, response);

@@ -1,7 +1,7 @@
 /**
- * Who may ask the monitor for something: the pages it served itself, and whoever types its address. Not other sites
- * in the same browser, neither through a request across origins nor through a name of theirs that they point at
- * this machine (DNS rebinding).
+ * Whom a browser speaks for: the pages of the run itself, and whoever types its address. Not other sites in the same
+ * browser, neither through a request across origins nor through a name of theirs that they point at this machine or at
+ * another one that the browser reaches (DNS rebinding).
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
@@ -40,14 +40,14 @@ export interface Refusal {
 /**
  * Why a request is not answered; null if it is.
  *
- * @param allowedHosts names, besides those that can only be this machine's, that the monitor is known by
+ * @param allowedHosts names, besides those that can only be this machine's, that the run is known by
  */
 export function refuse(request: IncomingMessage, allowedHosts: readonly string[]): Refusal | null {
   const { host, origin } = request.headers;
   const name = hostName(host);
   if (name === null) return { status: 400, reason: 'Wrong Host header' };
-  if (isLoopback(request.socket.remoteAddress) && !isOwnName(name, allowedHosts)) {
-    return { status: 421, reason: `Not known by the name ${name}: ask by the machine's own` };
+  if (!isOwnName(name, allowedHosts)) {
+    return { status: 421, reason: `Not known by the name ${name}: see --allowed-hosts` };
   }
   const site = request.headers['sec-fetch-site'];
   const isNavigation = request.headers['sec-fetch-mode'] === 'navigate' && request.method === 'GET';
@@ -83,6 +83,6 @@ function isOwnName(name: string, allowedHosts: readonly string[]): boolean {
   );
 }
 
-function isLoopback(address: string | undefined): boolean {
+export function isLoopback(address: string | undefined): boolean {
   return address === '::1' || /^(::ffff:)?127\./.test(address ?? '');
 }

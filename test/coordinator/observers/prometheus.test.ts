@@ -213,15 +213,15 @@ describe('handle()', () => {
       const response = await fetch(`${url}${path}`);
       return `${response.status} ${(await response.text()).trim()}`;
     };
-    expect(await ask('/readyz')).toBe('503 starting');
+    expect(await ask('/readyz')).toBe('503 not ready');
     prometheus.observe(events.started());
-    expect(await ask('/readyz')).toBe('503 waiting for workers');
+    expect(await ask('/readyz')).toBe('503 not ready');
     prometheus.observe(events.joined('anna'));
     expect(await ask('/readyz')).toBe('200 ok');
     prometheus.observe(events.lost('anna', { worldSize: 0 }));
-    expect(await ask('/readyz')).toBe('503 waiting for workers');
+    expect(await ask('/readyz')).toBe('503 not ready');
     prometheus.observe(events.finished());
-    expect(await ask('/readyz')).toBe('503 finished');
+    expect(await ask('/readyz')).toBe('503 not ready');
     expect(await ask('/healthz')).toBe('200 ok');
   });
 

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { createBoard } from '../../../src/coordinator/page/board.js';
+import { Gate } from '../../../src/coordinator/page/gate.js';
 import type { RunEvent } from '../../../src/coordinator/events.js';
 import { createMetricsFile } from '../../../src/coordinator/observers/metrics-file.js';
 import { openStoredRun, replayMetrics } from '../../../src/coordinator/observers/stored-run.js';
@@ -13,6 +14,7 @@ import { initParams } from '../../../src/model/init.js';
 import { buildModel, DIGITS, MNIST } from '../../../src/model/lenet.js';
 import { createOptimizer } from '../../../src/model/optimizer.js';
 import { parseRunConfig, type RunConfig } from '../../../src/shared/config.js';
+import { systemClock } from '../../../src/shared/clock.js';
 import { fileStorage } from '../../../src/shared/node/storage.js';
 import * as run from '../../support/run-events.js';
 import { temporaryDirectory } from '../../support/temporary-directory.js';
@@ -64,9 +66,14 @@ async function runDirectory(name: string, contents: Contents = {}): Promise<stri
 }
 
 async function serve(...dirs: string[]) {
+  const gate = new Gate({
+    ...{ joiningToken: null, lookingToken: null, key: new Uint8Array(32) },
+    ...{ allowedHosts: [], clock: systemClock },
+  });
   const board = await createBoard(await Promise.all(dirs.map((dir) => openStoredRun(dir, ignore))));
   const server = createServer((request, response) => {
-    if (!board.handle(request, response)) response.writeHead(404).end();
+    if (gate.turnsAway(request, response) || board.handle(request, response)) return;
+    response.writeHead(404).end();
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   onTestFinished(() => {

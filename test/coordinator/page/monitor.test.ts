@@ -10,7 +10,9 @@ import {
   type Monitor,
   type MonitorOptions,
 } from '../../../src/coordinator/page/monitor.js';
+import { Gate, type GateOptions } from '../../../src/coordinator/page/gate.js';
 import type { Update } from '../../../src/coordinator/page/update.js';
+import { systemClock } from '../../../src/shared/clock.js';
 import * as run from '../../support/run-events.js';
 
 let pageDirectory: string;
@@ -28,14 +30,26 @@ interface Served {
   readonly port: number;
 }
 
-async function serve(options: Partial<MonitorOptions> = {}): Promise<Served> {
+async function serve(
+  options: Partial<MonitorOptions> = {},
+  access: Partial<GateOptions> = {},
+): Promise<Served> {
+  const gate = new Gate({
+    joiningToken: null,
+    lookingToken: null,
+    key: new Uint8Array(32),
+    allowedHosts: [],
+    clock: systemClock,
+    ...access,
+  });
   const monitor = createMonitor({
     predict: () => Float32Array.of(0, 0, 0, 0, 0, 0, 0, 1, 0, 0),
     pageDirectory: pathToFileURL(`${pageDirectory}/`),
     ...options,
   });
   const server = createServer((request, response) => {
-    if (!monitor.handle(request, response)) response.writeHead(404).end('not the monitor');
+    if (gate.turnsAway(request, response) || monitor.handle(request, response)) return;
+    response.writeHead(404).end('not the monitor');
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   onTestFinished(() => {
@@ -165,7 +179,7 @@ describe('Monitor', () => {
   });
 
   it('refuses a foreign name that points at this machine', async () => {
-    const { port } = await serve({ allowedHosts: ['train.example.com'] });
+    const { port } = await serve({}, { allowedHosts: ['train.example.com'] });
     const status = async (host: string) =>
       (await ask(port, '/api/history', { headers: { host } })).status;
     expect(await status('rebound.evil.example')).toBe(421);

@@ -1,0 +1,166 @@
+/**
+ * In front of everything that is served over HTTP: who may look at a run, and who may change it.
+ *
+ * Whoever shows the looking token may look, and gets a cookie for it where it came in a link; the joining token counts
+ * for both. A cookie is no token but 256 bits made from the run's own key, so it cannot be guessed, and an open page does
+ * not care how often others at its address guess. Tokens may be weak: whoever gives a wrong one waits, as workers do.
+ */
+import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { TLSSocket } from 'node:tls';
+import type { Clock } from '../../shared/clock.js';
+import { AddressBook } from '../group/address-book.js';
+import { answerText } from './page-assets.js';
+import { isLoopback, refuse, setSecurityHeaders } from './request-guard.js';
+
+/** Paths that tell nothing but that the process lives: no token, no `Host` is asked for. */
+const HEALTH = new Set(['/healthz', '/readyz']);
+/** A token given as `?look=` or `Bearer`; longer ones are not looked at. */
+const MAX_TOKEN_CHARS = 4096;
+
+export interface GateOptions {
+  /** Who may join and change; null for everybody. */
+  readonly joiningToken: string | null;
+  /** Who may look; null for everybody. */
+  readonly lookingToken: string | null;
+  /** What cookies are made of: at least 32 bytes that the run keeps. */
+  readonly key: Uint8Array;
+  /** Names, besides those that can only be this machine's, that it is known by. */
+  readonly allowedHosts: readonly string[];
+  /** Files that whoever asks may have, such as those of a page for workers in browsers. */
+  readonly publicPaths?: ReadonlySet<string>;
+  readonly clock: Clock;
+}
+
+export class Gate {
+  private readonly options: GateOptions;
+  private readonly addresses = new AddressBook();
+  private readonly cookie: { readonly name: string; readonly value: string } | null;
+
+  constructor(options: GateOptions) {
+    this.options = options;
+    const { lookingToken, key } = options;
+    this.cookie = lookingToken === null ? null : cookieFor(lookingToken, key);
+  }
+
+  /** Answers a request that is not to go on to what it asks for. @returns whether it did */
+  turnsAway(request: IncomingMessage, response: ServerResponse): boolean {
+    const [path, query = ''] = (request.url ?? '').split('?', 2);
+    if (HEALTH.has(path)) return false;
+    setSecurityHeaders(response);
+    const refusal = refuse(request, this.options.allowedHosts);
+    if (refusal) {
+      answerText(response, refusal.status, refusal.reason);
+      return true;
+    }
+    const given = path === '/' ? new URLSearchParams(query).get('look') : null;
+    if (given !== null) return this.letIn(given, request, response);
+    if (this.options.publicPaths?.has(path)) return false;
+    return !this.mayLook(request, response);
+  }
+
+  /**
+   * Whether the request may change the run; answered if not. Where nothing is asked for on joining, whoever is on this
+   * machine may: `turnsAway` has kept the pages of other sites out.
+   */
+  mayChange(request: IncomingMessage, response: ServerResponse): boolean {
+    const { joiningToken } = this.options;
+    if (joiningToken === null) {
+      if (isLoopback(request.socket.remoteAddress)) return true;
+      answerText(response, 403, 'Without a token, a run is changed from its own machine only');
+      return false;
+    }
+    return this.isRight(bearerOf(request), [joiningToken], request, response);
+  }
+
+  private mayLook(request: IncomingMessage, response: ServerResponse): boolean {
+    const { lookingToken, joiningToken } = this.options;
+    if (this.cookie === null || lookingToken === null) return true;
+    if (isSame(cookieOf(request, this.cookie.name), this.cookie.value)) return true;
+    const tokens = joiningToken === null ? [lookingToken] : [lookingToken, joiningToken];
+    return this.isRight(bearerOf(request), tokens, request, response);
+  }
+
+  /** A link with a token: the cookie, and the page without the token in its address. */
+  private letIn(given: string, request: IncomingMessage, response: ServerResponse): boolean {
+    const { lookingToken, joiningToken } = this.options;
+    if (this.cookie !== null && lookingToken !== null) {
+      const tokens = joiningToken === null ? [lookingToken] : [lookingToken, joiningToken];
+      if (!this.isRight(given, tokens, request, response)) return true;
+      const secure = (request.socket as TLSSocket).encrypted ? '; Secure' : '';
+      response.setHeader(
+        'Set-Cookie',
+        `${this.cookie.name}=${this.cookie.value}; Path=/; HttpOnly; SameSite=Strict${secure}`,
+      );
+    }
+    response.setHeader('Cache-Control', 'no-store');
+    if (request.headers['sec-fetch-site'] !== 'cross-site') {
+      response.writeHead(303, { Location: './' }).end();
+      return true;
+    }
+    // Redirected from another site's link, a browser would keep the cookie back: the page has to ask by itself.
+    response.writeHead(200, { 'Content-Type': 'text/html; charset=utf-8' });
+    response.end(
+      '<!doctype html><meta http-equiv="refresh" content="0; url=./"><title>Lockstep</title>\n',
+    );
+    return true;
+  }
+
+  /** Answers where the token is not one of these, and remembers by address who gave a wrong one. */
+  private isRight(
+    given: string | null,
+    tokens: readonly string[],
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): boolean {
+    const unauthorized = (text: string) =>
+      answerText(response, 401, text, { 'WWW-Authenticate': 'Bearer realm="lockstep"' });
+    if (given === null) {
+      unauthorized(
+        'Open the link with the token that the coordinator printed, or send the token as Bearer',
+      );
+      return false;
+    }
+    const address = request.socket.remoteAddress ?? 'unknown';
+    const now = this.options.clock.now();
+    const waitMs = this.addresses.of(address).keptOutUntil - now;
+    // Before the token is looked at: who guesses is not told whether a guess was right.
+    if (waitMs > 0) {
+      const seconds = Math.ceil(waitMs / 1000);
+      const text = `Too many wrong tokens from this address; wait ${seconds} s`;
+      answerText(response, 429, text, { 'Retry-After': String(seconds) });
+      return false;
+    }
+    // All of them, whichever is right.
+    const matches = tokens.map((token) => isSame(given, token));
+    if (given.length <= MAX_TOKEN_CHARS && matches.includes(true)) return true;
+    this.addresses.failed(now, address);
+    unauthorized('The token is wrong');
+    return false;
+  }
+}
+
+/** Named by the token, as the cookies of a host are those of all its ports. */
+function cookieFor(token: string, key: Uint8Array) {
+  const mac = (what: string) => createHmac('sha256', key).update(`${what}:${token}`).digest();
+  const name = `lockstep-${mac('cookie name').toString('hex').slice(0, 12)}`;
+  return { name, value: mac('cookie').toString('base64url') };
+}
+
+function cookieOf({ headers }: IncomingMessage, name: string): string | null {
+  for (const part of (headers.cookie ?? '').split(';')) {
+    const [key, value] = part.trim().split('=', 2);
+    if (key === name) return value ?? '';
+  }
+  return null;
+}
+
+function bearerOf({ headers }: IncomingMessage): string | null {
+  return /^Bearer +(\S+) *$/i.exec(headers.authorization ?? '')?.[1] ?? null;
+}
+
+/** Compares digests, in constant time: neither the token nor its length shows. */
+export function isSame(given: string | null, expected: string): boolean {
+  const digest = (text: string) => createHash('sha256').update(text).digest();
+  return given !== null && timingSafeEqual(digest(given), digest(expected));
+}
