@@ -7,7 +7,7 @@
  */
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { TLSSocket } from 'node:tls';
+import { TLSSocket } from 'node:tls';
 import type { Clock } from '../../shared/clock.js';
 import { AddressBook } from '../group/address-book.js';
 import { answerText } from './page-assets.js';
@@ -87,7 +87,7 @@ export class Gate {
     if (this.cookie !== null && lookingToken !== null) {
       const tokens = joiningToken === null ? [lookingToken] : [lookingToken, joiningToken];
       if (!this.isRight(given, tokens, request, response)) return true;
-      const secure = (request.socket as TLSSocket).encrypted ? '; Secure' : '';
+      const secure = request.socket instanceof TLSSocket ? '; Secure' : '';
       response.setHeader(
         'Set-Cookie',
         `${this.cookie.name}=${this.cookie.value}; Path=/; HttpOnly; SameSite=Strict${secure}`,
@@ -148,11 +148,8 @@ function cookieFor(token: string, key: Uint8Array) {
 }
 
 function cookieOf({ headers }: IncomingMessage, name: string): string | null {
-  for (const part of (headers.cookie ?? '').split(';')) {
-    const [key, value] = part.trim().split('=', 2);
-    if (key === name) return value ?? '';
-  }
-  return null;
+  const pairs = (headers.cookie ?? '').split(';').map((pair) => pair.trim());
+  return pairs.find((pair) => pair.startsWith(`${name}=`))?.slice(name.length + 1) ?? null;
 }
 
 function bearerOf({ headers }: IncomingMessage): string | null {
