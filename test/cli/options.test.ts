@@ -251,7 +251,7 @@ describe('nonsense', () => {
     if (json.anyOf) return json.anyOf.some((member) => takesText(member, text));
     if (json.enum || json.pattern !== undefined) return false;
     if (json.type === 'string') return text !== '' && text.length <= 4096;
-    if (json.type === 'array' && json.items?.pattern !== undefined) {
+    if (json.type === 'array' && text !== '' && json.items?.pattern !== undefined) {
       const item = new RegExp(json.items.pattern);
       return text.split(',').every((part) => item.test(part));
     }
