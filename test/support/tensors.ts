@@ -7,6 +7,7 @@
 import { expect } from 'vitest';
 import type { Model } from '../../src/model/lenet.js';
 import { paramTensorsOf } from '../../src/model/param-tensors.js';
+import { createRandom } from '../../src/shared/random.js';
 
 /** (P,) parameters that any language can make: not trained, biases not zero, each a hash of its place. */
 export function hashedParams(model: Model, scale: number): Float32Array {
@@ -20,6 +21,20 @@ export function hashedParams(model: Model, scale: number): Float32Array {
 
 export function norm(values: Float32Array): number {
   return Math.sqrt(values.reduce((sum, value) => sum + value * value, 0));
+}
+
+/**
+ * A direction that a wrong gradient shows in: half along the gradient, where the slope is largest, half random.
+ *
+ * @returns of length 1
+ */
+export function checkedDirection(gradient: Float32Array): Float64Array {
+  const random = createRandom(1, 'direction');
+  const along = 1 / (norm(gradient) + 1e-30);
+  const across = Math.sqrt(3 / gradient.length);
+  const mixed = Float64Array.from(gradient, (g) => g * along + (2 * random.float() - 1) * across);
+  const length = Math.sqrt(mixed.reduce((sum, d) => sum + d * d, 0));
+  return mixed.map((d) => d / length);
 }
 
 const MAX_SHOWN = 5;

@@ -19,7 +19,7 @@ import { engines, withEngine } from '../../support/engines.js';
 import { IMAGE_BYTES, mnistBatch } from '../../support/mnist.js';
 import '../../support/tensors.js';
 import { paramTensorsOf } from '../../../src/model/param-tensors.js';
-import { hashedParams, norm } from '../../support/tensors.js';
+import { checkedDirection, hashedParams } from '../../support/tensors.js';
 
 interface Golden {
   readonly name: string;
@@ -369,17 +369,3 @@ describe.each(engines)('$name engine', (entry) => {
     });
   });
 });
-
-/**
- * A direction that a wrong gradient shows in: half along the gradient, where the slope is largest, half random.
- *
- * @returns of length 1
- */
-function checkedDirection(gradient: Float32Array): Float64Array {
-  const random = createRandom(1, 'direction');
-  const along = 1 / (norm(gradient) + 1e-30);
-  const across = Math.sqrt(3 / gradient.length);
-  const mixed = Float64Array.from(gradient, (g) => g * along + (2 * random.float() - 1) * across);
-  const length = Math.sqrt(mixed.reduce((sum, d) => sum + d * d, 0));
-  return mixed.map((d) => d / length);
-}

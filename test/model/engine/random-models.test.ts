@@ -19,8 +19,9 @@ import {
   type Hyperparameters,
   type Model,
 } from '../../../src/model/lenet.js';
+import { paramTensorsOf } from '../../../src/model/param-tensors.js';
 import { createRandom } from '../../../src/shared/random.js';
-import { hashedParams } from '../../support/tensors.js';
+import { checkedDirection } from '../../support/tensors.js';
 
 const NUM_MODELS = Number(process.env.LOCKSTEP_RANDOM_MODELS ?? 300);
 const SEED = Number(process.env.LOCKSTEP_RANDOM_SEED ?? 1);
@@ -72,9 +73,8 @@ function modelOf({ hyperparameters, data }: Case): Model | null {
 
 function drawn(model: Model, { numImages, seed }: Case) {
   const random = createRandom(seed, 'batch');
-  const biases = hashedParams(model, 0.1);
   return {
-    params: initParams(model, seed).map((weight, i) => weight + biases[i]),
+    params: initParams(model, seed).map((weight) => weight + 0.1 * (random.float() - 0.5)),
     images: Uint8Array.from({ length: numImages * imageBytes(model.input) }, () =>
       random.below(256),
     ),
@@ -118,5 +118,70 @@ test(
     );
     if (NUM_MODELS > 1000)
       console.log(NUM_MODELS, 'models,', numRedrawn, 'redrawn, worst', JSON.stringify(worst));
+  },
+);
+
+/** Steps along a direction, of which one must show the slope: a long one meets kinks, a short one the rounding of the loss. */
+const STEPS = [0.01, 0.003, 0.001, 0.0003];
+/** Of the slope: for curvature and kinks. A wrong factor, or a tensor of zeros, is off by more. */
+const SLOPE_TOLERANCE = 0.04;
+
+/**
+ * The tensor whose gradient by the reference is farthest from the central differences of its loss, in units of what is
+ * allowed.
+ */
+function compareWithDifferences(model: Model, one: Case) {
+  const { params, images, labels } = drawn(model, one);
+  const engine = createReferenceEngine(model);
+  const lossAt = (moved: Float32Array) => {
+    engine.setParams(moved);
+    const evaluation = engine.evaluate(images, labels);
+    if (evaluation instanceof Promise) throw new TypeError('Expected an engine that does not wait');
+    return evaluation.lossSum;
+  };
+  engine.setParams(params);
+  const gradient = new Float32Array(model.numParams);
+  void engine.gradient(images, labels, gradient);
+  const loss = lossAt(params);
+  let worst = { tensor: '', distance: -1 };
+  for (const { name, offset, length } of paramTensorsOf(model)) {
+    const tensor = gradient.subarray(offset, offset + length);
+    const direction = checkedDirection(tensor);
+    const slope = direction.reduce((sum, d, index) => sum + d * tensor[index], 0);
+    const distances = STEPS.map((h) => {
+      const step = (by: number) => {
+        const moved = params.slice();
+        direction.forEach((d, index) => (moved[offset + index] += by * d));
+        return moved;
+      };
+      const difference = (lossAt(step(h)) - lossAt(step(-h))) / (2 * h);
+      // The losses are float32, and so are the parameters that were moved.
+      const rounding = (4 * loss * 2 ** -23) / h;
+      return Math.abs(difference - slope) / (rounding + 2e-4 + SLOPE_TOLERANCE * Math.abs(slope));
+    });
+    const distance = Math.min(...distances);
+    if (distance > worst.distance) worst = { tensor: name, distance };
+  }
+  return worst;
+}
+
+const NUM_DIFFERENCED = Math.ceil(NUM_MODELS / 5);
+
+test(
+  `the reference's gradient of ${NUM_DIFFERENCED} random models agrees with central differences, tensor by tensor`,
+  { timeout: 10_000 + 1000 * NUM_DIFFERENCED },
+  () => {
+    fc.assert(
+      fc.property(cases, (one) => {
+        const few = { ...one, numImages: 1 };
+        const model = modelOf(few)!;
+        let last = compareWithDifferences(model, few);
+        for (let draw = 1; last.distance >= 1 && draw < NUM_DRAWS; draw++) {
+          last = compareWithDifferences(model, { ...few, seed: few.seed + draw });
+        }
+        expect(last.distance, last.tensor).toBeLessThan(1);
+      }),
+      { numRuns: NUM_DIFFERENCED, seed: SEED },
+    );
   },
 );

@@ -1,4 +1,4 @@
-/** Two network namespaces with a link between them that has a delay, loses packets, or can be cut. Linux, as root. */
+/** Two network namespaces with a link between them that has a delay or a rate, loses packets, or can be cut. Linux, as root. */
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -30,8 +30,16 @@ export function whyNoNetwork(): string | null {
   }
 }
 
-/** A network that is gone with the test. `loss` is the share of packets that vanish. */
-export async function createNetwork(link: { delayMs: number; loss: number }): Promise<Network> {
+export interface Link {
+  readonly delayMs?: number;
+  /** Share of packets that vanish. */
+  readonly loss?: number;
+  readonly bytesPerSecond?: number;
+}
+
+/** A network that is gone with the test. */
+export async function createNetwork(link: Link): Promise<Network> {
+  const { delayMs = 0, loss = 0, bytesPerSecond = Infinity } = link;
   const [near, far] = ['near', 'far'].map((end) => `lockstep-${process.pid}-${end}`);
   onTestFinished(() => {
     for (const name of [near, far]) run('ip', ['netns', 'delete', name]);
@@ -39,7 +47,7 @@ export async function createNetwork(link: { delayMs: number; loss: number }): Pr
   for (const name of [near, far]) run('ip', ['netns', 'add', name]);
   const carrier = spawn(
     'python3',
-    [SLOW_LINK, near, far, String(link.delayMs), String(link.loss), '1'],
+    [SLOW_LINK, near, far, ...[delayMs, loss, bytesPerSecond, 1].map(String)],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );
   const ended = new Promise<void>((resolve) => carrier.once('close', () => resolve()));
