@@ -16,6 +16,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   coordinator: async () => (await import('./train.js')).coordinatorCommand(),
   worker: async () => (await import('./worker.js')).workerCommand(),
   launch: async () => (await import('./launch.js')).launchCommand(),
+  data: async () => (await import('./data.js')).dataCommand(),
   evaluate: async () => (await import('./evaluate.js')).evaluateCommand(),
   predict: async () => (await import('./predict.js')).predictCommand(),
   export: async () => (await import('./export.js')).exportCommand(),

@@ -325,6 +325,21 @@ export const COMMAND_OPTIONS = {
     json,
   },
   predict: { json },
+  data: {
+    ...pictureOptions,
+    badImages: z.enum(['skip', 'fail']).default('skip').register(optionWords, {
+      group: 'data',
+      help: 'of pictures: what to do about those that cannot be read',
+      value: 'what',
+    }),
+    sheet: text.optional().register(optionWords, {
+      group: 'output',
+      help: 'write a contact sheet, some training images of each class',
+      value: 'file.png',
+      unset: 'none',
+    }),
+    json,
+  },
   export: {
     format: z
       .array(z.enum(EXPORT_FORMATS))

@@ -1,7 +1,8 @@
 /** A run on a folder of RGB pictures, from its files to what its checkpoint recognises. */
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { decode } from 'fast-png';
+import { describe, expect, test } from 'vitest';
 import { lockstep, resultOf, start } from '../support/lockstep.js';
 import { coloredFiles, folderOf, jpg, plain } from '../support/picture-folders.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
@@ -63,4 +64,55 @@ test('gives one hash on 1 and 2 workers and through a kill, and knows new pictur
   const contrary = await lockstep(['train', '--resume', one, '--color', 'grey']);
   expect(contrary.code).toBe(1);
   expect(contrary.stderr).toContain('Cannot resume with color grey (--color): the run has');
+});
+
+describe('lockstep data', () => {
+  test('tells sizes, unreadable files, duplicates by name, and draws a contact sheet', async () => {
+    const dataset = await folderOf({
+      ...coloredFiles(3, 1),
+      'train/red/tall.png': plain([255, 0, 0], 9, 30),
+      'train/blue/copy-of-green.png': plain([0, 255, 0], 0),
+      'test/red/copy.png': plain([255, 0, 0], 1),
+    });
+    const sheet = join(await temporaryDirectory(), 'sheet.png');
+    const told = await lockstep(['data', dataset, '--image-size', '12', '--sheet', sheet]);
+    expect(told, told.stderr).toMatchObject({ code: 0, stderr: '' });
+    expect(told.stdout).toContain('11 to train, 4 to test, 3 channels of 12×12');
+    expect(told.stdout).toContain('files       12×12 (14), 30×30 (1)');
+    expect(told.stdout).toContain('1 test image also in the training set');
+    expect(told.stdout).toContain('1 image with more than one label');
+    expect(told.stdout).toMatch(
+      /train\/green\/0\.png = .*copy-of-green\.png|copy-of-green\.png = .*green\/0\.png/,
+    );
+    expect(told.stdout).not.toContain('\x1b');
+    expect(decode(await readFile(sheet))).toMatchObject({ channels: 3, depth: 8 });
+
+    await writeFile(join(dataset, 'train/red/bad.png'), 'not a picture');
+    const json = await lockstep(['data', dataset, '--json']);
+    expect(json, json.stderr).toMatchObject({ code: 0 });
+    expect(json.stderr).toContain('bad.png: it is neither a PNG nor a JPEG file');
+    expect(JSON.parse(json.stdout)).toMatchObject({
+      format: 'pictures',
+      numTrain: 11,
+      numUnreadable: 1,
+      input: { height: 32, width: 32 },
+      sizes: [
+        { height: 12, width: 12, count: 14 },
+        { height: 30, width: 30, count: 1 },
+      ],
+      classes: [{ name: 'blue', train: 4, test: 1 }, {}, {}],
+      duplicates: { withinTrain: 1, testInTrain: 1, conflicting: 1 },
+    });
+  });
+
+  test.each([
+    [['no-such-folder'], /expected mnist, or a folder of pictures/],
+    [['mnist', '--color', 'grey'], /Cannot use --color with the dataset mnist/],
+    [['mnist', '--sheet', '/proc/sheet.png'], /Cannot write \/proc\/sheet\.png/],
+  ])('refuses %j in one sentence', async (args, sentence) => {
+    const { code, stderr } = await lockstep(['data', ...args]);
+    expect(stderr).toMatch(/^lockstep: [^\n]+\n$/);
+    expect(stderr).toMatch(sentence);
+    expect(code).toBe(1);
+  });
 });

@@ -14,6 +14,7 @@ import {
   pictureOptionsFor,
   type Loading,
   type PictureOptions,
+  type PictureSource,
 } from './picture-set.js';
 
 export type DatasetFormat = 'mnist' | 'npz' | 'parquet' | 'pictures' | 'idx';
@@ -26,9 +27,19 @@ export async function formatOf(source: string): Promise<DatasetFormat> {
   return (await isPictureFolder(source)) ? 'pictures' : 'idx';
 }
 
-/** Whether the format keeps pictures, which options bring to one size. */
-function hasPictures(format: DatasetFormat): boolean {
-  return format === 'parquet' || format === 'pictures';
+/**
+ * The pictures of a dataset, not yet read; null for a format whose images need no decoding.
+ *
+ * @throws {UserError} in one sentence, if files are missing or not laid out as they should be
+ */
+export async function openPictures(
+  source: string,
+  format: DatasetFormat,
+  options: PictureOptions,
+  signal?: AbortSignal,
+): Promise<PictureSource | null> {
+  if (format === 'parquet') return openParquet(source, options, signal);
+  return format === 'pictures' ? openPictureFolder(source, options, signal) : null;
 }
 
 /**
@@ -44,10 +55,8 @@ export async function loadDataset(
   loading: Loading = {},
 ): Promise<Dataset> {
   const format = await formatOf(source);
-  if (hasPictures(format)) {
-    const open = format === 'parquet' ? openParquet : openPictureFolder;
-    return loadPictures(await open(source, options, loading.signal), options, loading);
-  }
+  const pictures = await openPictures(source, format, options, loading.signal);
+  if (pictures !== null) return loadPictures(pictures, options, loading);
   const { imageSize, color, testFraction, badImages } = options;
   for (const [key, value] of Object.entries({ imageSize, color, testFraction, badImages })) {
     if (value === undefined) continue;
@@ -78,7 +87,8 @@ export async function loadTestSet(
     const loaded = await loadDataset(dataset, own, loading);
     return { test: testSetFor(checkpoint, loaded), source: dataset };
   }
-  const ofPictures = hasPictures(await formatOf(source)) ? pictureOptionsFor(checkpoint.input) : {};
+  const isOfPictures = ['parquet', 'pictures'].includes(await formatOf(source));
+  const ofPictures = isOfPictures ? pictureOptionsFor(checkpoint.input) : {};
   const loaded = await loadDataset(source, { ...ofPictures, ...options }, loading);
   return { test: testSetFor(checkpoint, loaded), source };
 }

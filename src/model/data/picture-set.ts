@@ -20,7 +20,7 @@ import {
 } from '../lenet.js';
 import { MAX_IMAGES_BYTES, type Dataset } from './dataset.js';
 import { cachePathOf, packPictures, readCache, writeCache, type Packed } from './picture-cache.js';
-import { decodePicture, toInput, type Picture } from './picture.js';
+import { decodePicture, pictureSize, toInput, type Picture } from './picture.js';
 
 /** How pictures become images, in the options of a run. */
 export type PictureOptions = Pick<RunConfig, 'imageSize' | 'color' | 'testFraction' | 'badImages'>;
@@ -98,20 +98,7 @@ export async function loadPictures(
   const told = { report, warn, ...(signal && { signal }) };
   const read = await readAll({ path, list, options }, told);
   const { input, images, hashes, readable, bad } = read;
-  const isTest = readable.map((index, at) =>
-    list.splits[index] === 'either'
-      ? shareOf(hashes[at]) < (testFraction ?? 0)
-      : list.splits[index] === 'test',
-  );
-  const order = readable
-    .map((_, at) => at)
-    .sort(
-      (a, b) =>
-        Number(isTest[a]) - Number(isTest[b]) ||
-        compareText(hashes[a], hashes[b]) ||
-        list.labels[readable[a]] - list.labels[readable[b]],
-    );
-  const numTest = isTest.filter(Boolean).length;
+  const { order, numTest } = ordered(list, readable, hashes, options);
   if (numTest === 0 || numTest === order.length) {
     const empty = numTest === 0 ? 'test' : 'training';
     const numPictures = formatCount(list.labels.length);
@@ -133,6 +120,80 @@ export async function loadPictures(
     warn(`No cache for the next time: cannot write ${cachePath}: ${messageOf(error)}`);
   }
   return datasetOf(path, packed);
+}
+
+/**
+ * Places in the dataset: training images first, each split by the hashes of the files.
+ *
+ * @param readable (n,) numbers in the list
+ * @param hashes (n,) of the same
+ * @returns for each place where in `readable` its picture is; the last `numTest` are the test set
+ */
+function ordered(
+  { splits, labels }: PictureList,
+  readable: readonly number[],
+  hashes: readonly string[],
+  { testFraction = 0 }: PictureOptions,
+): { order: number[]; numTest: number } {
+  const isTest = readable.map((index, at) =>
+    splits[index] === 'either' ? shareOf(hashes[at]) < testFraction : splits[index] === 'test',
+  );
+  const order = readable
+    .map((_, at) => at)
+    .sort(
+      (a, b) =>
+        Number(isTest[a]) - Number(isTest[b]) ||
+        compareText(hashes[a], hashes[b]) ||
+        labels[readable[a]] - labels[readable[b]],
+    );
+  return { order, numTest: isTest.filter(Boolean).length };
+}
+
+/** Pictures as their files have them, without decoding. */
+export interface PictureFiles {
+  readonly numPictures: number;
+  /** The most frequent first; of those whose header is sound. */
+  readonly sizes: readonly {
+    readonly height: number;
+    readonly width: number;
+    readonly count: number;
+  }[];
+  /** The file of an image of the dataset, if all can be read. */
+  nameAt(split: 'train' | 'test', index: number): string;
+}
+
+export async function measurePictures(
+  list: PictureList,
+  options: PictureOptions,
+  signal?: AbortSignal,
+): Promise<PictureFiles> {
+  const counts = new Map<string, { height: number; width: number; count: number }>();
+  const hashes: string[] = [];
+  for await (const bytes of list.read()) {
+    signal?.throwIfAborted();
+    hashes.push(bytes instanceof UserError ? '' : sha256(bytes));
+    if (bytes instanceof UserError) continue;
+    try {
+      const { height, width } = pictureSize(bytes);
+      const key = `${height}x${width}`;
+      counts.set(key, { height, width, count: (counts.get(key)?.count ?? 0) + 1 });
+    } catch {
+      // Whoever decodes it says why it cannot be read.
+    }
+  }
+  const { order, numTest } = ordered(list, [...hashes.keys()], hashes, options);
+  return {
+    numPictures: hashes.length + list.bad.length,
+    sizes: [...counts.values()].sort(
+      (a, b) => b.count - a.count || a.height - b.height || a.width - b.width,
+    ),
+    nameAt: (split, index) =>
+      list.nameOf(order[split === 'train' ? index : order.length - numTest + index]),
+  };
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
 }
 
 /** `images` and `hashes` are of those that are readable, in the order of the list. */
@@ -173,11 +234,7 @@ async function readAll(
         );
       }
       images.set(toInput(picture, input), readable.length * imageBytes(input));
-      hashes.push(
-        createHash('sha256')
-          .update(bytes as Uint8Array)
-          .digest('hex'),
-      );
+      hashes.push(sha256(bytes as Uint8Array));
       readable.push(index);
     }
     index++;

@@ -29,6 +29,22 @@ export async function decodePicture(bytes: Uint8Array, file: string): Promise<Pi
   throw new UserError(`Cannot read ${file}: it is neither a PNG nor a JPEG file`);
 }
 
+/**
+ * What the header of a picture's file says, without decoding it: upright, as `decodePicture` gives it.
+ *
+ * @throws {Error} if it is neither PNG nor JPEG, or its header is damaged
+ */
+export function pictureSize(bytes: Uint8Array): { width: number; height: number } {
+  if (bytes[0] === 0xff && bytes[1] === 0xd8) {
+    const { width, height } = jpegSize(bytes);
+    return exifOrientation(bytes) < 5 ? { width, height } : { width: height, height: width };
+  }
+  if (bytes[0] !== 0x89 || bytes.length < 24)
+    throw new Error('it is neither a PNG nor a JPEG file');
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  return { width: view.getUint32(16), height: view.getUint32(20) };
+}
+
 async function decodeJpeg(bytes: Uint8Array, file: string): Promise<Picture> {
   try {
     const { width, height } = jpegSize(bytes);
