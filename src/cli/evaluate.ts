@@ -79,6 +79,17 @@ function confusionLines({ confusion, classes }: Report): string[] {
 }
 
 /** The rows of a table as lines, each column as wide as its widest cell. */
+export function leftAligned(rows: readonly (readonly string[])[]): string[] {
+  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
+  return rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column]))
+      .join('  ')
+      .trimEnd(),
+  );
+}
+
+/** The rows of a table as lines, each column as wide as its widest cell. */
 export function rightAligned(rows: readonly (readonly string[])[]): string[] {
   const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
   return rows.map((row) => row.map((cell, column) => cell.padStart(widths[column])).join('  '));

@@ -23,6 +23,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   summary: async () => (await import('./summary.js')).summaryCommand(),
   bench: async () => (await import('./bench.js')).benchCommand(),
   doctor: async () => (await import('./doctor.js')).doctorCommand(),
+  runs: async () => (await import('./runs.js')).runsCommand(),
   board: async () => (await import('./board.js')).boardCommand(),
 };
 

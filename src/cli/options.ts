@@ -362,6 +362,33 @@ export const COMMAND_OPTIONS = {
       help: 'replace other files of the same names',
     }),
   },
+  runs: {
+    prune: z.boolean().default(false).register(optionWords, {
+      group: 'run',
+      help: 'list the runs that the rules leave over, and remove them after a question',
+    }),
+    keepBest: z.number().int().min(0).max(10_000).optional().register(optionWords, {
+      group: 'run',
+      help: 'with --prune: how many of the best runs stay, of each dataset',
+      value: 'n',
+      unset: 'none',
+    }),
+    keepLast: z.number().int().min(0).max(10_000).optional().register(optionWords, {
+      group: 'run',
+      help: 'with --prune: how many of the newest runs stay',
+      value: 'n',
+      unset: 'none',
+    }),
+    unfinished: z.boolean().default(false).register(optionWords, {
+      group: 'run',
+      help: 'with --prune: runs that could be resumed go, too',
+    }),
+    yes: z.boolean().default(false).register(optionWords, {
+      group: 'run',
+      help: 'with --prune: do not ask',
+    }),
+    json,
+  },
   summary: modelOptions,
   doctor: {
     device,

@@ -18,7 +18,17 @@
  */
 import { randomBytes } from 'node:crypto';
 import { readFileSync, rmSync } from 'node:fs';
-import { mkdir, readFile, readdir, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
+import {
+  lstat,
+  mkdir,
+  readFile,
+  readdir,
+  rename,
+  rm,
+  rmdir,
+  stat,
+  writeFile,
+} from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -182,6 +192,47 @@ async function removeEmpty(path: string, firstMade: string | undefined): Promise
     );
     if (!isGone) return;
   }
+}
+
+/** Whether a coordinator may be at work in the folder. */
+export async function isInUse(path: string): Promise<boolean> {
+  const text = await readLock(join(path, LOCK));
+  const lock = text === null ? null : parseLock(text);
+  return lock !== null && isPossiblyAlive(lock);
+}
+
+/**
+ * Removes a run, configuration last, so that it is still one if this is cut short.
+ *
+ * @throws {UserError} if a coordinator is at work in it, it holds what is no run's, or something cannot be removed
+ */
+export async function removeRun(path: string): Promise<void> {
+  if ((await lstat(path)).isSymbolicLink()) {
+    throw new UserError(`Cannot remove ${path}: it is a link; remove it by hand`);
+  }
+  const release = await lockDirectory(path);
+  try {
+    const entries = await readdir(path);
+    const foreign = entries.find((entry) => !isOwn(entry));
+    if (foreign !== undefined) {
+      throw new Error(`it holds ${foreign}, which is no run's; move that elsewhere first`);
+    }
+    const rest = entries.filter((entry) => ![LOCK, 'config.json'].includes(entry));
+    for (const entry of rest) await rm(join(path, entry), { recursive: true, force: true });
+    await rm(join(path, 'config.json'), { force: true });
+    release();
+    await rmdir(path);
+  } catch (error) {
+    throw new UserError(`Cannot remove ${path}: ${messageOf(error)}`, { cause: error });
+  } finally {
+    release();
+  }
+}
+
+function isOwn(entry: string): boolean {
+  return (
+    LEFTOVERS.has(entry) || entry === 'result.json' || /^trace-\d+\.json$|\.partial$/.test(entry)
+  );
 }
 
 async function writeResult(path: string, result: RunResult): Promise<void> {

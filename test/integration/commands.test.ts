@@ -230,3 +230,28 @@ describe('bench', () => {
     expect(step.imagesPerSecond).toBeGreaterThan(0);
   });
 });
+
+test('runs lists what train made, and prunes after a yes alone', async () => {
+  const dir = await temporaryDirectory();
+  const dataset = await smallMnist(40, 20);
+  for (const seed of ['1', '2']) {
+    const flags = ['--epochs', '1', '--workers', '1', '--port', '0', '--seed', seed];
+    const run = ['train', ...flags, '--dataset', dataset, '--out', join(dir, `run-${seed}`)];
+    expect(await lockstep(run)).toMatchObject({ code: 0 });
+  }
+  const listed = await lockstep(['runs', dir]);
+  expect(listed, listed.stderr).toMatchObject({ code: 0 });
+  expect(listed.stdout).toMatch(
+    /^run +state +model .*\nrun-2 +finished +6,16 120,84 sigmoid avg .* \d+\.\d\d % +1\/1 .*\nrun-1 .*\n2 runs, /,
+  );
+  const prune = ['runs', dir, '--prune', '--keep-last', '1'];
+  const asked = await lockstep(prune);
+  expect(asked.stdout).toMatch(
+    /1 run to be removed, .*\nNothing was removed; --yes removes them\n$/,
+  );
+  const json = await lockstep([...prune, '--yes', '--json']);
+  expect(JSON.parse(json.stdout)).toMatchObject([{ name: 'run-1', state: 'finished', epochs: 1 }]);
+  expect((await lockstep(['runs', dir])).stdout).toMatch(/\n1 run, /);
+  expect(await lockstep(['runs', dir, '--prune'])).toMatchObject({ code: 2 });
+  expect(await lockstep(['runs', dir, '--unfinished'])).toMatchObject({ code: 2 });
+});

@@ -194,7 +194,11 @@ async function readConfig(dir: string): Promise<RunConfig> {
   }
 }
 
-async function readResult(dir: string, warn: (message: string) => void): Promise<RunResult | null> {
+/** Null if there is none, or it cannot be used. */
+export async function readResult(
+  dir: string,
+  warn: (message: string) => void,
+): Promise<RunResult | null> {
   const path = join(dir, 'result.json');
   const size = await stat(path).then(
     (found) => found.size,
