@@ -1,11 +1,17 @@
-/** `lockstep doctor`: which engines this machine has, which one it would pick, and why not the others. */
+/**
+ * `lockstep doctor`: which engines this machine has, which one it would pick, and why not the others; with the URL of a
+ * coordinator, whether the machine can join it.
+ */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { diagnose, formatDiagnosis, type Diagnosis } from '../model/engine/doctor.js';
 import { commandLine } from '../model/engine/tfjs/install.js';
-import { UserError } from '../shared/errors.js';
+import { UsageError, UserError } from '../shared/errors.js';
+import { parseJoinLine } from '../shared/join-line.js';
 import { optionCommand } from './command.js';
+import { checkLink, formatCheck, type LinkCheck } from './link-doctor.js';
+import { readText, readToken } from './token.js';
 
 /** The checkout, where package.json and node_modules are. */
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -13,14 +19,33 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 export function doctorCommand() {
   return optionCommand(
     'doctor',
-    'show which engines this machine has, measured, and what the others lack',
-    '--json',
-    async ({ values: { device = null, json, fix } }) => {
-      let diagnosis = await diagnose(device);
-      if (fix && install(diagnosis)) diagnosis = await diagnose(device);
-      console.log(json ? JSON.stringify(diagnosis, null, 2) : formatDiagnosis(diagnosis));
+    'show which engines this machine has, measured, and what the others lack; with the URL of a coordinator, check the connection to it',
+    'wss://10.0.0.5:7700#TOKEN.PIN',
+    async ({ values: { device = null, json, fix, token, tokenFile } }, args) => {
+      const argument = args.at(0);
+      if (argument === undefined) {
+        let diagnosis = await diagnose(device);
+        if (fix && install(diagnosis)) diagnosis = await diagnose(device);
+        console.log(json ? JSON.stringify(diagnosis, null, 2) : formatDiagnosis(diagnosis));
+        return;
+      }
+      if (fix) throw new UsageError('--fix is for engines: give it without a URL');
+      const line = parseJoinLine(
+        argument.startsWith('@') ? readText(argument.slice(1), 'join line') : argument,
+      );
+      const checks: LinkCheck[] = [];
+      const isOk = await checkLink(
+        { ...line, token: line.token ?? readToken(token, tokenFile) },
+        device,
+        (check) => {
+          checks.push(check);
+          if (!json) console.log(formatCheck(check));
+        },
+      );
+      if (json) console.log(JSON.stringify({ isOk, checks }, null, 2));
+      if (!isOk) process.exitCode = 1;
     },
-  );
+  ).argument('[url]', 'of a coordinator, as for `lockstep worker`; @FILE to read it from a file');
 }
 
 /**

@@ -397,6 +397,14 @@ export const COMMAND_OPTIONS = {
       group: 'run',
       help: 'install with npm what an engine lacks, then look again',
     }),
+    token: text.optional().register(optionWords, {
+      group: 'network',
+      help: 'secret of the run whose connection is checked',
+      value: 'text',
+      unset: 'that of the join line',
+      isSecret: true,
+    }),
+    tokenFile,
   },
   bench: {
     workers: z.number().int().min(1).max(64).optional().register(optionWords, {

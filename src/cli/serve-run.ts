@@ -10,6 +10,7 @@ import { createConsoleObserver } from '../coordinator/observers/console.js';
 import { createCriticalPath } from '../coordinator/observers/critical-path.js';
 import { createMetricsFile } from '../coordinator/observers/metrics-file.js';
 import { Gate, isSame } from '../coordinator/page/gate.js';
+import { createLinkCheck } from '../coordinator/page/link-check.js';
 import { createMonitor } from '../coordinator/page/monitor.js';
 import { createPrometheus } from '../coordinator/observers/prometheus.js';
 import { replayMetrics } from '../coordinator/observers/stored-run.js';
@@ -39,6 +40,8 @@ import { flatten, runConfigOf, type RunConfig } from '../shared/config.js';
 import { UsageError, UserError, fromUser } from '../shared/errors.js';
 import { createLog, type Logger } from '../shared/node/log.js';
 import { textOf } from '../shared/option.js';
+import { version } from '../shared/node/version.js';
+import { PROTOCOL_VERSION } from '../shared/protocol.js';
 import { createRandom } from '../shared/random.js';
 import { fileStorage } from '../shared/node/storage.js';
 import { joinLine, keepLinks, localJoinLine, openAccess, sayWhere } from './access.js';
@@ -195,6 +198,17 @@ async function serve(
   const startsWorkers = localWorkers.length > 0 || launcher !== null;
   warnOfIdleWorkers(config, samples.numTrain, launcher?.numWorkers ?? localWorkers.length, log);
 
+  const checkLink = createLinkCheck(gate, () => ({
+    version,
+    protocolVersion: PROTOCOL_VERSION,
+    time: Date.now(),
+    numWorkers: coordinator.numWorkers,
+    batchSize: config.batchSize,
+    microBatch: config.microBatch,
+    hyperparameters: config.hyperparameters,
+    input: samples.input,
+    numClasses: model.numClasses,
+  }));
   const failed = new AbortController();
   const gaveUp = (message: string) => failed.abort(new UserError(message));
   const watch = await createObservers(directory, samples, model, options, log, firstStep);
@@ -209,7 +223,9 @@ async function serve(
       warn,
       accept: (channel, address) => coordinator.accept(channel, address),
       handle: (request, response) =>
-        gate.turnsAway(request, response) || watch.handle(request, response),
+        gate.turnsAway(request, response) ||
+        checkLink(request, response) ||
+        watch.handle(request, response),
     });
     const { port } = server;
     await keepLinks(directory.path, access, port);

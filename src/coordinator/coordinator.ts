@@ -174,6 +174,11 @@ export class Coordinator {
     });
   }
 
+  /** Workers that compute now. */
+  get numWorkers(): number {
+    return this.group.active().length;
+  }
+
   /** Workers that are remembered, here or not. */
   get numMembers(): number {
     return [...this.group.all()].length;

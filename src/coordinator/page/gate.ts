@@ -73,6 +73,14 @@ export class Gate {
     return this.isRight(bearerOf(request), [joiningToken], request, response);
   }
 
+  /** Whether the request comes from one who may join; answered if not. */
+  mayJoin(request: IncomingMessage, response: ServerResponse): boolean {
+    const { joiningToken } = this.options;
+    return (
+      joiningToken === null || this.isRight(bearerOf(request), [joiningToken], request, response)
+    );
+  }
+
   private mayLook(request: IncomingMessage, response: ServerResponse): boolean {
     const { lookingToken, joiningToken } = this.options;
     if (this.cookie === null || lookingToken === null) return true;
