@@ -8,7 +8,7 @@ const PORTABLE = [
   '^src/shared/[^/]+\\.ts$',
   '^src/worker/(computation|engine-computation|sample-cache|session|worker)\\.ts$',
   '^src/model/[^/]+\\.ts$',
-  '^src/model/data/augment\\.ts$',
+  '^src/model/data/(augment|input-image)\\.ts$',
   '^src/model/engine/[^/]+\\.ts$',
   '^src/model/engine/simd/[^/]+\\.ts$',
 ];

@@ -1,12 +1,22 @@
 /** `lockstep evaluate`: what a checkpoint is worth on the test images. */
 import { findCheckpoint, modelOf } from '../model/checkpoint.js';
-import { evaluateSplit, reportOf, type Report } from '../model/evaluation.js';
+import {
+  confusedPairs,
+  type ConfusedPair,
+  evaluateSplit,
+  reportOf,
+  type Report,
+} from '../model/evaluation.js';
 import { loadTestSet } from '../model/data/load.js';
 import { createSimdEngine } from '../model/engine/simd/node.js';
 import { formatCount, formatPercent } from '../shared/format.js';
 import { printable } from '../shared/printable.js';
 import { fileStorage } from '../shared/node/storage.js';
 import { optionCommand } from './command.js';
+
+/** More columns fit no terminal. */
+const MAX_MATRIX_CLASSES = 20;
+const MAX_PAIRS = 20;
 
 export function evaluateCommand() {
   return optionCommand(
@@ -37,7 +47,9 @@ export function evaluateCommand() {
               '',
               ...classLines(report),
               '',
-              ...confusionLines(report),
+              ...(report.classes.length > MAX_MATRIX_CLASSES
+                ? pairLines(report, confusedPairs(test.labels, predictions))
+                : confusionLines(report)),
             ].join('\n'),
       );
     },
@@ -76,6 +88,21 @@ function confusionLines({ confusion, classes }: Report): string[] {
     ...confusion.map((row, label) => [names[label], ...row.map(String)]),
   ]);
   return ['Images by label (rows) and prediction (columns)', ...table];
+}
+
+/** Instead of a matrix that fits no terminal. */
+function pairLines({ classes }: Report, pairs: readonly ConfusedPair[]): string[] {
+  if (pairs.length === 0) return ['No image was taken for another class'];
+  const shown = pairs.slice(0, MAX_PAIRS);
+  const table = rightAligned([
+    ['label', 'taken for', 'images'],
+    ...shown.map(({ label, predicted, count }) => [
+      printable(classes[label].name),
+      printable(classes[predicted].name),
+      formatCount(count),
+    ]),
+  ]);
+  return ['Most frequent mistakes', ...table];
 }
 
 /** The rows of a table as lines, each column as wide as its widest cell. */

@@ -2,8 +2,8 @@
 import { findCheckpoint, modelOf, type Checkpoint } from '../model/checkpoint.js';
 import { digitDoubt } from '../model/data/digit-doubt.js';
 import { readDigitImage } from '../model/data/digit-image.js';
-import { readPictureFile } from '../model/data/picture-folder.js';
-import { decodePicture, toInput } from '../model/data/picture.js';
+import { toInput } from '../model/data/input-image.js';
+import { decodePicture, readPictureFile } from '../model/data/picture.js';
 import { describeInput, MNIST } from '../model/lenet.js';
 import { createSimdEngine } from '../model/engine/simd/node.js';
 import { UserError } from '../shared/errors.js';
@@ -17,15 +17,17 @@ import { datasetOf, rightAligned, warn } from './evaluate.js';
 const SIDE = 28;
 /** A network is sure of most of what it gets wrong, too; below this it is unsure by its own account. */
 const SURE = 0.9;
+/** More classes do not fit a terminal side by side. */
+const MAX_COLUMNS = 10;
 
 interface Prediction {
   readonly file: string;
   /** Number of the class. */
-  readonly digit: number;
+  readonly label: number;
   readonly class: string;
   /** (numClasses,) */
   readonly probabilities: readonly number[];
-  /** Why the digit should not be relied on; null if nothing speaks against it. */
+  /** Why it should not be relied on; null if nothing speaks against it. */
   readonly doubt: string | null;
 }
 
@@ -50,10 +52,10 @@ export function predictCommand() {
         try {
           const image = await imageOf(file, checkpoint);
           const probabilities = [...engine.predict(image)];
-          const digit = probabilities.indexOf(Math.max(...probabilities));
+          const [label] = ranked(probabilities);
           const doubt =
             (isOfDigits ? digitDoubt(image, SIDE) : null) ?? unsure(classNames, probabilities);
-          rows.push({ file, digit, class: classNames[digit], probabilities, doubt });
+          rows.push({ file, label, class: classNames[label], probabilities, doubt });
         } catch (error) {
           if (!(error instanceof UserError)) throw error;
           rows.push({ file, error: error.message });
@@ -61,7 +63,7 @@ export function predictCommand() {
           process.exitCode = 1;
         }
       }
-      const predictions = rows.filter((row) => 'digit' in row);
+      const predictions = rows.filter((row) => 'label' in row);
       if (json) console.log(JSON.stringify(rows, null, 2));
       else if (predictions.length > 0) console.log(tableOf(classNames, predictions).join('\n'));
     },
@@ -86,27 +88,35 @@ async function imageOf(file: string, { input, config }: Checkpoint): Promise<Uin
   return toInput(await decodePicture(await readPictureFile(file), file), input);
 }
 
+/** Classes, the likeliest first. */
+function ranked(probabilities: readonly number[]): number[] {
+  return [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
+}
+
 /** `unsure: 3 or 5` */
 function unsure(classNames: readonly string[], probabilities: readonly number[]): string | null {
-  const [first, second] = [...probabilities.keys()].sort(
-    (a, b) => probabilities[b] - probabilities[a],
-  );
+  const [first, second] = ranked(probabilities);
   return probabilities[first] < SURE
-    ? `unsure: ${classNames[first]} or ${classNames[second]}`
+    ? `unsure: ${printable(classNames[first])} or ${printable(classNames[second])}`
     : null;
 }
 
+/** The probability of every class, or, of many classes, the likeliest. */
 function tableOf(classNames: readonly string[], rows: readonly Prediction[]): string[] {
+  const names = classNames.map(printable);
+  const areMany = names.length > MAX_COLUMNS;
+  const kind = classNames.every((name) => /^\d$/.test(name)) ? 'digit' : 'class';
   const lines = rightAligned([
-    [
-      'file',
-      classNames.every((name) => /^\d$/.test(name)) ? 'digit' : 'class',
-      ...classNames.map((name) => `P(${printable(name)})`),
-    ],
-    ...rows.map(({ file, class: name, probabilities }) => [
+    areMany
+      ? ['file', kind, 'P', 'second', 'P', 'third', 'P']
+      : ['file', kind, ...names.map((name) => `P(${name})`)],
+    ...rows.map(({ file, label, probabilities }) => [
       printable(file),
-      printable(name),
-      ...probabilities.map((probability) => formatPercent(probability)),
+      ...(areMany
+        ? ranked(probabilities)
+            .slice(0, 3)
+            .flatMap((index) => [names[index], formatPercent(probabilities[index])])
+        : [names[label], ...probabilities.map((probability) => formatPercent(probability))]),
     ]),
   ]);
   return lines.map((line, index) => {

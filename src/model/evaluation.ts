@@ -94,6 +94,31 @@ export function reportOf(
   return { numImages, numCorrect, accuracy: numCorrect / numImages, confusion, classes };
 }
 
+/** Images of one class that were taken for another. */
+export interface ConfusedPair {
+  readonly label: number;
+  readonly predicted: number;
+  readonly count: number;
+}
+
+/**
+ * Which classes were taken for which others, most often first.
+ *
+ * @param labels (n,) classes
+ * @param predictions (n,) classes
+ */
+export function confusedPairs(labels: Uint16Array, predictions: Uint16Array): ConfusedPair[] {
+  const counts = new Map<number, number>();
+  labels.forEach((label, index) => {
+    if (label === predictions[index]) return;
+    const key = label * 2 ** 16 + predictions[index];
+    counts.set(key, (counts.get(key) ?? 0) + 1);
+  });
+  return [...counts]
+    .sort(([a, countA], [b, countB]) => countB - countA || a - b)
+    .map(([key, count]) => ({ label: key >>> 16, predicted: key & 0xffff, count }));
+}
+
 function share(part: number, whole: number): number | null {
   return whole === 0 ? null : part / whole;
 }

@@ -175,10 +175,10 @@ describe('evaluate and predict', () => {
     expect(mixed.stderr).toMatch(
       /^lockstep: [^\n]*config\.json[^\n]*\nlockstep: [^\n]*gone\.png[^\n]*\n$/,
     );
-    const rows = JSON.parse(predicted.stdout) as { digit: number; probabilities: number[] }[];
+    const rows = JSON.parse(predicted.stdout) as { label: number; probabilities: number[] }[];
     expect(rows).toHaveLength(2);
-    for (const { digit, probabilities } of rows) {
-      expect(probabilities[digit]).toBe(Math.max(...probabilities));
+    for (const { label, probabilities } of rows) {
+      expect(probabilities[label]).toBe(Math.max(...probabilities));
       // Ten float32 values that were rounded one by one.
       expect(probabilities.reduce((sum, value) => sum + value)).toBeCloseTo(1, 5);
     }

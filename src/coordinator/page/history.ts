@@ -1,9 +1,9 @@
 /**
  * What the pages show of a run, kept in bounded memory: takes the run's events, gives updates. No I/O, no timers.
  */
-import { describeInput, MNIST } from '../../model/lenet.js';
 import { formatBytes, formatNoun } from '../../shared/format.js';
 import type { EvaluationDone, RunEvent, RunResult, RunStarted, StepDone } from '../events.js';
+import { confusionOf } from './confusion.js';
 import { StepSeries } from './step-series.js';
 import type {
   Confusion,
@@ -218,24 +218,7 @@ export class RunHistory {
 
   private head(now: number) {
     const { state, globalStep } = this;
-    const { canPredict, isLive } = this.capabilities;
-    // Before the run has begun nothing is known against it.
-    return {
-      now,
-      state,
-      globalStep,
-      canPredict: canPredict && (!this.run || this.isOfDigits),
-      isLive,
-    };
-  }
-
-  /** Canvas, confusion matrix, mistakes and filters are made for grey 28×28 images of ten classes, and left out else. */
-  private get isOfDigits(): boolean {
-    if (!this.run) return false;
-    const { input, classNames } = this.run;
-    return (
-      describeInput(input) === describeInput(MNIST.input) && classNames.length === MNIST.numClasses
-    );
+    return { now, state, globalStep, ...this.capabilities };
   }
 
   private started(event: RunStarted): void {
@@ -268,8 +251,7 @@ export class RunHistory {
     const fitting = Math.floor(MAX_FRAME_WEIGHTS / (input.channels * kernelSize ** 2));
     const numFilters = Math.min(numChannels, fitting, MAX_FILTERS);
     const { channels } = input;
-    this.filterShape =
-      numFilters > 0 && this.isOfDigits ? { numFilters, channels, kernelSize } : null;
+    this.filterShape = numFilters > 0 ? { numFilters, channels, kernelSize } : null;
     this.currentFilters = new Float32Array(numFilters * channels * kernelSize ** 2);
     this.hasFilters = false;
     if (event.params) this.keepFilters(event.params);
@@ -376,13 +358,10 @@ export class RunHistory {
     // The first evaluation may come before the first step.
     this.keepFilters(event.params);
     if (labels.length === 0 || (set === 'validation' && this.detail?.set === 'test')) return;
-    if (!this.isOfDigits) return;
-    const { numClasses } = MNIST;
-    const counts = new Array<number>(numClasses ** 2).fill(0);
-    labels.forEach((label, index) => (counts[label * numClasses + predictions[index]] += 1));
-    this.confusion = { set, globalStep, numImages: labels.length, counts };
-    this.dirty.confusion = true;
+    if (!this.run) return;
     this.detail = { set, globalStep, images, labels, predictions };
+    this.confusion = confusionOf(this.detail, this.run.classNames.length);
+    this.dirty.confusion = true;
   }
 
   private secondsAt(time: number): number {

@@ -3,6 +3,7 @@
  * Types alone; history.ts makes updates, page/run-store.ts takes them in.
  */
 import type { EvaluationSet } from '../../shared/protocol.js';
+import type { ConfusedPair } from '../../model/evaluation.js';
 import type { InputShape } from '../../model/lenet.js';
 import type { RunConfig } from '../../shared/config.js';
 import type { RunResult, WorkerLost } from '../events.js';
@@ -108,8 +109,16 @@ export interface Confusion {
   readonly set: EvaluationSet;
   readonly globalStep: number;
   readonly numImages: number;
-  /** (numClasses, numClasses) images by label (rows) and prediction (columns). */
+  /** Neighbouring classes that share a row and a column of `counts`: 1 unless there are many. */
+  readonly classesPerCell: number;
+  /** (side, side) images by label (rows) and prediction (columns), side = ⌈numClasses / classesPerCell⌉. */
   readonly counts: readonly number[];
+  /** (numClasses,) */
+  readonly numByLabel: readonly number[];
+  /** (numClasses,) those predicted as what they are. */
+  readonly numRight: readonly number[];
+  /** What was taken for what most often; the rest is left out. */
+  readonly pairs: readonly ConfusedPair[];
 }
 
 export interface Mistake {
@@ -119,8 +128,8 @@ export interface Mistake {
   readonly predicted: number;
   /** Probability of the predicted class. */
   readonly confidence: number;
-  /** (C, H, W) bytes. */
-  readonly image: Base64;
+  /** (C, H, W) bytes; null where the images are too large to be sent to every page. */
+  readonly image: Base64 | null;
 }
 
 export interface Mistakes {

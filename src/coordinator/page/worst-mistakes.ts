@@ -6,6 +6,8 @@ import type { Mistake, Mistakes } from './update.js';
 /** Mistakes looked at; a model that has learned nothing makes thousands. */
 const MAX_EXAMINED = 256;
 const NUM_WORST = 24;
+/** Of all pictures together, as every page gets them with each evaluation. */
+const MAX_PICTURES_BYTES = 2 ** 20;
 
 /** Probabilities (numClasses,) of an image (C, H, W) under the weights as they are now. */
 export type Predict = (image: Uint8Array) => MaybePromise<Float32Array>;
@@ -43,9 +45,10 @@ export async function findWorstMistakes(
     if (predicted !== label) found.push({ index, label, predicted, confidence, pixels });
   }
   found.sort((a, b) => b.confidence - a.confidence || a.index - b.index);
-  const worst = found.slice(0, NUM_WORST).map(({ pixels, ...mistake }) => ({
+  const worst = found.slice(0, NUM_WORST).map(({ pixels, ...mistake }, at) => ({
     ...mistake,
-    image: Buffer.from(pixels).toString('base64'),
+    image:
+      (at + 1) * numBytes <= MAX_PICTURES_BYTES ? Buffer.from(pixels).toString('base64') : null,
   }));
   return { globalStep, numMistakes: wrong.length, worst };
 }

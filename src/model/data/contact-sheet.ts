@@ -1,7 +1,7 @@
 /** Some training images of each class beside one another, as a picture and as coloured characters. Pure. */
 import { imageBytes, type InputShape } from '../lenet.js';
 import type { Dataset } from './dataset.js';
-import { resize, type Picture } from './picture.js';
+import { resize, type Picture } from './input-image.js';
 
 const MAX_PER_CLASS = 10;
 /** On the whole sheet. */

@@ -5,9 +5,9 @@
  * LeCun et al., http://yann.lecun.com/exdb/mnist: "size normalized to fit in a 20x20 pixel box while preserving their
  * aspect ratio … anti-aliasing … centered in a 28x28 image by computing the center of mass of the pixels".
  */
-import { readFile, stat } from 'node:fs/promises';
-import { messageOf, UserError } from '../../shared/errors.js';
+import { UserError } from '../../shared/errors.js';
 import { MNIST } from '../lenet.js';
+import { readPictureFile } from './picture.js';
 import { decodePng, type GreyImage } from './png.js';
 
 const IMAGE_SIZE = MNIST.input.height;
@@ -21,7 +21,6 @@ const MIN_INK = 0.05;
 const EDGE_INK = 0.1;
 /** Where MNIST's digits have their centre of mass, in pixels from the left and the top: that of pixel 14. */
 const CENTRE = 14.5;
-const MAX_FILE_BYTES = 2 ** 27;
 
 /** Ink (H, W), row-major, 0 none and 1 the strongest. */
 interface Ink {
@@ -37,16 +36,7 @@ interface Ink {
  * @throws {UserError} if there is no such file, it is no sound PNG, or nothing is to be seen in it
  */
 export async function readDigitImage(path: string): Promise<Uint8Array> {
-  let bytes: Uint8Array;
-  try {
-    const info = await stat(path);
-    if (!info.isFile()) throw new Error('it is not a regular file');
-    if (info.size > MAX_FILE_BYTES) throw new Error(`it has more than ${MAX_FILE_BYTES} bytes`);
-    bytes = await readFile(path);
-  } catch (error) {
-    throw new UserError(`Cannot read ${path}: ${messageOf(error)}`, { cause: error });
-  }
-  return digitImage(bytes, path);
+  return digitImage(await readPictureFile(path), path);
 }
 
 /**

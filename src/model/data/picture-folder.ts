@@ -4,11 +4,12 @@
  */
 import { createHash } from 'node:crypto';
 import type { Dirent } from 'node:fs';
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { extname, join } from 'node:path';
 import { messageOf, UserError } from '../../shared/errors.js';
 import { MAX_CLASSES } from '../lenet.js';
 import { MAX_IMAGES } from './dataset.js';
+import { readPictureFile } from './picture.js';
 import {
   refuseDataset,
   type PictureList,
@@ -18,8 +19,6 @@ import {
 } from './picture-set.js';
 
 const EXTENSIONS: readonly string[] = ['.png', '.jpg', '.jpeg'];
-/** Of one picture's file. */
-const MAX_FILE_BYTES = 2 ** 27;
 /** Folders within the folder of a class. */
 const MAX_DEPTH = 8;
 /** Entries of all folders, pictures or not. */
@@ -79,18 +78,6 @@ export async function openPictureFolder(
     hash.update(JSON.stringify([path, label, split, bytes, mtimeMs]));
   }
   return { path: dir, key: hash.digest('hex'), list: () => Promise.resolve(list) };
-}
-
-/** @throws {UserError} if it cannot be read or is too large */
-export async function readPictureFile(path: string): Promise<Uint8Array> {
-  try {
-    const info = await stat(path);
-    if (!info.isFile()) throw new Error('it is not a regular file');
-    if (info.size > MAX_FILE_BYTES) throw new Error(`it has more than ${MAX_FILE_BYTES} bytes`);
-    return await readFile(path);
-  } catch (error) {
-    throw new UserError(`Cannot read ${path}: ${messageOf(error)}`, { cause: error });
-  }
 }
 
 /** The files, by split, class and name. */

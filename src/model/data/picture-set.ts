@@ -19,8 +19,9 @@ import {
   type InputShape,
 } from '../lenet.js';
 import { MAX_IMAGES_BYTES, type Dataset } from './dataset.js';
+import { toInput, type Picture } from './input-image.js';
 import { cachePathOf, packPictures, readCache, writeCache, type Packed } from './picture-cache.js';
-import { decodePicture, pictureSize, toInput, type Picture } from './picture.js';
+import { decodePicture, pictureSize } from './picture.js';
 
 /** How pictures become images, in the options of a run. */
 export type PictureOptions = Pick<RunConfig, 'imageSize' | 'color' | 'testFraction' | 'badImages'>;

@@ -1,21 +1,32 @@
 /**
- * Pictures in files, PNG or JPEG, to the bytes that a model takes. All of it is integer arithmetic or IEEE's basic
- * operations, so that the same file gives the same bytes on any machine.
+ * Pictures in files, PNG or JPEG. All of it is integer arithmetic or IEEE's basic operations, so that the same file
+ * gives the same bytes on any machine.
  */
+import { readFile, stat } from 'node:fs/promises';
 import { messageOf, UserError } from '../../shared/errors.js';
-import type { InputShape } from '../lenet.js';
+import { divided, type Picture } from './input-image.js';
 import { exifOrientation, jpegSize } from './jpeg-header.js';
 import { decodePngSamples, MAX_PICTURE_SIDE, MAX_PIXELS, type PngSamples } from './png.js';
 
-/** (H, W, 3) bytes, row-major; 0 is black. */
-export interface Picture {
-  readonly width: number;
-  readonly height: number;
-  readonly rgb: Uint8Array;
-}
-
+/**
+ * Of a file: as many as the largest picture takes unpacked (16-bit RGBA), and some more for profiles and thumbnails. How
+ * large a picture may be, its header says (`MAX_PIXELS`), whatever the file takes.
+ */
+const MAX_FILE_BYTES = 8 * MAX_PIXELS + 2 ** 24;
 /** What the JPEG decoder may take for one picture: its coefficients are 32-bit. */
 const MAX_JPEG_MEMORY_MB = 1024;
+
+/** @throws {UserError} if it cannot be read or is too large */
+export async function readPictureFile(path: string): Promise<Uint8Array> {
+  try {
+    const info = await stat(path);
+    if (!info.isFile()) throw new Error('it is not a regular file');
+    if (info.size > MAX_FILE_BYTES) throw new Error(`it has more than ${MAX_FILE_BYTES} bytes`);
+    return await readFile(path);
+  } catch (error) {
+    throw new UserError(`Cannot read ${path}: ${messageOf(error)}`, { cause: error });
+  }
+}
 
 /**
  * The picture in a file, whatever its name says: the first bytes tell what it is. Transparency shows black.
@@ -103,85 +114,4 @@ function orient(picture: Picture, orientation: number): Picture {
     }
   }
   return { width: newWidth, height: newHeight, rgb: turned };
-}
-
-/**
- * The picture in the shape of a model's input, its proportions changed if need be.
- *
- * @param input of 1 channel (luma of ITU-R BT.601) or 3
- * @returns (C, H, W)
- */
-export function toInput(picture: Picture, { channels, height, width }: InputShape): Uint8Array {
-  const numPixels = picture.width * picture.height;
-  const planes = Array.from({ length: channels }, (_, channel) => {
-    const plane = new Uint8Array(numPixels);
-    for (let i = 0; i < numPixels; i++) {
-      plane[i] = channels === 1 ? luma(picture.rgb, 3 * i) : picture.rgb[3 * i + channel];
-    }
-    return resize(plane, picture.width, picture.height, width, height);
-  });
-  const image = new Uint8Array(channels * height * width);
-  planes.forEach((plane, channel) => image.set(plane, channel * height * width));
-  return image;
-}
-
-function luma(rgb: Uint8Array, at: number): number {
-  return divided(299 * rgb[at] + 587 * rgb[at + 1] + 114 * rgb[at + 2], 1000);
-}
-
-/**
- * Each pixel is the mean of the area that it covers, to the nearest, exactly: areas are counted in whole parts.
- *
- * @param plane (H, W)
- * @returns (newHeight, newWidth)
- */
-export function resize(
-  plane: Uint8Array,
-  width: number,
-  height: number,
-  newWidth: number,
-  newHeight: number,
-): Uint8Array {
-  if (width === newWidth && height === newHeight) return plane;
-  const [columns, rows] = [overlaps(width, newWidth), overlaps(height, newHeight)];
-  // (height, newWidth) sums of up to 255 · width
-  const wide = new Float64Array(height * newWidth);
-  for (let row = 0; row < height; row++) {
-    for (let column = 0; column < newWidth; column++) {
-      const { first, weights } = columns[column];
-      let sum = 0;
-      for (let i = 0; i < weights.length; i++) sum += weights[i] * plane[row * width + first + i];
-      wide[row * newWidth + column] = sum;
-    }
-  }
-  const resized = new Uint8Array(newHeight * newWidth);
-  for (let row = 0; row < newHeight; row++) {
-    const { first, weights } = rows[row];
-    for (let column = 0; column < newWidth; column++) {
-      let sum = 0;
-      for (let i = 0; i < weights.length; i++) {
-        sum += weights[i] * wide[(first + i) * newWidth + column];
-      }
-      resized[row * newWidth + column] = divided(sum, width * height);
-    }
-  }
-  return resized;
-}
-
-/** Which of `size` pixels each of `newSize` covers, and how much of each in `newSize`ths; the weights sum up to `size`. */
-function overlaps(size: number, newSize: number): { first: number; weights: number[] }[] {
-  return Array.from({ length: newSize }, (_, index) => {
-    const [from, to] = [index * size, (index + 1) * size];
-    const first = Math.floor(from / newSize);
-    const weights: number[] = [];
-    for (let i = first; i * newSize < to; i++) {
-      weights.push(Math.min(to, (i + 1) * newSize) - Math.max(from, i * newSize));
-    }
-    return { first, weights };
-  });
-}
-
-/** The quotient of whole numbers to the nearest whole one, halves up; exact below 2⁵². */
-function divided(dividend: number, divisor: number): number {
-  return Math.floor((2 * dividend + divisor) / (2 * divisor));
 }

@@ -116,28 +116,25 @@ describe('RunHistory', () => {
   });
 
   it.each([
-    ['other sizes', { input: { channels: 1, height: 14, width: 56 } }],
-    ['several channels', { input: { channels: 4, height: 14, width: 14 } }],
-    ['other classes', { classNames: ['cat', 'dog'] }],
-  ])('leaves out what is made for digits where there are %s', (_, changes) => {
-    const params = new Float32Array(61_706);
+    ['one channel of another size', { channels: 1, height: 14, width: 56 }],
+    ['several channels', { channels: 4, height: 14, width: 14 }],
+  ])('shows images of %s, with the classes that they have', (_, input) => {
     const made = history(
-      run.started({ params, ...changes }),
+      run.started({ params: new Float32Array(61_706), input, classNames: ['cat', 'dog', 'owl'] }),
       run.evaluation({
         labels: Uint16Array.of(1, 0),
-        predictions: Uint16Array.of(1, 1),
+        predictions: Uint16Array.of(1, 2),
         images: new Uint8Array(2 * 784),
-        params,
       }),
     );
-    const { canPredict, evaluations, confusion, filters } = made.snapshot(0);
-    expect([canPredict, confusion, filters, made.detail]).toEqual([
-      false,
-      undefined,
-      undefined,
-      null,
-    ]);
-    expect(evaluations).toHaveLength(1);
+    const { canPredict, confusion, filters } = made.snapshot(0);
+    expect(canPredict).toBe(true);
+    expect(confusion).toMatchObject({ numByLabel: [1, 1, 0], numRight: [0, 1, 0] });
+    expect(confusion?.pairs).toEqual([{ label: 0, predicted: 2, count: 1 }]);
+    expect(Buffer.from(filters!.current.weights, 'base64')).toHaveLength(
+      4 * 6 * input.channels * 25,
+    );
+    expect(made.detail?.labels).toHaveLength(2);
   });
 
   it('shares and rates are taken over a second of steps', () => {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import fc from 'fast-check';
-import { decodePicture, resize, toInput } from '../../../src/model/data/picture.js';
+import { resize, toInput } from '../../../src/model/data/input-image.js';
+import { decodePicture } from '../../../src/model/data/picture.js';
 import { UserError } from '../../../src/shared/errors.js';
 import { pngFile, pngOf } from '../../support/png-file.js';
 import { jpg, png } from '../../support/picture-folders.js';
@@ -91,6 +92,18 @@ describe('decodePicture()', () => {
       ),
       { numRuns: 300 },
     );
+  });
+});
+
+describe('toInput()', () => {
+  test.each([
+    [1, [122]],
+    [2, [122, 255]],
+    [3, [200, 100, 20]],
+    [4, [200, 100, 20, 255]],
+  ])('gives %i channels, opaque where one is alpha', (channels, expected) => {
+    const picture = { width: 2, height: 1, rgb: Uint8Array.of(200, 100, 20, 200, 100, 20) };
+    expect([...toInput(picture, { channels, height: 1, width: 1 })]).toEqual(expected);
   });
 });
 

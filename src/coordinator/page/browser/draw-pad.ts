@@ -1,10 +1,16 @@
-/** Draw a digit: a canvas whose digit the current weights classify while it is drawn. */
-import { rasterize, SIZE, type Point } from './digit.js';
+/**
+ * Ask the current weights: a canvas to draw on where images have one channel, and a picture from a file where they are
+ * pictures. What is on the canvas is classified while it changes, and again as the weights do.
+ */
+import type { RunInfo } from '../update.js';
+import { ClassBars } from './class-bars.js';
+import { rasterizeCentred, rasterizeInPlace, type Point } from './drawing.js';
 import { byId, element, setText, sharpContext, themeColor } from './element.js';
-import { formatPercent } from './format.js';
-import { paint } from './mistake-gallery.js';
+import { formatClass, formatPercent } from './format.js';
+import { lookOf, paint, type Look } from './image.js';
+import { readPicture } from './picture-file.js';
 
-/** Side of the canvas in its own units, whatever its size on the screen. */
+/** Width of the canvas in its own units, whatever its size on the screen. */
 const EXTENT = 280;
 const PEN_WIDTH = 17;
 /** The weights change while the run goes on; what is drawn is asked about again. */
@@ -13,16 +19,16 @@ const SPEAK_MS = 700;
 /** After an answer that was none. */
 const BACK_OFF_MS = 1000;
 
-interface Bar {
-  readonly row: HTMLElement;
-  readonly value: HTMLElement;
-}
-
 export class DrawPad {
   private readonly canvas = byId('pad', HTMLCanvasElement);
   private readonly preview = byId('pad-preview', HTMLCanvasElement);
   private readonly verdict = byId('pad-verdict');
-  private readonly bars: Bar[] = [];
+  private readonly file = byId('pad-file', HTMLInputElement);
+  private readonly isLight = byId('pad-light', HTMLInputElement);
+  private readonly bars = new ClassBars();
+  private run: RunInfo | undefined = undefined;
+  private look: Look | null = null;
+  private invitation = '';
   private strokes: Point[][] = [];
   /** An image put on the canvas instead of strokes. */
   private picture: Uint8Array<ArrayBuffer> | null = null;
@@ -33,26 +39,27 @@ export class DrawPad {
   private repeatTimer = 0;
 
   constructor() {
-    for (let digit = 0; digit < 10; digit += 1) {
-      const value = element('span', { class: 'bar-value' });
-      const fill = element('span', { class: 'bar-fill', 'aria-hidden': 'true' });
-      const track = element('span', { class: 'bar-track' }, fill);
-      const name = element('span', { class: 'bar-name' }, String(digit));
-      const row = element('li', {}, name, track, value);
-      this.bars.push({ row, value });
-    }
-    byId('pad-bars').append(...this.bars.map(({ row }) => row));
     byId('pad-clear').addEventListener('click', () => this.clear());
+    this.isLight.addEventListener('change', () => this.changed());
+    this.file.addEventListener('change', () => {
+      const file = this.file.files?.[0];
+      // The same file may be chosen again.
+      this.file.value = '';
+      if (file) void this.take(file);
+    });
     this.listen();
     new ResizeObserver(() => this.draw()).observe(this.canvas);
-    this.clear();
   }
 
-  show(canPredict: boolean): void {
-    byId('draw-panel').hidden = !canPredict;
+  show(canPredict: boolean, run: RunInfo | undefined): void {
+    byId('draw-panel').hidden = !canPredict || !run;
+    if (!run || run === this.run) return;
+    const isSame = JSON.stringify(shapeOf(run)) === JSON.stringify(this.run && shapeOf(this.run));
+    this.run = run;
+    if (!isSame) this.layOut(run);
   }
 
-  /** Puts an image (784,) on the canvas. */
+  /** Puts an image (C, H, W) on the canvas. */
   put(image: Uint8Array<ArrayBuffer>): void {
     this.strokes = [];
     this.picture = image;
@@ -63,14 +70,15 @@ export class DrawPad {
 
   /** Draws in the theme's colours. */
   draw(): void {
-    const side = this.canvas.clientWidth;
-    if (side === 0) return;
-    const context = sharpContext(this.canvas, side, side);
-    context.scale(side / EXTENT, side / EXTENT);
+    const { clientWidth, clientHeight } = this.canvas;
+    if (clientWidth === 0 || !this.look) return;
+    const context = sharpContext(this.canvas, clientWidth, clientHeight);
+    const { width, height } = this.extent;
+    context.scale(clientWidth / width, clientHeight / height);
     if (this.picture) {
-      const image = element('canvas', { width: String(SIZE), height: String(SIZE) });
-      paint(image, this.picture);
-      context.drawImage(image, 0, 0, EXTENT, EXTENT);
+      const image = element('canvas');
+      paint(image, this.picture, this.look);
+      context.drawImage(image, 0, 0, width, height);
     }
     context.strokeStyle = context.fillStyle = themeColor('ink');
     context.lineWidth = PEN_WIDTH;
@@ -85,7 +93,36 @@ export class DrawPad {
       });
       context.stroke();
     }
-    paint(this.preview, this.image());
+    paint(this.preview, this.image(), this.look);
+  }
+
+  private layOut(run: RunInfo): void {
+    const { input, classNames } = run;
+    this.look = lookOf(run);
+    const { isInk } = this.look;
+    const isDigits = classNames.every((name) => /^\d$/.test(name));
+    const title = !this.canDraw ? 'Try a picture' : isDigits ? 'Draw a digit' : 'Draw something';
+    setText(byId('title-draw'), title);
+    this.invitation = this.canDraw
+      ? `${title}, with mouse or finger`
+      : 'Choose a picture, or one of the mistakes';
+    const label = this.canDraw ? `Canvas: ${this.invitation}` : 'The picture';
+    this.canvas.setAttribute('aria-label', label);
+    this.canvas.style.aspectRatio = `${input.width} / ${input.height}`;
+    this.canvas.classList.toggle('can-draw', this.canDraw);
+    byId('pad-file-label').hidden = isInk;
+    byId('pad-light-label').hidden = isInk || !this.canDraw;
+    this.bars.setClasses(classNames);
+    this.clear();
+  }
+
+  private get canDraw(): boolean {
+    return this.look?.input.channels === 1;
+  }
+
+  private get extent() {
+    const { width, height } = this.look!.input;
+    return { width: EXTENT, height: (EXTENT * height) / width };
   }
 
   private listen(): void {
@@ -93,13 +130,14 @@ export class DrawPad {
     let pointer: number | null = null;
     const place = (event: PointerEvent): Point => {
       const box = canvas.getBoundingClientRect();
+      const { width, height } = this.extent;
       return [
-        ((event.clientX - box.left) / box.width) * EXTENT,
-        ((event.clientY - box.top) / box.height) * EXTENT,
+        ((event.clientX - box.left) / box.width) * width,
+        ((event.clientY - box.top) / box.height) * height,
       ];
     };
     canvas.addEventListener('pointerdown', (event) => {
-      if (pointer !== null || event.button !== 0) return;
+      if (pointer !== null || event.button !== 0 || !this.canDraw) return;
       pointer = event.pointerId;
       canvas.setPointerCapture(pointer);
       if (this.picture) this.clear();
@@ -125,14 +163,23 @@ export class DrawPad {
     this.strokes = [];
     this.picture = null;
     this.draw();
-    for (const { row, value } of this.bars) {
-      row.style.setProperty('--part', '0');
-      row.classList.remove('is-first');
-      setText(value, '');
-    }
+    this.bars.render(null);
     clearTimeout(this.speakTimer);
-    setText(this.verdict, 'Draw a digit, with mouse or finger');
-    byId('pad-answer').textContent = '?';
+    setText(this.verdict, this.invitation);
+    this.setAnswer('?');
+  }
+
+  private async take(file: File): Promise<void> {
+    try {
+      this.put(await readPicture(file, this.look!.input));
+    } catch (error) {
+      setText(this.verdict, error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  private setAnswer(name: string): void {
+    setText(byId('pad-answer'), name);
+    byId('pad-answer').classList.toggle('is-word', name.length > 2);
   }
 
   private changed(): void {
@@ -141,8 +188,15 @@ export class DrawPad {
     void this.ask();
   }
 
+  /** Digits and their like are moved and scaled as MNIST's were; pictures are only made smaller, and mostly dark on light. */
   private image(): Uint8Array<ArrayBuffer> {
-    return this.picture ?? rasterize(this.strokes, EXTENT);
+    const { input, isInk } = this.look!;
+    if (this.picture) return this.picture;
+    if (this.strokes.length === 0)
+      return new Uint8Array(input.channels * input.width * input.height);
+    if (isInk) return rasterizeCentred(this.strokes, this.extent, input);
+    const image = rasterizeInPlace(this.strokes, this.extent, PEN_WIDTH, input);
+    return this.isLight.checked ? image : image.map((value) => 255 - value);
   }
 
   private get isEmpty(): boolean {
@@ -151,7 +205,7 @@ export class DrawPad {
 
   /** One question at a time; what was drawn meanwhile is asked about next, and everything again after a while. */
   private async ask(): Promise<void> {
-    if (this.isAsking) return;
+    if (this.isAsking || this.isEmpty) return;
     clearTimeout(this.repeatTimer);
     this.isAsking = true;
     const asked = this.version;
@@ -173,22 +227,22 @@ export class DrawPad {
 
   private answer(probabilities: readonly number[]): void {
     const largest = Math.max(...probabilities);
-    const first = probabilities.indexOf(largest);
-    this.bars.forEach(({ row, value }, digit) => {
-      row.style.setProperty('--part', probabilities[digit].toFixed(4));
-      row.classList.toggle('is-first', digit === first);
-      setText(value, formatPercent(probabilities[digit], 0));
-    });
-    byId('pad-answer').textContent = String(first);
+    const name = this.run!.classNames[probabilities.indexOf(largest)];
+    this.bars.render(probabilities);
+    this.setAnswer(name);
     // Spoken when the hand rests, not with every point.
     clearTimeout(this.speakTimer);
     this.speakTimer = setTimeout(() => {
-      setText(this.verdict, `Looks like a ${first}, ${formatPercent(largest, 0)} sure`);
+      setText(this.verdict, `Looks like ${formatClass(name)}, ${formatPercent(largest, 0)} sure`);
     }, SPEAK_MS);
   }
 }
 
-/** Probabilities of the ten digits, or why there are none. */
+function shapeOf({ input, classNames, config: { color } }: RunInfo) {
+  return { input, classNames, color };
+}
+
+/** Probabilities of the classes, or why there are none. */
 async function classify(image: Uint8Array<ArrayBuffer>): Promise<number[] | string> {
   try {
     const response = await fetch('api/predict', {

@@ -1,6 +1,7 @@
 /**
  * The filters of the first convolution as they are learned: at the beginning, half way, and now; a slider takes the
- * last row back through the run.
+ * last row back through the run. Filters of RGB images are shown in colour, those of other images with several channels
+ * one channel below the other.
  */
 import type { FilterFrame, Filters } from '../update.js';
 import { byId, bytesFromBase64, element, setText, themeChannels } from './element.js';
@@ -35,7 +36,9 @@ export class FilterView {
     const { filters } = this.store;
     byId('filters-panel').hidden = !filters;
     if (!filters) return;
-    const { numFilters, frames, current } = filters;
+    const { numFilters, channels, frames, current } = filters;
+    byId('filters-key').hidden = channels === 3;
+    byId('filters-key-rgb').hidden = channels !== 3;
     if (this.rows[0]?.canvases.length !== numFilters) {
       this.rows = ['at first', 'half way', 'now'].map((when) => makeRow(when, numFilters));
       byId('filters').replaceChildren(...this.rows.map((row) => row.element));
@@ -55,19 +58,28 @@ export class FilterView {
     [first, middle, chosen].forEach((frame, at) => this.paint(this.rows[at], frame, filters));
   }
 
-  private paint({ canvases }: Row, frame: FilterFrame, { kernelSize }: Filters): void {
+  private paint({ canvases }: Row, frame: FilterFrame, { kernelSize, channels }: Filters): void {
     const weights = new Float32Array(bytesFromBase64(frame.weights).buffer);
     const largest = weights.reduce((size, weight) => Math.max(size, Math.abs(weight)), 1e-12);
     const [plus, minus, zero] = ['filter-plus', 'filter-minus', 'filter-zero'].map(themeChannels);
+    const isRgb = channels === 3;
     const cells = kernelSize ** 2;
+    const rows = isRgb ? kernelSize : channels * kernelSize;
+    const diverging = (value: number) => {
+      const end = value > 0 ? plus : minus;
+      return zero.map((from, channel) => from + (end[channel] - from) * Math.abs(value));
+    };
     canvases.forEach((canvas, filter) => {
-      canvas.width = canvas.height = kernelSize;
+      canvas.width = kernelSize;
+      canvas.height = rows;
+      canvas.style.aspectRatio = `${kernelSize} / ${rows}`;
       const context = canvas.getContext('2d')!;
-      const image = context.createImageData(kernelSize, kernelSize);
-      for (let cell = 0; cell < cells; cell += 1) {
-        const value = weights[filter * cells + cell] / largest;
-        const end = value > 0 ? plus : minus;
-        const color = zero.map((from, channel) => from + (end[channel] - from) * Math.abs(value));
+      const image = context.createImageData(kernelSize, rows);
+      const weight = (at: number) => weights[filter * channels * cells + at] / largest;
+      for (let cell = 0; cell < kernelSize * rows; cell += 1) {
+        const color = isRgb
+          ? [0, 1, 2].map((channel) => 127.5 * (1 + weight(channel * cells + cell)))
+          : diverging(weight(cell));
         image.data.set([...color, 255], 4 * cell);
       }
       context.putImageData(image, 0, 0);

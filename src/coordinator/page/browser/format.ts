@@ -56,3 +56,8 @@ export function formatTime(timeMs: number, nowMs: number): string {
   const date = time.toLocaleDateString('en-GB', { day: 'numeric', month: 'short' });
   return `${date} ${clock}`;
 }
+
+/** A class in a sentence: `a 7`, `an 8`, `red-circle`. */
+export function formatClass(name: string): string {
+  return /^\d$/.test(name) ? `${name === '8' ? 'an' : 'a'} ${name}` : name;
+}

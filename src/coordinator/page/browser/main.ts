@@ -44,7 +44,7 @@ function render(): void {
   pending.clear();
   const has = (...wanted: Topic[]) => wanted.some((topic) => topics.has(topic));
   header.render();
-  if (has('head') && store.head) pad.show(store.head.canPredict);
+  if (has('head', 'run')) pad.show(store.head?.canPredict ?? false, store.run);
   if (has('run') && store.run) renderConfig(store.run);
   if (has('points', 'evaluations', 'run')) learning.render();
   if (has('evaluations')) evaluations.render();
@@ -54,15 +54,24 @@ function render(): void {
   }
   if (has('events')) events.render();
   if (has('filters')) filters.render();
-  if (has('confusion') && store.confusion) confusion.render(store.confusion);
-  if (has('mistakes') && store.mistakes) mistakes.render(store.mistakes);
+  if (has('confusion')) renderConfusion();
+  if (has('mistakes')) renderMistakes();
+}
+
+function renderConfusion(): void {
+  if (store.confusion && store.run) confusion.render(store.confusion, store.run.classNames);
+}
+
+function renderMistakes(): void {
+  if (store.mistakes && store.run) mistakes.render(store.mistakes, store.run);
 }
 
 setUpTheme(() => {
   learning.recolor();
   pad.draw();
   filters.render();
-  if (store.mistakes) mistakes.render(store.mistakes);
+  renderConfusion();
+  renderMistakes();
 });
 setInterval(() => {
   if (document.hidden) return;

@@ -1,0 +1,121 @@
+/**
+ * What was drawn, as an image of the size that a model takes. Digits become images of the kind that MNIST has: the ink
+ * fills a box of 20×20 pixels, kept in proportion, and its centre of mass is the middle of the 28×28 image
+ * (http://yann.lecun.com/exdb/mnist/); in images of other sizes all of it is as much larger or smaller.
+ *
+ * Strokes are scaled as lines and drawn with a pen of constant width, so that a digit drawn small is not drawn fat.
+ * Pure; nothing of the browser's.
+ */
+export type Point = readonly [x: number, y: number];
+/** Points of one pen stroke, in any unit. */
+export type Stroke = readonly Point[];
+
+export interface Size {
+  readonly width: number;
+  readonly height: number;
+}
+
+/** Of MNIST's images, in pixels. */
+const SIDE = 28;
+const BOX = 20;
+/** Half of the pen's width, as most of MNIST's writers pressed. */
+const PEN_RADIUS = 1.15;
+
+/**
+ * The drawing moved and scaled as MNIST's were.
+ *
+ * @param extent of the canvas that was drawn on; a digit smaller than a fifth of it is not blown up to the box
+ * @returns (H, W) bytes, 255 is ink; all zero when there is no stroke
+ */
+export function rasterizeCentred(
+  strokes: readonly Stroke[],
+  extent: Size,
+  size: Size,
+): Uint8Array<ArrayBuffer> {
+  const points = strokes.flat();
+  const unit = Math.min(size.width, size.height) / SIDE;
+  const radius = PEN_RADIUS * unit;
+  const xs = points.map(([x]) => x);
+  const ys = points.map(([, y]) => y);
+  const [left, right] = [Math.min(...xs), Math.max(...xs)];
+  const [top, bottom] = [Math.min(...ys), Math.max(...ys)];
+  const least = Math.min(extent.width, extent.height) / 5;
+  const scale = (BOX * unit - 2 * radius) / Math.max(right - left, bottom - top, least);
+  const place = (dx: number, dy: number) =>
+    strokes.map((stroke) =>
+      stroke.map(([x, y]): Point => {
+        const column = size.width / 2 + (x - (left + right) / 2) * scale + dx;
+        return [column, size.height / 2 + (y - (top + bottom) / 2) * scale + dy];
+      }),
+    );
+  const [x, y] = centreOfMass(ink(place(0, 0), radius, size), size);
+  return toBytes(ink(place(size.width / 2 - x, size.height / 2 - y), radius, size));
+}
+
+/**
+ * The drawing where it is, only smaller.
+ *
+ * @param extent of the canvas that was drawn on
+ * @param penWidth in its units
+ * @returns (H, W) bytes, 255 is ink
+ */
+export function rasterizeInPlace(
+  strokes: readonly Stroke[],
+  extent: Size,
+  penWidth: number,
+  size: Size,
+): Uint8Array<ArrayBuffer> {
+  const [scaleX, scaleY] = [size.width / extent.width, size.height / extent.height];
+  const placed = strokes.map((stroke) => stroke.map(([x, y]): Point => [x * scaleX, y * scaleY]));
+  return toBytes(ink(placed, (penWidth / 2) * Math.min(scaleX, scaleY), size));
+}
+
+function toBytes(image: Float64Array): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(image, (value) => Math.round(255 * value));
+}
+
+/** (H, W) coverage of each pixel by the pen, 0–1. */
+function ink(strokes: readonly Stroke[], radius: number, { width, height }: Size): Float64Array {
+  const image = new Float64Array(width * height);
+  for (const stroke of strokes) {
+    for (let at = 0; at < stroke.length; at += 1) {
+      const from = stroke[Math.max(0, at - 1)];
+      const to = stroke[at];
+      const reach = radius + 1;
+      const firstRow = Math.max(0, Math.floor(Math.min(from[1], to[1]) - reach));
+      const lastRow = Math.min(height - 1, Math.ceil(Math.max(from[1], to[1]) + reach));
+      const firstColumn = Math.max(0, Math.floor(Math.min(from[0], to[0]) - reach));
+      const lastColumn = Math.min(width - 1, Math.ceil(Math.max(from[0], to[0]) + reach));
+      for (let row = firstRow; row <= lastRow; row += 1) {
+        for (let column = firstColumn; column <= lastColumn; column += 1) {
+          const gap = distance([column + 0.5, row + 0.5], from, to);
+          const coverage = Math.min(1, Math.max(0, radius + 0.5 - gap));
+          const index = width * row + column;
+          image[index] = Math.max(image[index], coverage);
+        }
+      }
+    }
+  }
+  return image;
+}
+
+function centreOfMass(image: Float64Array, { width, height }: Size): Point {
+  let mass = 0;
+  let x = 0;
+  let y = 0;
+  image.forEach((value, index) => {
+    mass += value;
+    x += value * ((index % width) + 0.5);
+    y += value * (Math.floor(index / width) + 0.5);
+  });
+  return mass > 0 ? [x / mass, y / mass] : [width / 2, height / 2];
+}
+
+/** From a point to the segment a–b. */
+function distance([x, y]: Point, a: Point, b: Point): number {
+  const [dx, dy] = [b[0] - a[0], b[1] - a[1]];
+  const squared = dx * dx + dy * dy;
+  const along = squared > 0 ? ((x - a[0]) * dx + (y - a[1]) * dy) / squared : 0;
+  const t = Math.min(1, Math.max(0, along));
+  return Math.hypot(x - a[0] - t * dx, y - a[1] - t * dy);
+}

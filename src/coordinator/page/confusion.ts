@@ -1,0 +1,29 @@
+/** What an evaluation took for what, small enough to be sent to every page however many classes there are. */
+import { confusedPairs } from '../../model/evaluation.js';
+import type { EvaluationDetail } from './history.js';
+import type { Confusion } from './update.js';
+
+/** Rows and columns of the counts at most; of more classes, neighbours share one. */
+const MAX_SIDE = 125;
+const MAX_PAIRS = 50;
+
+export function confusionOf(
+  { set, globalStep, labels, predictions }: Omit<EvaluationDetail, 'images'>,
+  numClasses: number,
+): Confusion {
+  const classesPerCell = Math.ceil(numClasses / MAX_SIDE);
+  const side = Math.ceil(numClasses / classesPerCell);
+  const cellOf = (classIndex: number) => Math.floor(classIndex / classesPerCell);
+  const counts = new Array<number>(side ** 2).fill(0);
+  const numByLabel = new Array<number>(numClasses).fill(0);
+  const numRight = new Array<number>(numClasses).fill(0);
+  labels.forEach((label, index) => {
+    const predicted = predictions[index];
+    counts[cellOf(label) * side + cellOf(predicted)] += 1;
+    numByLabel[label] += 1;
+    if (label === predicted) numRight[label] += 1;
+  });
+  const pairs = confusedPairs(labels, predictions).slice(0, MAX_PAIRS);
+  const numImages = labels.length;
+  return { set, globalStep, numImages, classesPerCell, counts, numByLabel, numRight, pairs };
+}

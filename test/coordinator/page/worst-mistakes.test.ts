@@ -1,0 +1,31 @@
+import { describe, expect, it } from 'vitest';
+import { findWorstMistakes } from '../../../src/coordinator/page/worst-mistakes.js';
+
+const NUM_IMAGES = 12;
+
+function find(imageBytes: number) {
+  const detail = {
+    set: 'test' as const,
+    globalStep: 5,
+    images: new Uint8Array(NUM_IMAGES * imageBytes),
+    labels: new Uint16Array(NUM_IMAGES),
+    predictions: new Uint16Array(NUM_IMAGES).fill(2),
+  };
+  const predict = () => Float32Array.of(0, 0.1, 0.9);
+  const rest = () => Promise.resolve();
+  return findWorstMistakes(detail, predict, rest, new AbortController().signal);
+}
+
+describe('findWorstMistakes()', () => {
+  it('has the pictures of all where they are small', async () => {
+    const found = await find(3 * 32 * 32);
+    expect(found?.worst).toHaveLength(NUM_IMAGES);
+    expect(found?.worst.every(({ image }) => image?.length === 4 * 32 * 32)).toBe(true);
+  });
+
+  it('has no more pictures than every page can be sent, and all mistakes', async () => {
+    const found = await find(256 * 1024);
+    expect(found?.worst).toHaveLength(NUM_IMAGES);
+    expect(found?.worst.filter(({ image }) => image !== null)).toHaveLength(4);
+  });
+});
