@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { reportOf as reportFor } from '../../src/model/evaluation.js';
+import { confusedPairs, reportOf as reportFor } from '../../src/model/evaluation.js';
 import { DIGITS } from '../../src/model/lenet.js';
 
 const reportOf = (labels: Uint16Array, predictions: Uint16Array) =>
@@ -58,5 +58,17 @@ describe('reportOf()', () => {
     expect(() => reportOf(Uint16Array.of(1), Uint16Array.of(10))).toThrow(
       'Cannot compare the prediction 10 with the label 1: expected 0 to 9',
     );
+  });
+});
+
+describe('confusedPairs()', () => {
+  test('lists what was taken for something else, most often first, ties by class', () => {
+    const labels = Uint16Array.of(3, 999, 999, 3, 5);
+    const predictions = Uint16Array.of(3, 0, 0, 999, 3);
+    expect(confusedPairs(labels, predictions)).toEqual([
+      { label: 999, predicted: 0, count: 2 },
+      { label: 3, predicted: 999, count: 1 },
+      { label: 5, predicted: 3, count: 1 },
+    ]);
   });
 });

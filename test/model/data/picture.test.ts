@@ -97,8 +97,8 @@ describe('decodePicture()', () => {
 
 describe('toInput()', () => {
   test.each([
-    [1, [122]],
-    [2, [122, 255]],
+    [1, [121]],
+    [2, [121, 255]],
     [3, [200, 100, 20]],
     [4, [200, 100, 20, 255]],
   ])('gives %i channels, opaque where one is alpha', (channels, expected) => {

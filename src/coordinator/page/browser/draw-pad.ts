@@ -185,7 +185,7 @@ export class DrawPad {
   private changed(): void {
     this.version += 1;
     this.draw();
-    void this.ask();
+    if (!this.isEmpty) void this.ask();
   }
 
   /** Digits and their like are moved and scaled as MNIST's were; pictures are only made smaller, and mostly dark on light. */
@@ -205,7 +205,7 @@ export class DrawPad {
 
   /** One question at a time; what was drawn meanwhile is asked about next, and everything again after a while. */
   private async ask(): Promise<void> {
-    if (this.isAsking || this.isEmpty) return;
+    if (this.isAsking) return;
     clearTimeout(this.repeatTimer);
     this.isAsking = true;
     const asked = this.version;
