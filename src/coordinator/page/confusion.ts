@@ -1,14 +1,16 @@
 /** What an evaluation took for what, small enough to be sent to every page however many classes there are. */
 import { confusedPairs } from '../../model/evaluation.js';
-import type { EvaluationDetail } from './history.js';
+import type { EvaluationDone } from '../events.js';
 import type { Confusion } from './update.js';
 
 /** Rows and columns of the counts at most; of more classes, neighbours share one. */
 const MAX_SIDE = 125;
 const MAX_PAIRS = 50;
 
+type Evaluated = Pick<EvaluationDone, 'set' | 'globalStep' | 'labels' | 'predictions'>;
+
 export function confusionOf(
-  { set, globalStep, labels, predictions }: Omit<EvaluationDetail, 'images'>,
+  { set, globalStep, labels, predictions }: Evaluated,
   numClasses: number,
 ): Confusion {
   const classesPerCell = Math.ceil(numClasses / MAX_SIDE);
