@@ -116,3 +116,29 @@ describe('lockstep data', () => {
     expect(code).toBe(1);
   });
 });
+
+test('prints what fits a terminal of many classes', async () => {
+  const files = Array.from({ length: 24 }, (_, label) => {
+    const picture = (serial: number) => plain([10 * label, 128, 250 - 10 * label], serial, 8);
+    const name = `class-${String(label).padStart(2, '0')}`;
+    return [
+      [`train/${name}/1.png`, picture(label)],
+      [`test/${name}/2.png`, picture(100 + label)],
+    ] as const;
+  }).flat();
+  const dataset = await folderOf(Object.fromEntries(files));
+  const out = join(await temporaryDirectory(), 'run');
+  const trained = await lockstep([
+    ...['train', '--workers', '1', '--out', out, '--dataset', dataset, '--epochs', '1'],
+    ...['--channels', '4', '--kernel-size', '3', '--hidden', '16'],
+  ]);
+  expect(trained, trained.stderr).toMatchObject({ code: 0 });
+  const evaluated = await lockstep(['evaluate', out]);
+  expect(evaluated.stdout).toMatch(
+    /\nMost frequent mistakes\n +label +taken for +images\n *class-\d\d +class-\d\d +\d+\n/,
+  );
+  const predicted = await lockstep(['predict', out, join(dataset, 'test', 'class-03', '2.png')]);
+  expect(predicted.stdout).toMatch(
+    /^ *file +class +P +second +P +third +P\n.*2\.png( +class-\d\d +\d+\.\d+ %){3} +unsure: class-\d\d or class-\d\d\n$/,
+  );
+});
