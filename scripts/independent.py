@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """An independent implementation of what Lockstep promises to the bit, in numpy, written from docs/algorithm.md alone:
-random numbers, the order of the images, augmentation, θ₀, the learning rate, the update. Given gradients, it must end at
+random numbers, the order of the images, augmentation, dropout, θ₀, the learning rate, the update. Given gradients, it must end at
 the same θ.
 
     python3 scripts/independent.py < request.json          needs numpy
 
 The request is a run's configuration with `numTrain`, `epoch`, and `gradients`: a file of float32 gradients (little-endian,
 already divided by n), one after the other; `images`, a file of bytes, and their shape, `input`; they are augmented as in
-`epoch`. Prints JSON: `permutation`, `augmented`, `theta0`, `theta` after these updates, as SHA-256 of
+`epoch`. Prints JSON: `permutation`, `augmented`, `masks`, `theta0`, `theta` after these updates, as SHA-256 of
 little-endian bytes. test/scripts/independent.test.ts compares them with the program's.
 """
 import hashlib
@@ -120,12 +120,31 @@ def augment(image, words, generator):
     return image.astype(np.uint8)
 
 
-def augmented(config):
+def images_of(config):
     shape = config["input"]
     images = np.fromfile(config["images"], np.uint8)
-    images = images.reshape(-1, shape["channels"], shape["height"], shape["width"])
-    generators = [Generator(config["seed"], "augment", config["epoch"], i) for i in range(len(images))]
-    return np.stack([augment(image, config["augment"], generator) for image, generator in zip(images, generators)])
+    return images.reshape(-1, shape["channels"], shape["height"], shape["width"])
+
+
+def augmented(config):
+    return np.stack(
+        [
+            augment(image, config["augment"], Generator(config["seed"], "augment", config["epoch"], i))
+            for i, image in enumerate(images_of(config))
+        ]
+    )
+
+
+def masks(config):
+    dropout, num_hidden = config["dropout"], sum(config["hyperparameters"]["hidden"])
+    if dropout == 0:
+        return np.zeros(0, f32)
+    threshold = math.floor(dropout * 2**32)
+    rows = []
+    for i in range(len(images_of(config))):
+        generator = Generator(config["seed"], "dropout", config["epoch"], i)
+        rows.append([0 if generator.next() < threshold else 1 / (1 - dropout) for _ in range(num_hidden)])
+    return np.array(rows, f32)
 
 
 def layers(model, size=28, channels=1, num_classes=10):
@@ -224,6 +243,7 @@ json.dump(
     {
         "permutation": sha256(permutation(config["seed"], config["epoch"], config["numTrain"])),
         "augmented": sha256(augmented(config)),
+        "masks": sha256(masks(config)),
         "theta0": sha256(start),
         "theta": sha256(train(config, start, gradients)),
     },

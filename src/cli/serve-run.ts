@@ -30,13 +30,14 @@ import type { Dataset } from '../model/data/dataset.js';
 import { loadDataset } from '../model/data/load.js';
 import { initParamsFrom, readWeightsFile, type WeightsFile } from '../model/initial-params.js';
 import { buildModel, type Model } from '../model/lenet.js';
+import { Regularizer } from '../model/regularizer.js';
 import { checkExactEngine, createProofJudge } from '../model/engine/proof.js';
 import { createReferenceEngine } from '../model/engine/reference.js';
 import { createSimdEngine } from '../model/engine/simd/node.js';
 import { createVectorOps } from '../model/engine/simd/node.js';
 import { systemClock } from '../shared/clock.js';
 import { float32From } from '../shared/codec.js';
-import { flatten, runConfigOf, type RunConfig } from '../shared/config.js';
+import { flatten, regularizationOf, runConfigOf, type RunConfig } from '../shared/config.js';
 import { UsageError, UserError, fromUser } from '../shared/errors.js';
 import { createLog, type Logger } from '../shared/node/log.js';
 import { textOf } from '../shared/option.js';
@@ -145,7 +146,8 @@ async function serve(
   const model = fromUser(() => buildModel(config.hyperparameters, samples));
   const arbiter = createSimdEngine(model);
   const reference = createReferenceEngine(model);
-  checkExactEngine(arbiter, reference);
+  const regularizer = new Regularizer(model, regularizationOf(config));
+  checkExactEngine(arbiter, reference, regularizer);
   const resumeFrom = directory.isResumed
     ? await findResumable(directory, samples, arbiter.fingerprint, warn)
     : null;
@@ -174,7 +176,7 @@ async function serve(
     },
     arbiter,
     vectors: createVectorOps(model.numParams),
-    judge: createJudge(arbiter, reference, options.requireExact),
+    judge: createJudge(arbiter, reference, regularizer, options.requireExact),
     isTokenRight: (given) => access.token === null || isSame(given, access.token),
     resumeFrom,
     initialParams: resumeFrom === null ? initialParamsOf(config, model, init) : null,
@@ -470,9 +472,10 @@ function warnOfIdleWorkers(
 function createJudge(
   exact: Engine,
   reference: Engine,
+  regularizer: Regularizer,
   requireExact: boolean,
 ): CoordinatorOptions['judge'] {
-  const judge = createProofJudge(exact, reference);
+  const judge = createProofJudge(exact, reference, regularizer);
   return ({ fingerprint, proof }, proofSeed) => {
     const gradient = float32From(proof, exact.model.numParams, 'proof');
     const verdict = judge({ fingerprint, gradient }, proofSeed);

@@ -13,9 +13,10 @@ import { createReferenceEngine } from '../model/engine/reference.js';
 import { createSimdEngine } from '../model/engine/simd/node.js';
 import { createVectorOps } from '../model/engine/simd/node.js';
 import { buildModel } from '../model/lenet.js';
+import { Regularizer } from '../model/regularizer.js';
 import { systemClock } from '../shared/clock.js';
 import { float32From } from '../shared/codec.js';
-import { parseRunConfig, type runConfigSchema } from '../shared/config.js';
+import { parseRunConfig, regularizationOf, type runConfigSchema } from '../shared/config.js';
 import { memoryChannels } from '../shared/memory-channel.js';
 import { fileStorage } from '../shared/node/storage.js';
 import { createRandom } from '../shared/random.js';
@@ -73,7 +74,8 @@ export async function train(options: TrainOptions = {}): Promise<TrainOutcome> {
   const samples = createSamples(dataset, config.validationSize);
   const model = buildModel(config.hyperparameters, samples);
   const arbiter = createSimdEngine(model);
-  const judge = createProofJudge(arbiter, createReferenceEngine(model));
+  const regularizer = new Regularizer(model, regularizationOf(config));
+  const judge = createProofJudge(arbiter, createReferenceEngine(model), regularizer);
 
   // What goes wrong outside of the coordinator ends its run; what went wrong first is told.
   const failed = new AbortController();

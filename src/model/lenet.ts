@@ -244,6 +244,11 @@ function checkShape({ input, numClasses }: DataShape): InputShape {
   return { channels, height, width };
 }
 
+/** Units of the hidden fully connected layers, which dropout is about. */
+export function numHiddenUnits({ hyperparameters }: Model): number {
+  return hyperparameters.hidden.reduce((sum, size) => sum + size, 0);
+}
+
 /** `28×28`, `3 channels of 32×32`. */
 export function describeInput({ channels, height, width }: InputShape): string {
   return (channels === 1 ? '' : `${channels} channels of `) + area(height, width);

@@ -156,6 +156,16 @@ const trainingOptions = {
     unset: 'none',
     expected: `names with commas between them, each once, with strengths if wanted: ${AUGMENTATION_HELP}`,
   }),
+  dropout: z.number().min(0).max(0.99).default(0).register(optionWords, {
+    group: 'training',
+    help: 'share of the units of the hidden fully connected layers that each image leaves out',
+    value: 'fraction',
+  }),
+  labelSmoothing: z.number().min(0).max(0.99).default(0).register(optionWords, {
+    group: 'training',
+    help: 'share of each label that is spread over all classes, in the loss of training',
+    value: 'fraction',
+  }),
   optimizer: z.enum(['sgd', 'momentum', 'adam']).default('adam').register(optionWords, {
     group: 'training',
     help: 'update rule',
@@ -238,16 +248,19 @@ export const runConfigSchema = z.strictObject({
 });
 export type RunConfig = z.infer<typeof runConfigSchema>;
 
-/** What workers have to know of a run to change its training images as all others do; as it stands on the wire. */
+/** What workers have to know of a run to do to its training images what all others do; as it stands on the wire. */
 export const regularizationSchema = z.strictObject({
   seed: trainingOptions.seed.unwrap(),
   augment: augmentSchema,
+  dropout: trainingOptions.dropout.unwrap(),
+  labelSmoothing: trainingOptions.labelSmoothing.unwrap(),
 });
 export type Regularization = z.infer<typeof regularizationSchema>;
 
 /** That of a run. */
-export function regularizationOf({ seed, augment = [] }: RunConfig): Regularization {
-  return { seed, augment };
+export function regularizationOf(config: RunConfig): Regularization {
+  const { seed, augment = [], dropout, labelSmoothing } = config;
+  return { seed, augment, dropout, labelSmoothing };
 }
 
 /** The options that may be left without a value. */

@@ -49,7 +49,7 @@ export class EngineComputation implements Computation {
     this.engine = engine;
     this.clock = clock;
     this.regularizer = regularizer;
-    this.proveEngine = prove ?? (async (of, proofSeed) => proveEngine(of, proofSeed));
+    this.proveEngine = prove ?? (async (of, proofSeed) => proveEngine(of, proofSeed, regularizer));
     this.treeSum = new TreeSum(engine);
   }
 

@@ -32,7 +32,12 @@ function replies(): Uint8Array[][] {
     input: MODEL.input,
     numClasses: MODEL.numClasses,
     // All of it is as portable as the engine.
-    regularization: { seed: 4, augment: ['shift', 'rotate', 'scale', 'flip', 'noise', 'cutout'] },
+    regularization: {
+      seed: 4,
+      augment: ['shift', 'rotate', 'scale', 'flip', 'noise', 'cutout'],
+      dropout: 0.3,
+      labelSmoothing: 0.1,
+    },
     microBatch: 8,
     evaluationBlock: 10,
     numParams: MODEL.numParams,

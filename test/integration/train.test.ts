@@ -25,6 +25,7 @@ const TRAININGS = [
     flags:
       '--augment shift=3,rotate=20,scale=0.2,flip=0.3,noise=5,cutout=6 --micro-batch 5 --epochs 2',
   },
+  { name: 'dropout', flags: '--dropout 0.4 --label-smoothing 0.1 --epochs 2' },
   { name: 'adam', flags: '--optimizer adam --batch-size 130 --micro-batch 16 --epochs 3' },
 ];
 

@@ -47,10 +47,13 @@ function program(config: RunConfig, gradients: readonly Float32Array[], images: 
   ]);
   const numbers = Uint32Array.from({ length: NUM_IMAGES }, (_, i) => i);
   const batch = { images: images.slice(), labels: new Uint16Array(NUM_IMAGES) };
-  const regularizer = new Regularizer({ input: INPUT }, regularizationOf(config));
-  const augmented = sha256(regularizer.apply(batch, numbers, EPOCH).images);
+  const model = buildModel(config.hyperparameters, { input: INPUT, numClasses: 10 });
+  const regularizer = new Regularizer(model, regularizationOf(config));
+  const { images: changed, loss } = regularizer.apply(batch, numbers, EPOCH);
+  const augmented = sha256(changed);
+  const masks = sha256(loss?.masks ?? new Float32Array(0));
   const permutation = sha256(Uint32Array.from(order.flat()));
-  return { permutation, augmented, theta0, theta: sha256(params) };
+  return { permutation, augmented, masks, theta0, theta: sha256(params) };
 }
 
 describe.skipIf(!hasNumpy)('scripts/independent.py', () => {
@@ -68,6 +71,7 @@ describe.skipIf(!hasNumpy)('scripts/independent.py', () => {
       'augmentation',
       { augment: ['shift=3', 'rotate=40', 'scale=0.3', 'flip', 'noise=20', 'cutout=5'], seed: 12 },
     ],
+    ['dropout', { dropout: 0.3, seed: 5 }],
     ['half turns, far out', { augment: ['shift=12', 'rotate=180', 'scale=0.5'] }],
     ['SGD, constant', { optimizer: 'sgd', schedule: 'constant', weightDecay: 0.3, seed: 7 }],
   ])('ends at the bits of the program: %s', async (_, given) => {

@@ -93,6 +93,8 @@ const coordinatorMessages: fc.Arbitrary<CoordinatorMessage> = fc.oneof(
     numClasses: fc.integer({ min: 2, max: 1000 }),
     regularization: fc.record({
       seed: count,
+      dropout: fc.double({ min: 0, max: 0.99, noNaN: true }),
+      labelSmoothing: fc.double({ min: 0, max: 0.99, noNaN: true }),
       augment: fc.subarray([
         'shift=3',
         'rotate=10',

@@ -15,8 +15,8 @@ let isProven = false;
 function createLyingEngine(model) {
   const engine = createSimdEngine(model);
   const honest = engine.gradient.bind(engine);
-  engine.gradient = (images, labels, out) => {
-    const loss = honest(images, labels, out);
+  engine.gradient = (images, labels, out, training) => {
+    const loss = honest(images, labels, out, training);
     if (isProven) new Uint32Array(out.buffer, out.byteOffset, 1)[0] ^= 1;
     return loss;
   };
@@ -30,7 +30,7 @@ const worker = new Worker({
       clock: systemClock,
       regularizer,
       prove: async (engine, proofSeed) => {
-        const proof = await proveEngine(engine, proofSeed);
+        const proof = await proveEngine(engine, proofSeed, regularizer);
         isProven = true;
         return proof;
       },

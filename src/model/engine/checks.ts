@@ -1,5 +1,6 @@
 /** What every engine asks of its arguments. */
-import { imageBytes, type DataShape } from '../lenet.js';
+import { imageBytes, numHiddenUnits, type DataShape, type Model } from '../lenet.js';
+import type { TrainingLoss } from './engine.js';
 
 /**
  * @throws {RangeError} if the array has not the wanted length
@@ -38,4 +39,11 @@ export function checkBatch(shape: DataShape, images: Uint8Array, labels: Uint16A
     }
   }
   return numImages;
+}
+
+/**
+ * @throws {RangeError} if there are masks for another number of images or units
+ */
+export function checkLoss(model: Model, { masks }: TrainingLoss, numImages: number): void {
+  if (masks !== null) checkLength('masks', masks, numImages * numHiddenUnits(model));
 }

@@ -19,11 +19,25 @@ export type MaybePromise<T> = T | Promise<T>;
 
 /** What the sum of gradients of some images comes with. */
 export interface LossSum {
-  /** Σ softmax cross-entropy, a float32 value. */
+  /** Σ softmax cross-entropy, with its label smoothing, a float32 value. */
   readonly lossSum: number;
-  /** Images whose largest logit is that of their label; the first of equal ones counts. */
+  /** Images whose largest logit, with the dropout there is, is that of their label; the first of equal ones counts. */
   readonly numCorrect: number;
 }
+
+/** What the loss of training has and that of an evaluation has not. */
+export interface TrainingLoss {
+  /** ε: the target of a class is ε / numClasses, and 1 − ε more for the label. */
+  readonly labelSmoothing: number;
+  /**
+   * (n, H) what multiplies the activations of the H hidden dense units, layer after layer: 0 for a unit that is dropped,
+   * 1 / (1 − dropout) for one that is not. Null without dropout.
+   */
+  readonly masks: Float32Array | null;
+}
+
+/** That of an evaluation. */
+export const PLAIN_LOSS: TrainingLoss = { labelSmoothing: 0, masks: null };
 
 export interface Evaluation extends LossSum {
   /** (n,) the class of the largest logit. */
@@ -51,8 +65,14 @@ export interface Engine {
    * @param images (n, C, H, W) bytes, of the model's `input`; x = byte / 255; n ≥ 1
    * @param labels (n,) classes, below the model's `numClasses`
    * @param out (P,) overwritten, in the layout of θ
+   * @param loss that of an evaluation by default
    */
-  gradient(images: Uint8Array, labels: Uint16Array, out: Float32Array): MaybePromise<LossSum>;
+  gradient(
+    images: Uint8Array,
+    labels: Uint16Array,
+    out: Float32Array,
+    loss?: TrainingLoss,
+  ): MaybePromise<LossSum>;
 
   /** sum ← sum + term, (P,) each, element by element in float32. */
   add(sum: Float32Array, term: Float32Array): void;

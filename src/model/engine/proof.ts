@@ -8,6 +8,7 @@ import { UserError } from '../../shared/errors.js';
 import { createRandom } from '../../shared/random.js';
 import type { Engine, MaybePromise } from './engine.js';
 import { initParams } from '../init.js';
+import type { Regularizer } from '../regularizer.js';
 import { imageBytes, type Model, type ParamSlice } from '../lenet.js';
 
 /**
@@ -50,13 +51,20 @@ export function proofTask(model: Model, proofSeed: number): ProofTask {
 /**
  * The engine's proof. Sets its parameters.
  *
+ * @param regularizer the run's: what it does to images is proved too
  * @returns (P,) its gradient, the sum over the known micro-batch; a promise where the engine's gradient is one
  */
-export function proveEngine(engine: Engine, proofSeed: number): MaybePromise<Float32Array> {
-  const { params, images, labels } = proofTask(engine.model, proofSeed);
+export function proveEngine(
+  engine: Engine,
+  proofSeed: number,
+  regularizer?: Regularizer,
+): MaybePromise<Float32Array> {
+  const { params, ...task } = proofTask(engine.model, proofSeed);
+  const numbers = Uint32Array.from(task.labels, (_, i) => i);
+  const { images, labels, loss } = regularizer?.apply(task, numbers, proofSeed) ?? { ...task };
   const gradient = new Float32Array(engine.model.numParams);
   engine.setParams(params);
-  const sums = engine.gradient(images, labels, gradient);
+  const sums = engine.gradient(images, labels, gradient, loss);
   return sums instanceof Promise ? sums.then(() => gradient) : gradient;
 }
 
@@ -106,13 +114,14 @@ export function judgeProof(
 export function createProofJudge(
   exact: Engine,
   reference: Engine,
+  regularizer?: Regularizer,
 ): (proof: Proof, proofSeed: number) => Verdict {
   return (proof, proofSeed) =>
     judgeProof(
       exact.model,
       proof,
-      { fingerprint: exact.fingerprint, gradient: proveNow(exact, proofSeed) },
-      () => proveNow(reference, proofSeed),
+      { fingerprint: exact.fingerprint, gradient: proveNow(exact, proofSeed, regularizer) },
+      () => proveNow(reference, proofSeed, regularizer),
     );
 }
 
@@ -128,11 +137,16 @@ export const NUM_DRAWS = 3;
  *
  * @throws {UserError} naming the tensor that is wrong
  */
-export function checkExactEngine(exact: Engine, reference: Engine): void {
+export function checkExactEngine(
+  exact: Engine,
+  reference: Engine,
+  regularizer?: Regularizer,
+): void {
   const { model } = exact;
   let worst = { tensor: '', distance: Infinity };
   for (let seed = 1; seed <= NUM_DRAWS; seed++) {
-    worst = largestDistance(model, proveNow(exact, seed), proveNow(reference, seed));
+    const [own, other] = [exact, reference].map((engine) => proveNow(engine, seed, regularizer));
+    worst = largestDistance(model, own, other);
     if (worst.distance <= TOLERANCE) return;
   }
   throw new UserError(
@@ -143,8 +157,8 @@ export function checkExactEngine(exact: Engine, reference: Engine): void {
 }
 
 /** The proof of an engine that computes at once, not later. */
-function proveNow(engine: Engine, proofSeed: number): Float32Array {
-  const gradient = proveEngine(engine, proofSeed);
+function proveNow(engine: Engine, proofSeed: number, regularizer?: Regularizer): Float32Array {
+  const gradient = proveEngine(engine, proofSeed, regularizer);
   if (gradient instanceof Promise) throw new TypeError(`${engine.name} cannot judge proofs`);
   return gradient;
 }

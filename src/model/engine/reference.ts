@@ -10,10 +10,11 @@
  * flat, (O, H, W) row-major or (O,); gradients are `d` + name and are those of the loss of one image.
  */
 import { exp, log, sigmoid, tanh } from '../elementary.js';
-import type { Engine, Evaluation } from './engine.js';
-import { checkBatch, checkImages, checkLength } from './checks.js';
+import { PLAIN_LOSS, type Engine, type Evaluation } from './engine.js';
+import { checkBatch, checkImages, checkLength, checkLoss } from './checks.js';
 import {
   imageBytes,
+  numHiddenUnits,
   type Activation,
   type ConvLayer,
   type DenseLayer,
@@ -25,6 +26,7 @@ import {
 
 export function createReferenceEngine(model: Model): Engine {
   const { layers, numParams, input, numClasses } = model;
+  const numHidden = numHiddenUnits(model);
   /** θ */
   const params = new Float64Array(numParams);
 
@@ -42,23 +44,27 @@ export function createReferenceEngine(model: Model): Engine {
       params.set(newParams);
     },
 
-    gradient(images, labels, out) {
+    gradient(images, labels, out, { labelSmoothing, masks } = PLAIN_LOSS) {
       checkBatch(model, images, labels);
+      checkLoss(model, { labelSmoothing, masks }, labels.length);
       checkLength('gradient values', out, numParams);
       const dparams = new Float64Array(numParams);
       let lossSum = 0;
       let numCorrect = 0;
       labels.forEach((label, index) => {
-        const values = forward(layers, params, imageAt(input, images, index));
+        const mask = masks?.subarray(index * numHidden, (index + 1) * numHidden) ?? null;
+        const values = forward(layers, params, imageAt(input, images, index), mask);
         const logits = values[layers.length];
         const { loss, probabilities } = softmaxCrossEntropy(logits, label);
-        lossSum += loss;
+        // Σ −target · ln probability; a smoothed label has a part of every class, the mean of their losses.
+        const mean = logits.reduce((sum, logit) => sum + logit, 0) / numClasses;
+        lossSum += loss + labelSmoothing * (logits[label] - mean);
         if (argmax(logits) === label) numCorrect += 1;
 
-        // d loss / d logit = probability − [class is the label]
-        const dlogits = probabilities;
-        dlogits[label] -= 1;
-        backward(layers, params, values, dlogits, dparams);
+        // d loss / d logit = probability − target
+        const dlogits = probabilities.map((p) => p - labelSmoothing / numClasses);
+        dlogits[label] -= 1 - labelSmoothing;
+        backward(layers, params, values, dlogits, dparams, mask);
       });
       out.set(dparams);
       return { lossSum: Math.fround(lossSum), numCorrect };
@@ -105,11 +111,31 @@ function imageAt(input: InputShape, images: Uint8Array, index: number): Float64A
   return Float64Array.from(bytes, (byte) => byte / 255);
 }
 
-/** The input of every layer, and the logits last. */
-function forward(layers: readonly Layer[], params: Float64Array, x: Float64Array): Float64Array[] {
+/**
+ * The input of every layer, and the logits last.
+ *
+ * @param mask (H,) of dropout, what the outputs of the hidden dense layers are multiplied by; null for none
+ */
+function forward(
+  layers: readonly Layer[],
+  params: Float64Array,
+  x: Float64Array,
+  mask: Float32Array | null = null,
+): Float64Array[] {
   const values = [x];
-  for (const layer of layers) values.push(forwardLayer(layer, params, values.at(-1)!));
+  let unit = 0;
+  for (const layer of layers) {
+    const y = forwardLayer(layer, params, values.at(-1)!);
+    if (mask !== null && isHidden(layer)) {
+      for (let i = 0; i < y.length; i++) y[i] *= mask[unit++];
+    }
+    values.push(y);
+  }
   return values;
+}
+
+function isHidden(layer: Layer): layer is DenseLayer {
+  return layer.kind === 'dense' && layer.activation !== null;
 }
 
 function forwardLayer(layer: Layer, params: Float64Array, x: Float64Array): Float64Array {
@@ -128,6 +154,7 @@ function forwardLayer(layer: Layer, params: Float64Array, x: Float64Array): Floa
  *
  * @param values the inputs of the layers and the logits, from `forward`
  * @param dlogits (numClasses,)
+ * @param mask as in `forward`
  */
 function backward(
   layers: readonly Layer[],
@@ -135,11 +162,21 @@ function backward(
   values: readonly Float64Array[],
   dlogits: Float64Array,
   dparams: Float64Array,
+  mask: Float32Array | null,
 ): void {
   let dy = dlogits;
+  let unit = mask?.length ?? 0;
   for (let l = layers.length - 1; l >= 0; l--) {
     const layer = layers[l];
-    const [x, y] = [values[l], values[l + 1]];
+    const x = values[l];
+    let y = values[l + 1];
+    if (mask !== null && isHidden(layer)) {
+      // A unit that is dropped passes nothing back; the slope of another is told from its activation itself.
+      unit -= layer.numOutputs;
+      const factors = mask.subarray(unit, unit + layer.numOutputs);
+      dy = dy.map((d, i) => d * factors[i]);
+      y = y.map((value, i) => (factors[i] === 0 ? 0 : value / factors[i]));
+    }
     switch (layer.kind) {
       case 'conv':
         dy = convBackward(layer, params, x, dActivation(layer.activation, y, dy), dparams);

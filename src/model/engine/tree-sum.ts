@@ -3,7 +3,7 @@
  */
 import type { Range } from '../../shared/protocol.js';
 import { middle } from '../../shared/tree.js';
-import type { Engine, LossSum } from './engine.js';
+import type { Engine, LossSum, TrainingLoss } from './engine.js';
 
 /** Images of one micro-batch or of several. */
 export interface Batch {
@@ -11,6 +11,8 @@ export interface Batch {
   readonly images: Uint8Array;
   /** (n,) */
   readonly labels: Uint16Array;
+  /** Of training; that of an evaluation by default. */
+  readonly loss?: TrainingLoss;
 }
 
 export interface Partial extends LossSum {
@@ -48,10 +50,10 @@ export class TreeSum {
 
   /** As `sum`, of any range and in one call of the engine: for engines that are approximate anyway. */
   async sumAtOnce(range: Range, batchOf: (range: Range) => Batch): Promise<Partial> {
-    const { images, labels } = batchOf(range);
+    const { images, labels, loss } = batchOf(range);
     const gradient = this.buffer(0);
-    const loss = await this.engine.gradient(images, labels, gradient);
-    return { ...loss, gradient, numImages: labels.length };
+    const sums = await this.engine.gradient(images, labels, gradient, loss);
+    return { ...sums, gradient, numImages: labels.length };
   }
 
   /** @param out where the sum goes  @param level of the buffer for the right half */
@@ -64,9 +66,9 @@ export class TreeSum {
     proceed: () => Promise<boolean> | boolean,
   ): Promise<Omit<Partial, 'gradient'> | null> {
     if (hi - lo === 1) {
-      const { images, labels } = batchOf([lo, hi]);
-      const loss = await this.engine.gradient(images, labels, out);
-      return { ...loss, numImages: labels.length };
+      const { images, labels, loss } = batchOf([lo, hi]);
+      const sums = await this.engine.gradient(images, labels, out, loss);
+      return { ...sums, numImages: labels.length };
     }
     const mid = middle(lo, hi);
     const left = await this.sumNode(out, level, lo, mid, batchOf, proceed);

@@ -65,7 +65,7 @@ for (let call = 0; ;) {
 
 async function prove(): Promise<void> {
   slotOf(state, model.numParams, thread).set(
-    await proveEngine(engine, control[CONTROL.proofSeed] >>> 0),
+    await proveEngine(engine, control[CONTROL.proofSeed] >>> 0, regularizer),
   );
   paramsSeen = 0;
 }

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { Augmenter } from '../../../src/model/data/augment.js';
 import { buildModel, imageBytes, LENET5, type InputShape } from '../../../src/model/lenet.js';
-import { Regularizer } from '../../../src/model/regularizer.js';
+import { NO_REGULARIZATION, Regularizer } from '../../../src/model/regularizer.js';
 import { parseAugmentation } from '../../../src/shared/augmentation.js';
 import { createRandom } from '../../../src/shared/random.js';
 
@@ -158,7 +158,11 @@ describe('the regularizer', () => {
     labels: Uint16Array.from(order),
   });
   const apply = (order: readonly number[], epoch: number, seed = 1) => {
-    const regularizer = new Regularizer(model, { seed, augment: ['shift', 'rotate', 'noise'] });
+    const regularizer = new Regularizer(model, {
+      ...NO_REGULARIZATION,
+      seed,
+      augment: ['shift', 'rotate', 'noise'],
+    });
     const { images: changed } = regularizer.apply(batchOf(order), Uint32Array.from(order), epoch);
     return new Map(order.map((n, i) => [n, key(changed.subarray(784 * i, 784 * (i + 1)))]));
   };

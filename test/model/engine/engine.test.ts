@@ -3,7 +3,9 @@
  */
 import { readFileSync } from 'node:fs';
 import { beforeAll, describe, expect, test } from 'vitest';
-import type { Engine, LossSum } from '../../../src/model/engine/engine.js';
+import type { Batch } from '../../../src/model/engine/tree-sum.js';
+import { Regularizer } from '../../../src/model/regularizer.js';
+import type { Engine, LossSum, TrainingLoss } from '../../../src/model/engine/engine.js';
 import type { Split } from '../../../src/model/data/dataset.js';
 import {
   ACTIVATIONS,
@@ -13,6 +15,9 @@ import {
   type Hyperparameters,
   type Model,
 } from '../../../src/model/lenet.js';
+import { relativeDistance } from '../../../src/model/engine/proof.js';
+import { createSimdEngine } from '../../../src/model/engine/simd/node.js';
+import { initParams } from '../../../src/model/init.js';
 import { createReferenceEngine } from '../../../src/model/engine/reference.js';
 import { createRandom } from '../../../src/shared/random.js';
 import { engines, withEngine } from '../../support/engines.js';
@@ -84,16 +89,30 @@ function noiseBatch(count: number): Split {
   return { images, labels: Uint16Array.from({ length: count }, () => random.below(10)) };
 }
 
+/** As the images of a run with dropout and label smoothing, in its third epoch. */
+function regularized(
+  model: Model,
+  batch: Split,
+  { dropout, labelSmoothing }: { readonly dropout: number; readonly labelSmoothing: number },
+): Batch {
+  const regularizer = new Regularizer(model, { seed: 4, augment: [], dropout, labelSmoothing });
+  return regularizer.apply(
+    batch,
+    Uint32Array.from(batch.labels, (_, i) => i),
+    2,
+  );
+}
+
 async function gradientOf(
   engine: Engine,
-  { images, labels }: Split,
+  { images, labels, loss }: Split & { readonly loss?: TrainingLoss | undefined },
 ): Promise<LossSum & { gradient: Float32Array }> {
   const out = engine.allocateGradient();
-  const lossSum = await engine.gradient(images, labels, out);
+  const lossSum = await engine.gradient(images, labels, out, loss);
   return { ...lossSum, gradient: out.slice() };
 }
 
-async function reference(model: Model, params: Float32Array, batch: Split) {
+async function reference(model: Model, params: Float32Array, batch: Batch) {
   return withEngine({ create: createReferenceEngine }, model, params, (engine) =>
     gradientOf(engine, batch),
   );
@@ -117,6 +136,45 @@ describe.each(engines)('$name engine', (entry) => {
       expect(numCorrect).toBe(expected.numCorrect);
       const { predictions } = await engine.evaluate(batch16.images, batch16.labels);
       expect([...predictions]).toEqual(expected.predictions);
+    });
+  });
+
+  test.each([
+    { dropout: 0, labelSmoothing: 0.1 },
+    { dropout: 0.5, labelSmoothing: 0 },
+    { dropout: 0.3, labelSmoothing: 0.4 },
+    { dropout: 0.99, labelSmoothing: 0.99 },
+  ])('gradient() agrees with the reference: $dropout, $labelSmoothing', async (training) => {
+    for (const activation of ACTIVATIONS) {
+      // 17: more than a chunk of the simd engine, and one that does not fill a vector.
+      for (const numImages of [1, 5, 17]) {
+        const model = buildModel({ ...SMALL, hidden: [12, 7], activation });
+        const params = hashedParams(model, 1);
+        const batch = regularized(model, noiseBatch(numImages), training);
+        const expected = await reference(model, params, batch);
+        await withEngine(entry, model, params, async (engine) => {
+          const plain = await gradientOf(engine, { ...batch, loss: undefined });
+          const { gradient, lossSum, numCorrect } = await gradientOf(engine, batch);
+          expect(gradient).toAgreePerTensor(model, expected.gradient, tolerance);
+          expect(Math.abs(lossSum / expected.lossSum - 1)).toBeLessThan(tolerance);
+          expect(numCorrect).toBe(expected.numCorrect);
+          // It leaves nothing behind.
+          const again = await gradientOf(engine, { ...batch, loss: undefined });
+          expect(again.gradient).toEqualBits(plain.gradient);
+          expect(again.lossSum).toBe(plain.lossSum);
+        });
+      }
+    }
+  });
+
+  test('gradient() refuses masks of another number of images', async () => {
+    const model = buildModel(SMALL);
+    const batch = regularized(model, noiseBatch(3), { dropout: 0.5, labelSmoothing: 0 });
+    const { images, labels } = noiseBatch(2);
+    await withEngine(entry, model, hashedParams(model, 1), async (engine) => {
+      await expect(
+        (async () => engine.gradient(images, labels, engine.allocateGradient(), batch.loss))(),
+      ).rejects.toThrow('Got 36 masks, expected 24');
     });
   });
 
@@ -368,4 +426,25 @@ describe.each(engines)('$name engine', (entry) => {
       }
     });
   });
+});
+
+describe('the simd engine on colour images', () => {
+  test.each(ACTIVATIONS_AND_POOLS)(
+    'has the whole gradient within 1e-6 of float64: $activation, $pool',
+    async (change) => {
+      const data = { input: { channels: 3, height: 32, width: 32 }, numClasses: 12 };
+      const model = buildModel({ ...LENET5, ...change }, data);
+      const random = createRandom(1, 'colours');
+      const batch = {
+        images: Uint8Array.from({ length: 16 * 3 * 32 * 32 }, () => random.below(256)),
+        labels: Uint16Array.from({ length: 16 }, () => random.below(12)),
+      };
+      const params = initParams(model, 1);
+      const expected = await reference(model, params, batch);
+      const simd = createSimdEngine(model);
+      simd.setParams(params);
+      const { gradient } = await gradientOf(simd, batch);
+      expect(relativeDistance(gradient, expected.gradient)).toBeLessThan(1e-6);
+    },
+  );
 });

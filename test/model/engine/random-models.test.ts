@@ -20,6 +20,7 @@ import {
   type Model,
 } from '../../../src/model/lenet.js';
 import { paramTensorsOf } from '../../../src/model/param-tensors.js';
+import { Regularizer } from '../../../src/model/regularizer.js';
 import { createRandom } from '../../../src/shared/random.js';
 import { checkedDirection } from '../../support/tensors.js';
 
@@ -38,6 +39,8 @@ interface Case {
   readonly data: DataShape;
   readonly numImages: number;
   readonly seed: number;
+  readonly dropout: number;
+  readonly labelSmoothing: number;
 }
 
 /** One more often than any other, as that is where the row kernel was wrong. */
@@ -60,6 +63,8 @@ const cases = fc
     }),
     numImages: fc.oneof(fc.integer({ min: 1, max: 6 }), fc.integer({ min: 15, max: 18 })),
     seed: fc.nat(),
+    dropout: fc.constantFrom(0, 0.25, 0.5),
+    labelSmoothing: fc.constantFrom(0, 0.1, 0.9),
   })
   .filter((drawn) => (modelOf(drawn)?.numMultiplyAdds ?? Infinity) <= MAX_MULTIPLY_ADDS);
 
@@ -71,24 +76,27 @@ function modelOf({ hyperparameters, data }: Case): Model | null {
   }
 }
 
-function drawn(model: Model, { numImages, seed }: Case) {
+function drawn(model: Model, { numImages, seed, dropout, labelSmoothing }: Case) {
   const random = createRandom(seed, 'batch');
-  return {
-    params: initParams(model, seed).map((weight) => weight + 0.1 * (random.float() - 0.5)),
+  const params = initParams(model, seed).map((weight) => weight + 0.1 * (random.float() - 0.5));
+  const batch = {
     images: Uint8Array.from({ length: numImages * imageBytes(model.input) }, () =>
       random.below(256),
     ),
     labels: Uint16Array.from({ length: numImages }, () => random.below(model.numClasses)),
   };
+  const regularizer = new Regularizer(model, { seed, augment: [], dropout, labelSmoothing });
+  const numbers = Uint32Array.from({ length: numImages }, (_, i) => i);
+  return { params, ...regularizer.apply(batch, numbers, 0) };
 }
 
 function compare(model: Model, one: Case) {
-  const { params, images, labels } = drawn(model, one);
+  const { params, images, labels, loss } = drawn(model, one);
   const simd = createSimdEngine(model, { numGradients: 0 });
   const [actual, expected] = [simd, createReferenceEngine(model)].map((engine) => {
     engine.setParams(params);
     const out = new Float32Array(model.numParams);
-    const sums = engine.gradient(images, labels, out);
+    const sums = engine.gradient(images, labels, out, loss);
     if (sums instanceof Promise) throw new TypeError('Expected an engine that does not wait');
     return { out, ...sums };
   });
@@ -131,17 +139,20 @@ const SLOPE_TOLERANCE = 0.04;
  * allowed.
  */
 function compareWithDifferences(model: Model, one: Case) {
-  const { params, images, labels } = drawn(model, one);
+  const { params, images, labels, loss: training } = drawn(model, one);
   const engine = createReferenceEngine(model);
+  const scratch = new Float32Array(model.numParams);
   const lossAt = (moved: Float32Array) => {
     engine.setParams(moved);
-    const evaluation = engine.evaluate(images, labels);
-    if (evaluation instanceof Promise) throw new TypeError('Expected an engine that does not wait');
-    return evaluation.lossSum;
+    const sums = training
+      ? engine.gradient(images, labels, scratch, training)
+      : engine.evaluate(images, labels);
+    if (sums instanceof Promise) throw new TypeError('Expected an engine that does not wait');
+    return sums.lossSum;
   };
   engine.setParams(params);
   const gradient = new Float32Array(model.numParams);
-  void engine.gradient(images, labels, gradient);
+  void engine.gradient(images, labels, gradient, training);
   const loss = lossAt(params);
   let worst = { tensor: '', distance: -1 };
   for (const { name, offset, length } of paramTensorsOf(model)) {

@@ -220,7 +220,7 @@ class Simulation {
     this.write(`${process.name} starts at step ${firstStep}`);
     this.checkResume(firstStep);
     const arbiter = training.createEngine();
-    const judge = createProofJudge(arbiter, training.createEngine());
+    const judge = createProofJudge(arbiter, training.createEngine(), training.regularizer);
     let expectedStep = firstStep;
     const coordinator = new Coordinator({
       runId: 'simulated',
@@ -360,7 +360,7 @@ class Simulation {
           prove: async (_, proofSeed) => {
             // A worker that fails its proof is refused for good; what comes later is of interest here.
             worker.isProving = true;
-            const proof = proveEngine(engine, proofSeed);
+            const proof = proveEngine(engine, proofSeed, regularizer);
             worker.isProving = false;
             return proof;
           },
@@ -407,10 +407,10 @@ class Simulation {
       });
     return {
       ...engine,
-      gradient: (images, labels, out) => {
+      gradient: (images, labels, out, training) => {
         // Where it is computed beside the event loop, `out` is written when it is done.
         const result = engine.allocateGradient();
-        const loss = settled(engine.gradient(images, labels, result));
+        const loss = settled(engine.gradient(images, labels, result, training));
         if (worker.numBadAnswers > 0 && !worker.isProving) {
           worker.numBadAnswers--;
           result[result.length - 1] = NaN;

@@ -9,6 +9,7 @@ import {
   type LabelledImages,
   type Samples,
 } from '../../../src/coordinator/samples.js';
+import type { Batch } from '../../../src/model/engine/tree-sum.js';
 import type { Engine } from '../../../src/model/engine/engine.js';
 import { initParams } from '../../../src/model/init.js';
 import { buildModel, DIGITS, MNIST, type Model } from '../../../src/model/lenet.js';
@@ -40,6 +41,7 @@ export interface Training {
   readonly targetAccuracy: number | null;
   readonly samples: Samples;
   readonly model: Model;
+  readonly regularizer: Regularizer;
   /** A fresh engine; equal calls give equal bits, and cost next to nothing the second time. */
   readonly createEngine: () => Engine;
   /** θ (P,) after each number of updates, from 0 on. */
@@ -134,6 +136,8 @@ const RECIPES: readonly Recipe[] = [
       lr: 0.02,
       seed: 7,
       augment: ['shift', 'rotate=30', 'noise', 'cutout=3'],
+      dropout: 0.25,
+      labelSmoothing: 0.1,
     },
   },
 ];
@@ -164,7 +168,8 @@ function createTraining(recipe: Recipe): Training {
     recipe.engine === 'reference'
       ? rememberingEngine(model, createReferenceEngine(model))
       : () => countingEngine(model);
-  const base = { name: recipe.name, config, samples, model, createEngine };
+  const regularizer = new Regularizer(model, regularizationOf(config));
+  const base = { name: recipe.name, config, samples, model, regularizer, createEngine };
   const whole = runOracle(base, null);
   const target = recipe.targetEpoch;
   const targetAccuracy = target === undefined ? null : whole.accuracies[target - 1];
@@ -183,12 +188,12 @@ function createTraining(recipe: Recipe): Training {
  *   gᵢ ← Σ_{x ∈ μᵢ} ∇ loss(x; θₜ);  g ← T(0, V) / n;  θₜ₊₁, state ← update(θₜ, state, g, learningRate(t))
  */
 function runOracle(
-  training: Pick<Training, 'config' | 'samples' | 'model' | 'createEngine'>,
+  training: Pick<Training, 'config' | 'samples' | 'model' | 'regularizer' | 'createEngine'>,
   targetAccuracy: number | null,
 ): Pick<Training, 'params' | 'steps' | 'evaluations' | 'numSteps' | 'weightsSha256'> & {
   readonly accuracies: readonly number[];
 } {
-  const { config, samples, model, createEngine } = training;
+  const { config, samples, model, regularizer, createEngine } = training;
   const engine = createEngine();
   const sampler = new Sampler(config.seed, samples.numTrain, config.batchSize);
   const { stepsPerEpoch } = sampler;
@@ -201,7 +206,6 @@ function runOracle(
     stepEvery: Math.max(1, Math.round(config.stepEpochs * stepsPerEpoch)),
     stepFactor: config.stepFactor,
   });
-  const regularizer = new Regularizer(model, regularizationOf(config));
   const optimizer = createOptimizer({ ...config, name: config.optimizer });
   const params = initParams(model, config.seed);
   const state = optimizer.init(model.numParams);
@@ -254,14 +258,14 @@ function treeSum(
   engine: Engine,
   lo: number,
   hi: number,
-  imagesOfUnit: (unit: number) => LabelledImages,
+  imagesOfUnit: (unit: number) => Batch,
 ): Sum {
   if (hi - lo === 1) {
-    const { images, labels } = imagesOfUnit(lo);
+    const { images, labels, loss } = imagesOfUnit(lo);
     const gradient = engine.allocateGradient();
-    const loss = engine.gradient(images, labels, gradient);
-    if (loss instanceof Promise) throw new TypeError('Expected an engine that does not wait');
-    return { ...loss, gradient };
+    const sums = engine.gradient(images, labels, gradient, loss);
+    if (sums instanceof Promise) throw new TypeError('Expected an engine that does not wait');
+    return { ...sums, gradient };
   }
   const middle = lo + 2 ** Math.floor(Math.log2(hi - lo - 1));
   const left = treeSum(engine, lo, middle, imagesOfUnit);
@@ -347,15 +351,15 @@ function rememberingEngine(model: Model, engine: Engine): () => Engine {
         params.set(newParams);
         key = createHash('sha1').update(bytes(params)).digest('base64');
       },
-      gradient(images, labels, out) {
+      gradient(images, labels, out, training) {
         // Their numbers do not tell images apart that were changed at random.
         const content = createHash('sha1').update(images).digest('base64');
-        const question = `${key} ${content} ${labels.join()}`;
+        const question = `${key} ${content} ${labels.join()} ${training?.masks?.join() ?? ''}`;
         let answer = gradients.get(question);
         if (!answer) {
           engine.setParams(params);
           const gradient = engine.allocateGradient();
-          const loss = engine.gradient(images, labels, gradient);
+          const loss = engine.gradient(images, labels, gradient, training);
           if (loss instanceof Promise) throw new TypeError('Expected an engine that does not wait');
           answer = { loss, gradient };
           gradients.set(question, answer);

@@ -16,7 +16,12 @@ import { SampleCache } from '../../../src/worker/sample-cache.js';
 import { startThreads } from '../../../src/worker/threads/thread-computation.js';
 
 const MODEL = buildModel(LENET5);
-const REGULARIZER = new Regularizer(MODEL, { seed: 9, augment: ['shift', 'rotate', 'noise'] });
+const REGULARIZER = new Regularizer(MODEL, {
+  seed: 9,
+  augment: ['shift', 'rotate', 'noise'],
+  dropout: 0.2,
+  labelSmoothing: 0.1,
+});
 const IMAGE_BYTES = 784;
 const NUM_SAMPLES = 500;
 

@@ -3,9 +3,15 @@
  *
  * The kernels stand in assembly/, what they are called for in simd-stages.ts. Here: the order of things.
  */
-import type { Engine, Evaluation, LossSum } from '../engine.js';
-import { checkBatch, checkImages, checkLength } from '../checks.js';
-import { imageBytes, type Model } from '../../lenet.js';
+import {
+  PLAIN_LOSS,
+  type Engine,
+  type Evaluation,
+  type LossSum,
+  type TrainingLoss,
+} from '../engine.js';
+import { checkBatch, checkImages, checkLength, checkLoss } from '../checks.js';
+import { imageBytes, numHiddenUnits, type Model } from '../../lenet.js';
 import {
   F32,
   LANES,
@@ -24,6 +30,7 @@ import {
   type Stage,
   type Tensor,
 } from './stages.js';
+import { Dropout, type HiddenLayer } from './dropout.js';
 import {
   Layout,
   createMemory,
@@ -62,6 +69,7 @@ export class SimdEngine implements Engine {
   readonly #pixels: Tensor;
   readonly #padding: number;
   readonly #logits: Tensor;
+  readonly #dropout: Dropout;
   readonly #dLogits: number;
   readonly #params: Float32Array;
   readonly #images: Uint8Array;
@@ -102,6 +110,7 @@ export class SimdEngine implements Engine {
     this.#pixels = takeGrouped(layout, first.inChannels * height * width);
 
     const planned: PlannedStage[] = [];
+    const hidden: HiddenLayer[] = [];
     let input = this.#pixels;
     let dInput: Tensor | null = null;
     for (const [index, layer] of layers.entries()) {
@@ -124,6 +133,10 @@ export class SimdEngine implements Engine {
         const isOutput = layer.activation === null;
         // The gradient of the logits replaces the probabilities, which replace the logits.
         const dOutput = isOutput ? output : takeInterleaved(layout, layer.numOutputs);
+        if (!isOutput) {
+          const places = { output: output.address, dOutput: dOutput.address };
+          hidden.push({ stage: planned.length, numUnits: layer.numOutputs, ...places });
+        }
         planned.push(planDense(layout, layer, { input, dInput, output, dOutput, params }));
         [input, dInput] = [output, dOutput];
       }
@@ -137,6 +150,7 @@ export class SimdEngine implements Engine {
     this.#kernels = kernels;
     this.#buffer = buffer;
     this.#stages = planned.map((plan) => plan(kernels, buffer));
+    this.#dropout = new Dropout(buffer, hidden, numHiddenUnits(model));
     this.#params = new Float32Array(buffer, params, numParams);
     this.#scratch = [
       new Float32Array(buffer, scratch[0], numParams),
@@ -162,8 +176,15 @@ export class SimdEngine implements Engine {
     for (const stage of this.#stages) stage.prepare();
   }
 
-  gradient(images: Uint8Array, labels: Uint16Array, out: Float32Array): LossSum {
+  gradient(
+    images: Uint8Array,
+    labels: Uint16Array,
+    out: Float32Array,
+    loss: TrainingLoss = PLAIN_LOSS,
+  ): LossSum {
     checkBatch(this.model, images, labels);
+    checkLoss(this.model, loss, labels.length);
+    const { labelSmoothing, masks } = loss;
     checkLength('gradient values', out, this.model.numParams);
     const place = out.buffer === this.#buffer ? out : this.#scratch[0];
     const gradient = place.byteOffset;
@@ -171,14 +192,23 @@ export class SimdEngine implements Engine {
     let numCorrect = 0;
     for (let start = 0; start < labels.length; start += CHUNK_IMAGES) {
       const chunk = this.#load(images, labels, start);
-      for (const stage of this.#stages) stage.forward(chunk);
+      this.#stages.forEach((stage, i) => {
+        stage.forward(chunk);
+        if (masks !== null) this.#dropout.forward(i, chunk, masks, start);
+      });
+      const smoothing = labelSmoothing > 0 ? this.#smoothing(chunk, labelSmoothing) : null;
       this.#softmax(chunk);
       for (let i = 0; i < chunk.numImages; i++) {
+        if (smoothing !== null) this.#losses[i] += smoothing[i];
         lossSum = Math.fround(lossSum + this.#losses[i]);
         if (this.#predictions[i] === this.#labels[i]) numCorrect++;
       }
       this.#lossBackward(chunk);
-      for (const stage of this.#stages.toReversed()) stage.backward(chunk, gradient);
+      if (labelSmoothing > 0) this.#smoothTargets(chunk, labelSmoothing);
+      for (let i = this.#stages.length - 1; i >= 0; i--) {
+        if (masks !== null) this.#dropout.backward(i, chunk, masks, start);
+        this.#stages[i].backward(chunk, gradient);
+      }
     }
     for (const stage of this.#stages) stage.finish(gradient);
     if (place !== out) out.set(place);
@@ -298,6 +328,32 @@ export class SimdEngine implements Engine {
       this.#losses.byteOffset,
       this.#predictions.byteOffset,
     );
+  }
+
+  /** What a smoothed label adds to the loss of each image, ε·(z_label − mean of z); before the softmax, in float64. */
+  #smoothing({ numGroups, numImages }: Chunk, labelSmoothing: number): Float64Array {
+    const { numClasses } = this.model;
+    const pitch = numGroups * LANES;
+    const logits = new Float32Array(this.#buffer, this.#logits.address, numClasses * pitch);
+    return Float64Array.from({ length: numImages }, (_, i) => {
+      let sum = 0;
+      for (let k = 0; k < numClasses; k++) sum += logits[k * pitch + i];
+      return labelSmoothing * (logits[this.#labels[i] * pitch + i] - sum / numClasses);
+    });
+  }
+
+  /** dz ← dz + ε·onehot(label) − ε / numClasses. */
+  #smoothTargets({ numGroups, numImages }: Chunk, labelSmoothing: number): void {
+    const { numClasses } = this.model;
+    const pitch = numGroups * LANES;
+    const share = labelSmoothing / numClasses;
+    const [ofLabel, ofOthers] = [Math.fround(labelSmoothing - share), Math.fround(share)];
+    const dLogits = new Float32Array(this.#buffer, this.#dLogits, numClasses * pitch);
+    for (let i = 0; i < numImages; i++) {
+      for (let k = 0; k < numClasses; k++) {
+        dLogits[k * pitch + i] += k === this.#labels[i] ? ofLabel : -ofOthers;
+      }
+    }
   }
 
   #lossBackward({ numGroups, numImages }: Chunk): void {

@@ -9,9 +9,16 @@
  * activations are (N, H, W, C), parameters keep the layout of θ until they are used.
  */
 import type * as Core from '@tensorflow/tfjs-core';
-import type { Engine, EngineName, Evaluation, LossSum } from '../engine.js';
-import { checkBatch, checkImages, checkLength } from '../checks.js';
-import { imageBytes } from '../../lenet.js';
+import {
+  PLAIN_LOSS,
+  type Engine,
+  type EngineName,
+  type Evaluation,
+  type LossSum,
+  type TrainingLoss,
+} from '../engine.js';
+import { checkBatch, checkImages, checkLength, checkLoss } from '../checks.js';
+import { imageBytes, numHiddenUnits } from '../../lenet.js';
 import type { Activation, ConvLayer, DenseLayer, Model, PoolLayer } from '../../lenet.js';
 
 /** The operations of `@tensorflow/tfjs-core`, whatever backend computes them. */
@@ -45,6 +52,7 @@ export function createTfjsEngine(tf: Tfjs, model: Model, options: TfjsEngineOpti
   const { name, fingerprint, device, prefersDepthwise = false } = options;
   const { input, numClasses } = model;
   const numBytes = imageBytes(input);
+  const numHidden = numHiddenUnits(model);
   const network: Network = { tf, model, prefersDepthwise };
   const slices = model.layers.flatMap((layer) =>
     layer.kind === 'pool' ? [] : [layer.weights, layer.biases],
@@ -72,16 +80,29 @@ export function createTfjsEngine(tf: Tfjs, model: Model, options: TfjsEngineOpti
   const labelsOf = (batch: Core.Tensor1D, size: number): Core.Tensor2D =>
     tf.reshape(tf.slice1d(batch, size * numBytes, size), [size, 1]);
 
+  /** (size, H) factors of dropout; those of the images that fill up are of no matter. */
+  const maskOf = (masks: Float32Array, size: number): Core.Tensor2D => {
+    const padded = new Float32Array(size * numHidden);
+    padded.set(masks);
+    return tf.tensor2d(padded, [size, numHidden]);
+  };
+
   /** (P + 2,) gradient, loss sum and correct count of one chunk. */
-  const gradientOfChunk = (images: Uint8Array, labels: Uint16Array): Core.Tensor1D =>
+  const gradientOfChunk = (
+    images: Uint8Array,
+    labels: Uint16Array,
+    { labelSmoothing, masks }: TrainingLoss,
+  ): Core.Tensor1D =>
     tf.tidy(() => {
       const size = paddedSize(labels.length);
       const batch = upload(images, labels, size);
       const y = labelsOf(batch, size);
-      const { logits, steps } = forward(network, params, pixelsOf(batch, size));
+      const mask = masks === null ? null : maskOf(masks, size);
+      const { logits, steps } = forward(network, params, pixelsOf(batch, size), mask);
+      const target = targetOf(tf, y, numClasses, labelSmoothing);
       return tf.concat([
-        ...backward(tf, logits, y, steps),
-        tf.reshape(lossSum(tf, logits, y), [1]),
+        ...backward(tf, logits, target, steps),
+        tf.reshape(lossSum(tf, logits, target), [1]),
         countCorrect(tf, logits, y),
       ]);
     });
@@ -111,12 +132,15 @@ export function createTfjsEngine(tf: Tfjs, model: Model, options: TfjsEngineOpti
       });
     },
 
-    async gradient(images, labels, out): Promise<LossSum> {
+    async gradient(images, labels, out, loss = PLAIN_LOSS): Promise<LossSum> {
       const numImages = checkBatch(model, images, labels);
+      checkLoss(model, loss, numImages);
       checkLength('gradient values', out, model.numParams);
       const flats: Core.Tensor1D[] = [];
       for (const [start, end] of chunks(numImages)) {
-        flats.push(gradientOfChunk(imagesOf(images, start, end), labels.subarray(start, end)));
+        const masks = loss.masks?.subarray(start * numHidden, end * numHidden) ?? null;
+        const part = imagesOf(images, start, end);
+        flats.push(gradientOfChunk(part, labels.subarray(start, end), { ...loss, masks }));
       }
       const total = flats.length === 1 ? flats[0] : tf.addN(flats);
       if (flats.length > 1) tf.dispose(flats);
@@ -144,7 +168,7 @@ export function createTfjsEngine(tf: Tfjs, model: Model, options: TfjsEngineOpti
           const classes = firstOfLargest(tf, logits);
           return tf.concat([
             tf.reshape(classes, [size]),
-            tf.reshape(lossSum(tf, logits, y), [1]),
+            tf.reshape(lossSum(tf, logits, targetOf(tf, y, numClasses, 0)), [1]),
             countCorrect(tf, logits, y),
           ]);
         });
@@ -226,15 +250,20 @@ interface Step {
   };
 }
 
-/** (N, numClasses) logits of x (N, H, W, C); `theta` holds weights and biases in turn, each flat as in θ. */
+/**
+ * (N, numClasses) logits of x (N, H, W, C); `theta` holds weights and biases in turn, each flat as in θ, `mask` (N, H) the
+ * factors of the hidden dense units.
+ */
 function forward(
   { tf, model, prefersDepthwise }: Network,
   theta: readonly Core.Tensor1D[],
   x: Core.Tensor4D,
+  mask: Core.Tensor2D | null = null,
 ): { readonly logits: Core.Tensor2D; readonly steps: readonly Step[] } {
   const steps: Step[] = [];
   let value: Core.Tensor = x;
   let next = 0;
+  let unit = 0;
   for (const layer of model.layers) {
     let step: Step;
     if (layer.kind === 'pool') {
@@ -245,6 +274,10 @@ function forward(
         layer.kind === 'conv'
           ? convolve(tf, layer, value as Core.Tensor4D, weights, biases, prefersDepthwise)
           : dense(tf, layer, value as Core.Tensor2D | Core.Tensor4D, weights, biases);
+      if (mask !== null && layer.kind === 'dense' && layer.activation !== null) {
+        step = drop(tf, step, tf.slice2d(mask, [0, unit], [-1, layer.numOutputs]));
+        unit += layer.numOutputs;
+      }
     }
     steps.push(step);
     value = step.y;
@@ -256,11 +289,10 @@ function forward(
 function backward(
   tf: Tfjs,
   logits: Core.Tensor2D,
-  labels: Core.Tensor2D,
+  target: Core.Tensor2D,
   steps: readonly Step[],
 ): Core.Tensor1D[] {
-  // ∂ loss / ∂ logits = softmax − one-hot; nothing comes from the images that only fill up.
-  const target = oneHot(tf, labels, logits.shape[1]);
+  // ∂ loss / ∂ logits = softmax − target; nothing comes from the images that only fill up.
   const isImage = tf.sum(target, 1, true);
   let dy: Core.Tensor = tf.mul(tf.sub(tf.softmax(logits), target), isImage);
   const gradients: Core.Tensor1D[][] = [];
@@ -397,6 +429,14 @@ function dense(
   };
 }
 
+/** A step whose values are multiplied by factors that have no gradient. */
+function drop(tf: Tfjs, step: Step, mask: Core.Tensor2D): Step {
+  return {
+    y: tf.mul(step.y, mask),
+    backward: (dy) => step.backward(tf.mul(dy, mask)),
+  };
+}
+
 function flatten(tf: Tfjs, tensor: Core.Tensor): Core.Tensor1D {
   return tf.reshape(tensor, [tensor.size]);
 }
@@ -429,9 +469,22 @@ function oneHot(tf: Tfjs, labels: Core.Tensor2D, numClasses: number): Core.Tenso
   return tf.cast(tf.equal(labels, classRow(tf, numClasses)), 'float32');
 }
 
-/** Σ −log softmax(logits)[label]; images without label count nothing. Scalar. */
-function lossSum(tf: Tfjs, logits: Core.Tensor2D, labels: Core.Tensor2D): Core.Scalar {
-  return tf.neg(tf.sum(tf.mul(oneHot(tf, labels, logits.shape[1]), tf.logSoftmax(logits))));
+/** (N, numClasses) the share of each class in each label, 1 in all; a row of zeros for an image without label. */
+function targetOf(
+  tf: Tfjs,
+  labels: Core.Tensor2D,
+  numClasses: number,
+  labelSmoothing: number,
+): Core.Tensor2D {
+  const hot = oneHot(tf, labels, numClasses);
+  if (labelSmoothing === 0) return hot;
+  const isImage = tf.sum(hot, 1, true);
+  return tf.add(tf.mul(hot, 1 - labelSmoothing), tf.mul(isImage, labelSmoothing / numClasses));
+}
+
+/** Σ −target · log softmax(logits). Scalar. */
+function lossSum(tf: Tfjs, logits: Core.Tensor2D, target: Core.Tensor2D): Core.Scalar {
+  return tf.neg(tf.sum(tf.mul(target, tf.logSoftmax(logits))));
 }
 
 /** (1,) images whose largest logit is that of their label. */

@@ -33,7 +33,7 @@ async function handle(engine: Engine, request: ThreadRequest): Promise<void> {
       break;
     case 'gradient': {
       const gradient = new Float32Array(engine.model.numParams);
-      const sums = await engine.gradient(request.images, request.labels, gradient);
+      const sums = await engine.gradient(request.images, request.labels, gradient, request);
       const result: GradientResult = { ...sums, gradient };
       send({ kind: 'done', result }, [gradient.buffer]);
       break;

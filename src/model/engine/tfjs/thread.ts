@@ -9,8 +9,14 @@ import { existsSync } from 'node:fs';
 import { SHARE_ENV, Worker } from 'node:worker_threads';
 import { DEADLINES } from '../../../shared/deadlines.js';
 import { UserError } from '../../../shared/errors.js';
-import type { Engine, Evaluation, LossSum } from '../engine.js';
-import { checkBatch, checkImages, checkLength } from '../checks.js';
+import {
+  PLAIN_LOSS,
+  type Engine,
+  type Evaluation,
+  type LossSum,
+  type TrainingLoss,
+} from '../engine.js';
+import { checkBatch, checkImages, checkLength, checkLoss } from '../checks.js';
 import type { DataShape, Hyperparameters, Model } from '../../lenet.js';
 import type { TfjsEngineName } from './packages.js';
 
@@ -24,7 +30,11 @@ export interface ThreadStart extends DataShape {
 /** What the thread is asked; it answers in the same order. */
 export type ThreadRequest =
   | { readonly kind: 'setParams'; readonly params: Float32Array }
-  | { readonly kind: 'gradient'; readonly images: Uint8Array; readonly labels: Uint16Array }
+  | ({
+      readonly kind: 'gradient';
+      readonly images: Uint8Array;
+      readonly labels: Uint16Array;
+    } & TrainingLoss)
   | { readonly kind: 'evaluate'; readonly images: Uint8Array; readonly labels: Uint16Array }
   | { readonly kind: 'predict'; readonly images: Uint8Array }
   | { readonly kind: 'dispose' };
@@ -102,13 +112,16 @@ function proxyOf(
       // Reported by the next call.
       setting.catch(() => undefined);
     },
-    async gradient(images, labels, out): Promise<LossSum> {
-      checkBatch(model, images, labels);
+    async gradient(images, labels, out, loss = PLAIN_LOSS): Promise<LossSum> {
+      const numImages = checkBatch(model, images, labels);
+      checkLoss(model, loss, numImages);
       checkLength('gradient values', out, model.numParams);
       const { gradient, lossSum, numCorrect } = await ask<GradientResult>({
         kind: 'gradient',
         images: images.slice(),
         labels: labels.slice(),
+        labelSmoothing: loss.labelSmoothing,
+        masks: loss.masks?.slice() ?? null,
       });
       out.set(gradient);
       return { lossSum, numCorrect };
