@@ -103,7 +103,6 @@ export function localJoinLine(access: Access, port: number): string {
 /** Keeps the links with their tokens: what a worker joins, for `lockstep worker @FILE`, and what opens the page. */
 export async function keepLinks(path: string, access: Access, port: number): Promise<void> {
   await keepPageLink(path, access, port);
-  if (access.isLoopback) return;
   const file = join(path, 'join');
   try {
     await writeSecret(file, `${joinLine(access, access.hosts[0], port, access.token)}\n`);

@@ -17,6 +17,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   worker: async () => (await import('./worker.js')).workerCommand(),
   launch: async () => (await import('./launch.js')).launchCommand(),
   data: async () => (await import('./data.js')).dataCommand(),
+  ctl: async () => (await import('./ctl.js')).ctlCommand(),
   evaluate: async () => (await import('./evaluate.js')).evaluateCommand(),
   predict: async () => (await import('./predict.js')).predictCommand(),
   export: async () => (await import('./export.js')).exportCommand(),

@@ -313,6 +313,16 @@ export const COMMAND_OPTIONS = {
       value: 'address',
     }),
   },
+  ctl: {
+    token: text.optional().register(optionWords, {
+      group: 'network',
+      help: 'the joining token of the run',
+      value: 'text',
+      unset: 'that of the run directory, or of the line',
+      isSecret: true,
+    }),
+    tokenFile,
+  },
   evaluate: {
     dataset: text.optional().register(optionWords, {
       group: 'data',

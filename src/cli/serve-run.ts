@@ -9,6 +9,7 @@ import type { Observer, RunResult } from '../coordinator/events.js';
 import { createConsoleObserver } from '../coordinator/observers/console.js';
 import { createCriticalPath } from '../coordinator/observers/critical-path.js';
 import { createMetricsFile } from '../coordinator/observers/metrics-file.js';
+import { controlHandler } from '../coordinator/page/control.js';
 import { Gate, isSame } from '../coordinator/page/gate.js';
 import { createLinkCheck } from '../coordinator/page/link-check.js';
 import { createMonitor } from '../coordinator/page/monitor.js';
@@ -214,6 +215,28 @@ async function serve(
   const failed = new AbortController();
   const gaveUp = (message: string) => failed.abort(new UserError(message));
   const watch = await createObservers(directory, samples, model, options, log, firstStep);
+  const asked = new AbortController();
+  const control = controlHandler({
+    gate,
+    say: (message) =>
+      coordinatorOptions.report({
+        type: 'notice',
+        time: systemClock.now(),
+        level: 'info',
+        message,
+      }),
+    controls: {
+      get isOn() {
+        return isOn && !asked.signal.aborted;
+      },
+      stop: () => asked.abort(),
+      pause: () => coordinator.pause(),
+      resume: () => coordinator.resume(),
+      save: () => coordinator.save(),
+      evict: (name) => coordinator.dismiss(name),
+    },
+  });
+  let isOn = !wasOver;
   let server: CoordinatorServer | null = null;
   let workers: StartedWorkers | null = null;
   try {
@@ -227,13 +250,15 @@ async function serve(
       handle: (request, response) =>
         gate.turnsAway(request, response) ||
         checkLink(request, response) ||
+        control(request, response) ||
         watch.handle(request, response),
     });
     const { port } = server;
     await keepLinks(directory.path, access, port);
     const saying = { needsWorkers: !startsWorkers, quiet: options.quiet };
     sayWhere(directory.path, access, port, saying, log);
-    const link = { log, stop, gaveUp };
+    const ending = AbortSignal.any([stop, asked.signal]);
+    const link = { log, stop: ending, gaveUp };
     if (launcher !== null && !wasOver) {
       const line = joinLine(access, access.hosts[0], port, access.token);
       workers = launcher.start({ ...link, joinLine: line });
@@ -242,7 +267,8 @@ async function serve(
       const line = localJoinLine(access, port);
       workers = startLocalWorkers({ ...link, joinLine: line, token, workers: localWorkers });
     }
-    const result = await coordinator.run(AbortSignal.any([stop, failed.signal]));
+    const result = await coordinator.run(AbortSignal.any([ending, failed.signal]));
+    isOn = false;
     failed.signal.throwIfAborted();
     await directory.writeResult(result);
     if (result.outcome === 'stopped') {

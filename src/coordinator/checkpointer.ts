@@ -50,6 +50,11 @@ export class Checkpointer {
     this.best = this.options.snapshot();
   }
 
+  /** The next `saveIfDue` saves. */
+  ask(): void {
+    this.isDue = true;
+  }
+
   /** Begins to save if it is time; nothing waits for it. */
   saveIfDue(globalStep: number, isEpochEnd: boolean): void {
     const { clock, everyMs, everySteps } = this.options;

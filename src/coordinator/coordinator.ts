@@ -37,6 +37,9 @@ import { EvaluationWork, StepWork } from './round/work.js';
 /** Images of one block of an evaluation; part of the contract, as loss sums add block after block. */
 const EVALUATION_BLOCK = 250;
 
+/** Between two looks, while the run is paused, at whether a checkpoint is due, ms. */
+const HELD_LOOK_MS = 1_000;
+
 export interface CoordinatorOptions {
   readonly runId: string;
   readonly name: string;
@@ -91,6 +94,9 @@ export class Coordinator {
 
   private readonly params: Float32Array;
   private readonly optimizerState: OptimizerState;
+  /** No step is made meanwhile. */
+  private isPaused = false;
+  private wakeHeld: () => void = () => undefined;
   /** Updates made so far. */
   private globalStep = 0;
   private progress: Progress = NO_PROGRESS;
@@ -189,6 +195,28 @@ export class Coordinator {
     this.group.accept(channel, address);
   }
 
+  /** Makes no further step until `resume`; workers come, stay and go. */
+  pause(): void {
+    this.isPaused = true;
+    this.gatherer.wake();
+  }
+
+  resume(): void {
+    this.isPaused = false;
+    this.wakeHeld();
+  }
+
+  /** Writes a checkpoint before the next step, or at once where none is made. */
+  save(): void {
+    this.checkpointer.ask();
+    this.wakeHeld();
+  }
+
+  /** Sends the workers of that name or id away, for the rest of the run. @returns how many there were */
+  dismiss(name: string): number {
+    return this.group.dismiss(name);
+  }
+
   /**
    * Trains to the end, or until the signal aborts: then it finishes the step, saves a checkpoint and returns.
    *
@@ -232,8 +260,31 @@ export class Coordinator {
       }
       this.checkpointer.saveIfDue(this.globalStep, isEpochEnd);
       if (this.outcome() !== 'stopped' || signal.aborted) return;
-      if (!(await this.trainStep(signal))) return;
+      if (this.isPaused) await this.hold(signal);
+      else if (!(await this.trainStep(signal))) return;
     }
+  }
+
+  /** Until it is to go on, or the signal aborts; checkpoints that are asked for are written. */
+  private async hold(signal: AbortSignal): Promise<void> {
+    const { clock, report } = this.options;
+    const say = (isPaused: boolean) =>
+      report({ type: 'paused', time: clock.now(), isPaused, globalStep: this.globalStep });
+    const wake = () => this.wakeHeld();
+    signal.addEventListener('abort', wake, { once: true });
+    say(true);
+    while (this.isPaused && !signal.aborted) {
+      let timer: Timer | null = null;
+      await new Promise<void>((resolve) => {
+        this.wakeHeld = resolve;
+        // One that failed is tried again.
+        timer = clock.schedule(HELD_LOOK_MS, resolve);
+      });
+      (timer as Timer | null)?.cancel();
+      this.checkpointer.saveIfDue(this.globalStep, false);
+    }
+    signal.removeEventListener('abort', wake);
+    say(false);
   }
 
   /** One update. @returns false if it was broken off before */
@@ -241,10 +292,11 @@ export class Coordinator {
     const { clock, report, vectors } = this.options;
     const { globalStep } = this;
     const waitedFrom = clock.now();
-    await this.gatherer.waitForWorkers(this.options.minWorkers, signal, (numActive) =>
+    const isOff = () => signal.aborted || this.isPaused;
+    await this.gatherer.waitForWorkers(this.options.minWorkers, signal, isOff, (numActive) =>
       this.sayWaiting(numActive),
     );
-    if (signal.aborted) return false;
+    if (isOff()) return !signal.aborted;
     const startedAt = clock.now();
 
     // Bₜ, and its partials from whoever is there

@@ -168,6 +168,15 @@ export interface CheckpointDone {
   readonly seconds: number;
 }
 
+/** The run makes no further step until it is told to go on, or does so again. */
+export interface RunPaused {
+  readonly type: 'paused';
+  readonly time: TimeMs;
+  readonly isPaused: boolean;
+  /** Updates made. */
+  readonly globalStep: number;
+}
+
 /** Something to tell a person, not covered by another event: waiting for workers, a disk that is full. */
 export interface Notice {
   readonly type: 'notice';
@@ -247,6 +256,7 @@ export type RunEvent =
   | WorkerLost
   | WorkerPinged
   | CheckpointDone
+  | RunPaused
   | Notice
   | RunFinished;
 

@@ -1,15 +1,13 @@
 /**
  * A worker's WebSocket to the coordinator. One of the two files that know `ws`.
  */
-import type { ClientRequest } from 'node:http';
 import type { Socket } from 'node:net';
-import { TLSSocket } from 'node:tls';
 import { WebSocket, type ClientOptions } from 'ws';
 import type { Channel } from '../shared/channel.js';
 import { systemClock } from '../shared/clock.js';
 import { DEADLINES } from '../shared/deadlines.js';
 import { UserError } from '../shared/errors.js';
-import { pinOf } from '../shared/node/pin.js';
+import { sendIfPinned } from '../shared/node/pin.js';
 import { NO_LIMITS, SocketChannel } from '../shared/node/socket-channel.js';
 
 /** The longest frame that a worker takes: the parameters of the largest model that fits. */
@@ -51,23 +49,6 @@ export function dial(url: string, pin: string | null, signal: AbortSignal): Prom
     });
   });
 }
-
-/** Holds the request, the first thing that the worker says, until the other side has shown that it has the key. */
-function sendIfPinned(pin: string) {
-  return (request: ClientRequest) => {
-    request.once('socket', (socket) => {
-      socket.once('secureConnect', () => {
-        const certificate = socket instanceof TLSSocket && socket.getPeerX509Certificate();
-        if (certificate && pinOf(certificate.publicKey) === pin) request.end();
-        else request.destroy(new UserError(WRONG_PIN));
-      });
-    });
-  };
-}
-
-const WRONG_PIN =
-  'The coordinator has not the key that the join line names: it is another run, or somebody is between; ' +
-  'paste the line that the coordinator prints';
 
 /** What is wrong with a certificate, as OpenSSL and Node name it. */
 const UNTRUSTED = /^(CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|ERR_TLS_CERT_)/;

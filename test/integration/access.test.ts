@@ -191,7 +191,7 @@ test('on loopback there is neither, nor a file of them', async () => {
   await coordinator.said(/Live page: http:\/\/127/);
   await coordinator.said(/npx lockstep worker ws:\/\/127\.0\.0\.1:\d+$/m);
   const files = await readdir(out);
-  for (const file of ['token', 'look-token', 'page', 'tls-key.pem', 'tls-cert.pem', 'join']) {
+  for (const file of ['token', 'look-token', 'page', 'tls-key.pem', 'tls-cert.pem']) {
     expect(files).not.toContain(file);
   }
 });

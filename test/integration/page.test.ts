@@ -202,6 +202,21 @@ describe.skipIf(!hasBrowser())('the page of a run', () => {
     expect(await page.locator('#zoom-reset').isVisible()).toBe(false);
   });
 
+  it('pauses the run and lets it go on', async () => {
+    const state = (text: string) =>
+      page.locator('#state', { hasText: text }).waitFor({ timeout: WAIT_MS });
+    await page.click('#control-pause');
+    await state('Paused');
+    expect(await textOf(page, '#control-pause')).toBe('Go on');
+    const step = await stepOf(page);
+    await page.click('#control-save');
+    await page.locator('#control-note', { hasText: 'A checkpoint is' }).waitFor();
+    expect(await stepOf(page)).toBe(step);
+    await page.click('#control-pause');
+    await state('Training');
+    await expect.poll(() => stepOf(page), { timeout: WAIT_MS }).toBeGreaterThan(step);
+  });
+
   it('shows a killed worker as lost', async () => {
     await workers[1].end('SIGKILL');
     const row = page.locator('#workers tr[data-state="lost"]');

@@ -142,6 +142,20 @@ export class WorkerGroup implements ConnectionOwner {
     if (member.connection) this.lose(member.connection, reason, message);
   }
 
+  /** Sends the connected workers of that name or id away, for the rest of the run. @returns how many there were */
+  dismiss(nameOrId: string): number {
+    const dismissed = [...this.members.values()].filter(
+      ({ name, workerId, connection }) => connection && [name, workerId].includes(nameOrId),
+    );
+    for (const member of dismissed) {
+      const connection = member.connection!;
+      member.history = shutOut(member.history);
+      connection.send({ type: 'finished', isFinal: true, reason: 'it was sent away' });
+      this.lose(connection, 'finished', 'it was sent away');
+    }
+    return dismissed.length;
+  }
+
   /** Tells every worker that the run is over or suspended, closes all connections and takes no more. */
   close(isFinal: boolean, reason: string): void {
     this.closing = { isFinal, reason };
@@ -180,7 +194,7 @@ export class WorkerGroup implements ConnectionOwner {
     }
     this.leaveBehind(member);
     const { clock, report } = this.options;
-    const isGraceful = reason === 'left' || reason === 'replaced';
+    const isGraceful = reason === 'left' || reason === 'replaced' || reason === 'finished';
     if (!isGraceful) member.history = recordFailure(clock.now(), member.history);
     if (!wasActive) {
       this.notice('warn', `${member.name} (${member.workerId}) did not get ready: ${message}`);

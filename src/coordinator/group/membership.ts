@@ -169,7 +169,7 @@ export function decideAdmission(
   if (history.keptOutUntil === Infinity) {
     return refuse(
       'badNumbers',
-      'The worker is shut out for wrong results, for as long as the run lasts',
+      'The worker is shut out, for wrong results or on request, for as long as the run lasts',
       null,
     );
   }

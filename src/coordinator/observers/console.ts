@@ -136,6 +136,12 @@ export function createConsoleObserver(options: ConsoleObserverOptions): Observer
         );
         break;
       }
+      case 'paused': {
+        const { isPaused, globalStep } = event;
+        const text = isPaused ? `Paused after step ${formatCount(globalStep)}` : 'The run goes on';
+        log.info(text, { event: 'paused', isPaused, globalStep });
+        break;
+      }
       case 'notice':
         log[event.level](event.message, { event: 'notice' });
         break;

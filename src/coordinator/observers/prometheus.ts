@@ -165,6 +165,7 @@ function createMetrics(registry: Registry) {
     ),
     plannedSteps: gauge('planned_steps', 'Steps of the whole run'),
     globalStep: gauge('global_step', 'Updates made, over all starts of the run'),
+    paused: gauge('run_paused', '1 while the run is paused'),
     finished: gauge('run_finished', '1 when the run is over, 0 before'),
     epoch: gauge('epoch', 'Passes over the training set, with a fraction'),
     steps: counter('steps_total', 'Updates made by this process'),
@@ -316,6 +317,9 @@ function record(recording: Recording, event: RunEvent): void {
       metrics.workerClockOffset.set(worker.labels, event.clockOffsetMs / 1000);
       break;
     }
+    case 'paused':
+      metrics.paused.set(Number(event.isPaused));
+      break;
     case 'notice':
       metrics.notices.inc({ level: event.level });
       break;

@@ -42,6 +42,7 @@ export interface RunStatus {
   /** From one step to the next, with evaluations between them. */
   cycleMs: number;
   worldSize: number;
+  isPaused: boolean;
   readonly workers: Map<string, WorkerStatus>;
 }
 
@@ -62,6 +63,7 @@ export function createRunStatus(): RunStatus {
     wireMs: 0,
     cycleMs: 0,
     worldSize: 0,
+    isPaused: false,
     workers: new Map(),
   };
 }
@@ -112,6 +114,11 @@ export function updateRunStatus(status: RunStatus, event: RunEvent): void {
       if (worker !== undefined) worker.roundTripMs = event.roundTripMs;
       break;
     }
+    case 'paused':
+      status.isPaused = event.isPaused;
+      // The pause is no part of the pace.
+      status.lastStepAt = event.time;
+      break;
     case 'checkpoint':
     case 'notice':
     case 'finished':
@@ -209,8 +216,9 @@ function progressLine(status: RunStatus, columns: number): Piece[] {
   const epoch = Math.min(epochs - 1, Math.floor(globalStep / run.stepsPerEpoch));
   const done = Math.min(1, globalStep / run.stepsPerEpoch - epoch);
   const left = ((run.totalSteps - globalStep) * status.cycleMs) / 1000;
-  const state: Piece =
-    worldSize === 0
+  const state: Piece = status.isPaused
+    ? { text: 'paused', style: 'yellow', rank: 2 }
+    : worldSize === 0
       ? { text: 'waiting for workers', style: 'yellow', rank: 2 }
       : { text: status.numStepsSeen === 0 ? '' : `${formatDuration(left)} left`, rank: 2 };
   const pieces: Piece[] = [

@@ -272,6 +272,8 @@ export function createTraceEvents(): (event: RunEvent) => TraceEvent[] {
         const { name, workerId, phase, message } = event;
         return [instant(`${name} lost`, event.time, { workerId, phase, message })];
       }
+      case 'paused':
+        return [instant(event.isPaused ? 'paused' : 'resumed', event.time, {})];
       case 'finished':
         return [instant('run finished', event.time, { outcome: event.result.outcome })];
       case 'workerPinged':

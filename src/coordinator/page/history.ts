@@ -140,7 +140,8 @@ export class RunHistory {
             stay.to === null ? { ...stay, to: event.time, wasLost: !event.isGraceful } : stay,
           );
         }
-        if (event.worldSize === 0 && this.state !== 'finished') this.state = 'waiting';
+        if (event.worldSize === 0 && !['finished', 'paused'].includes(this.state))
+          this.state = 'waiting';
         this.dirty.workers = true;
         this.addEvent('lost', event.isGraceful ? 'info' : 'warn', event.time, event.message);
         break;
@@ -160,6 +161,10 @@ export class RunHistory {
           event.time,
           `Checkpoint after ${formatNoun(event.globalStep, 'step')} (${formatBytes(event.bytes)})`,
         );
+        break;
+      case 'paused':
+        this.state = event.isPaused ? 'paused' : 'waiting';
+        this.addEvent('run', 'info', event.time, event.isPaused ? 'Paused' : 'Goes on');
         break;
       case 'notice':
         this.addEvent('notice', event.level, event.time, event.message);

@@ -146,7 +146,7 @@ export interface Points {
   readonly cells: Base64;
 }
 
-export type RunState = 'starting' | 'waiting' | 'training' | 'finished';
+export type RunState = 'starting' | 'waiting' | 'training' | 'paused' | 'finished';
 
 export interface Update {
   /** Of the monitor's clock, for ages. */

@@ -85,19 +85,28 @@ export class Gatherer implements GroupHandler {
     this.dispatcher.prefetch(work);
   }
 
-  /** Resolves when there are `minWorkers` workers, or the signal aborts. `wait` is called once if that takes time. */
+  /**
+   * Resolves when there are `minWorkers` workers, or nobody waits any more: `isOff` is asked when the signal aborts and at
+   * `wake`. `wait` is called once if it takes time.
+   */
   async waitForWorkers(
     minWorkers: number,
     signal: AbortSignal,
+    isOff: () => boolean,
     wait: (numActive: number) => void,
   ): Promise<void> {
-    const isEnough = () => this.group.active().length >= minWorkers || signal.aborted;
+    const isEnough = () => this.group.active().length >= minWorkers || isOff();
     if (isEnough()) return;
     wait(this.group.active().length);
     const wake = () => this.wakeWaiter();
     signal.addEventListener('abort', wake, { once: true });
     while (!isEnough()) await new Promise<void>((resolve) => (this.wakeWaiter = resolve));
     signal.removeEventListener('abort', wake);
+  }
+
+  /** Has `waitForWorkers` look again whether anybody waits. */
+  wake(): void {
+    this.wakeWaiter();
   }
 
   /** Breaks off what is being gathered. */

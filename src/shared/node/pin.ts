@@ -1,7 +1,27 @@
 import { createHash, type KeyObject } from 'node:crypto';
+import type { ClientRequest } from 'node:http';
+import { TLSSocket } from 'node:tls';
+import { UserError } from '../errors.js';
 
 /** What workers know a coordinator by: SHA-256 of its public key (SPKI), base64url. */
 export function pinOf(publicKey: KeyObject): string {
   const der = publicKey.export({ type: 'spki', format: 'der' });
   return createHash('sha256').update(der).digest('base64url');
 }
+
+/** Holds the request, the first thing that we say, until the other side has shown that it has the key. */
+export function sendIfPinned(pin: string) {
+  return (request: ClientRequest) => {
+    request.once('socket', (socket) => {
+      socket.once('secureConnect', () => {
+        const certificate = socket instanceof TLSSocket && socket.getPeerX509Certificate();
+        if (certificate && pinOf(certificate.publicKey) === pin) request.end();
+        else request.destroy(new UserError(WRONG_PIN));
+      });
+    });
+  };
+}
+
+const WRONG_PIN =
+  'The coordinator has not the key that the join line names: it is another run, or somebody is between; ' +
+  'paste the line that the coordinator prints';

@@ -31,6 +31,8 @@ const END_MS = 5_000;
 export interface AttackOptions {
   readonly seed: number;
   readonly durationMs: number;
+  /** Ends the attack before, once strangers have sent so many. */
+  readonly maxFrames?: number;
   /** Flags of the run, such as `--epochs 3`. */
   readonly flags: readonly string[];
   /** An empty folder of its own. */
@@ -117,8 +119,11 @@ export async function runAttack(options: AttackOptions): Promise<AttackReport> {
 
   const before = coordinator.residentMb();
   let [most, mostDescriptors, slowestHealthMs] = [before, 0, 0];
+  let [numFrames, numConnections] = [0, 0];
   const until = performance.now() + durationMs;
-  const isAttacking = () => performance.now() < until && !coordinator.isOver;
+  const { maxFrames = Infinity } = options;
+  const isAttacking = () =>
+    performance.now() < until && numFrames < maxFrames && !coordinator.isOver;
   const watching = (async () => {
     while (isAttacking()) {
       most = Math.max(most, coordinator.residentMb());
@@ -135,7 +140,6 @@ export async function runAttack(options: AttackOptions): Promise<AttackReport> {
       await pause(200);
     }
   })();
-  let [numFrames, numConnections] = [0, 0];
   const strangers = Array.from({ length: NUM_STRANGERS }, async (_, i) => {
     const random = createRandom(seed, 'stranger', i);
     while (isAttacking()) {

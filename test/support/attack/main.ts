@@ -4,7 +4,8 @@
  *
  *   npm run attack -- --seed 7 --seconds 600
  *
- * The run has two epochs for each second of the attack; give --epochs where it is over before.
+ * The run has two epochs for each second of the attack; give --epochs where it is over before. --frames N ends the attack
+ * before its time, once so many have been sent.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -18,6 +19,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
     seconds: { type: 'string', default: '60' },
     epochs: { type: 'string' },
+    frames: { type: 'string' },
   },
 });
 const seconds = Number(values.seconds);
@@ -28,6 +30,7 @@ try {
   const report = await runAttack({
     seed: Number(values.seed),
     durationMs: 1000 * seconds,
+    maxFrames: Number(values.frames ?? Infinity),
     flags: ['--dataset', dataset, '--epochs', values.epochs ?? String(Math.ceil(2 * seconds))],
     folder,
     log: (line) => console.log(line),

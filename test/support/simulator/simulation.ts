@@ -810,6 +810,8 @@ function describeEvent(event: RunEvent): string {
       return `${event.workerId} answered a ping after ${event.roundTripMs.toFixed(2)} ms`;
     case 'checkpoint':
       return `checkpoint of step ${event.globalStep} is on disk`;
+    case 'paused':
+      return event.isPaused ? 'paused' : 'goes on';
     case 'finished':
       return `finished: ${event.result.outcome}, ${event.result.weightsSha256.slice(0, 8)}`;
   }

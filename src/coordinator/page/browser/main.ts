@@ -1,5 +1,6 @@
 /** The page of one run: panels, each of which is drawn anew when what it shows has changed. */
 import { ConfusionMatrix } from './confusion-matrix.js';
+import { Controls } from './controls.js';
 import { DrawPad } from './draw-pad.js';
 import { byId } from './element.js';
 import { EvaluationTable } from './evaluation-table.js';
@@ -20,7 +21,8 @@ const DESCRIBE_MS = 10_000;
 const store = new RunStore('api/events', changed);
 const header = new RunHeader(store);
 const learning = new LearningPanel(store);
-const workers = new WorkerTable(store);
+const controls = new Controls(store);
+const workers = new WorkerTable(store, (id, name) => controls.evict(id, name));
 const lanes = new WorkerLanes(store);
 const confusion = new ConfusionMatrix();
 const pad = new DrawPad();
@@ -44,6 +46,7 @@ function render(): void {
   pending.clear();
   const has = (...wanted: Topic[]) => wanted.some((topic) => topics.has(topic));
   header.render();
+  if (has('head')) controls.render();
   if (has('head', 'run')) pad.show(store.head?.canPredict ?? false, store.run);
   if (has('run') && store.run) renderConfig(store.run);
   if (has('points', 'evaluations', 'run')) learning.render();

@@ -107,6 +107,9 @@ export class RunHeader {
         case 'training':
           [kind, text] = ['good', 'Training'];
           break;
+        case 'paused':
+          [kind, text] = ['warn', 'Paused'];
+          break;
         case 'finished':
           [kind, text] = ['done', result?.outcome === 'stopped' ? 'Stopped' : 'Finished'];
           break;

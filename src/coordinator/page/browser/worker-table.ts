@@ -17,17 +17,21 @@ interface Row {
   readonly element: HTMLTableRowElement;
   readonly cells: HTMLTableCellElement[];
   readonly state: HTMLElement;
+  readonly evict: HTMLElement;
   readonly bar: HTMLElement;
   readonly share: HTMLElement;
 }
 
 export class WorkerTable {
   private readonly store: RunStore;
+  private readonly evict: (workerId: string, name: string) => void;
   private readonly rows = new Map<string, Row>();
   private readonly body = byId('workers', HTMLTableSectionElement);
 
-  constructor(store: RunStore) {
+  /** @param evict sends a worker away */
+  constructor(store: RunStore, evict: (workerId: string, name: string) => void) {
     this.store = store;
+    this.evict = evict;
   }
 
   render(): void {
@@ -44,7 +48,7 @@ export class WorkerTable {
     );
     sorted.forEach((worker, at) => {
       let row = this.rows.get(worker.workerId);
-      if (!row) this.rows.set(worker.workerId, (row = makeRow(worker)));
+      if (!row) this.rows.set(worker.workerId, (row = makeRow(worker, this.evict)));
       if (this.body.children.item(at) !== row.element) {
         this.body.insertBefore(row.element, this.body.children.item(at));
       }
@@ -70,6 +74,7 @@ export class WorkerTable {
     const images = this.store.workers.reduce((sum, { numImages }) => sum + numImages, 0);
     const whole = this.isOver && images > 0 ? worker.numImages / images : null;
     const share = whole ?? worker.share;
+    row.evict.hidden = !isHere || this.isOver;
     row.element.dataset.state = worker.state;
     setText(row.state, stateText(worker));
     setText(row.share, isHere || whole !== null ? formatPercent(share, 0) : NOTHING);
@@ -100,7 +105,16 @@ function stateText({ state, lostInPhase }: WorkerRow): string {
   return lostInPhase ? `lost while ${lostInPhase}` : 'lost';
 }
 
-function makeRow({ name, host, workerId, engine, device, isExact }: WorkerRow): Row {
+function makeRow(
+  { name, host, workerId, engine, device, isExact }: WorkerRow,
+  onEvict: (workerId: string, name: string) => void,
+): Row {
+  const evict = element(
+    'button',
+    { class: 'text-button evict', type: 'button', 'aria-label': `Evict ${name}` },
+    'Evict',
+  );
+  evict.addEventListener('click', () => onEvict(workerId, name));
   const cell = (at: number, ...children: (Node | string)[]) =>
     element('td', { 'data-label': COLUMNS[at] }, ...children);
   const state = element('span', { class: 'worker-state' });
@@ -119,6 +133,7 @@ function makeRow({ name, host, workerId, engine, device, isExact }: WorkerRow): 
       element('span', {}, name, ' ', state),
       element('small', {}, host),
     ),
+    evict,
   );
   const cells = [
     head,
@@ -126,5 +141,5 @@ function makeRow({ name, host, workerId, engine, device, isExact }: WorkerRow): 
     cell(2, element('span', { class: 'share' }, bar, share)),
     ...[3, 4, 5, 6, 7].map((at) => cell(at)),
   ];
-  return { element: element('tr', {}, ...cells), cells, state, bar, share };
+  return { element: element('tr', {}, ...cells), cells, state, evict, bar, share };
 }

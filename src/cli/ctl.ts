@@ -1,0 +1,112 @@
+/** `lockstep ctl`: asks something of a run that goes on, as its page does. */
+import { stat, readFile } from 'node:fs/promises';
+import { request as plainRequest } from 'node:http';
+import { request as secureRequest } from 'node:https';
+import { join } from 'node:path';
+import { ACTIONS, CONTROL_HEADER, type Action } from '../coordinator/page/control.js';
+import { UsageError, UserError, messageOf } from '../shared/errors.js';
+import { parseJoinLine, type JoinLine } from '../shared/join-line.js';
+import { sendIfPinned } from '../shared/node/pin.js';
+import { formatChoices, shorten } from '../shared/option.js';
+import { printable } from '../shared/printable.js';
+import { optionCommand } from './command.js';
+import { readToken } from './token.js';
+
+/** For the coordinator to answer, ms. */
+const ANSWER_MS = 10_000;
+/** Of an answer; the rest is not read. */
+const MAX_ANSWER_CHARS = 1_000;
+
+export function ctlCommand() {
+  return optionCommand(
+    'ctl',
+    'ask a run that goes on to stop, pause, resume, save, or evict a worker',
+    'runs/first pause',
+    async ({ values: { token, tokenFile } }, [where, action, ...names]) => {
+      if (!isAction(action)) {
+        throw new UsageError(
+          `Cannot ask for "${shorten(action)}": expected ${formatChoices(ACTIONS)}`,
+        );
+      }
+      const name = names.at(0) ?? null;
+      if ((action === 'evict') !== (name !== null)) {
+        throw new UsageError(
+          action === 'evict' ? 'Cannot evict nobody: name a worker' : `Cannot ${action} a worker`,
+        );
+      }
+      const line = await lineOf(where);
+      const given = readToken(token, tokenFile) ?? line.token;
+      const { status, text } = await ask({ ...line, token: given }, action, name);
+      if (status === 200) console.log(text);
+      else throw new UserError(`Cannot ${action}: ${text}`);
+    },
+  )
+    .argument('<run>', 'its directory on this machine, or wss://HOST:7700#TOKEN.PIN')
+    .argument('<action>', formatChoices(ACTIONS))
+    .argument('[worker]', 'to be evicted, by its name or id');
+}
+
+function isAction(text: string): text is Action {
+  return ACTIONS.some((action) => action === text);
+}
+
+/** What the run's directory says of where it is served; or the line itself. */
+async function lineOf(where: string): Promise<JoinLine> {
+  const isFolder = await stat(where).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+  if (!isFolder) return parseJoinLine(where);
+  try {
+    return parseJoinLine(await readFile(join(where, 'join'), 'utf8'));
+  } catch (error) {
+    throw new UserError(`Cannot find where ${where} is served: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+function ask(
+  { url, token, pin }: JoinLine,
+  action: Action,
+  name: string | null,
+): Promise<{ status: number; text: string }> {
+  const target = new URL(url.replace(/^ws/i, 'http'));
+  target.pathname = `/api/control/${action}`;
+  if (name !== null) target.searchParams.set('name', name);
+  const isSecure = target.protocol === 'https:';
+  const options = {
+    method: 'POST',
+    agent: false,
+    signal: AbortSignal.timeout(ANSWER_MS),
+    headers: {
+      [CONTROL_HEADER]: '1',
+      'content-length': '0',
+      ...(token === null ? {} : { authorization: `Bearer ${token}` }),
+    },
+  } as const;
+  return new Promise((resolve, reject) => {
+    const request = isSecure
+      ? secureRequest(target, { ...options, rejectUnauthorized: pin === null })
+      : plainRequest(target, options);
+    request.once('error', (error) => {
+      if (error instanceof UserError) reject(error);
+      else {
+        const why = error.name === 'AbortError' ? 'it does not answer' : error.message;
+        reject(new UserError(`Cannot reach the run at ${url}: ${why}`, { cause: error }));
+      }
+    });
+    request.once('response', (response) => {
+      let text = '';
+      response.setEncoding('utf8').on('data', (chunk: string) => {
+        text = (text + chunk).slice(0, MAX_ANSWER_CHARS);
+      });
+      response.once('end', () =>
+        resolve({ status: response.statusCode ?? 0, text: printable(text.trim()) }),
+      );
+      response.once('error', reject);
+    });
+    if (isSecure && pin !== null) sendIfPinned(pin)(request);
+    else request.end();
+  });
+}

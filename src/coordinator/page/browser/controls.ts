@@ -1,0 +1,93 @@
+/** The buttons that change the run. Where it has a token, the page asks for the joining one and keeps it until it is closed. */
+import { byId, setText } from './element.js';
+import type { RunStore } from './run-store.js';
+
+const HEADER = 'x-lockstep-control';
+
+export class Controls {
+  private readonly store: RunStore;
+  private token: string | null = null;
+  private readonly pause = byId('control-pause', HTMLButtonElement);
+
+  constructor(store: RunStore) {
+    this.store = store;
+    this.pause.addEventListener('click', () => {
+      void this.ask(store.head?.state === 'paused' ? 'resume' : 'pause');
+    });
+    byId('control-save').addEventListener('click', () => void this.ask('save'));
+    byId('control-stop').addEventListener('click', () => {
+      if (confirm('Stop the run after this step? It can be resumed.')) void this.ask('stop');
+    });
+  }
+
+  render(): void {
+    const { head } = this.store;
+    byId('controls').hidden = !head?.isLive || head.state === 'finished';
+    setText(this.pause, head?.state === 'paused' ? 'Go on' : 'Pause');
+  }
+
+  /** Sends a worker away. */
+  evict(workerId: string, name: string): void {
+    if (confirm(`Send ${name} away for the rest of the run?`)) void this.ask('evict', workerId);
+  }
+
+  private async ask(action: string, name = ''): Promise<void> {
+    const query = name === '' ? '' : `?name=${encodeURIComponent(name)}`;
+    try {
+      for (;;) {
+        const response = await fetch(`api/control/${action}${query}`, {
+          method: 'POST',
+          headers: {
+            [HEADER]: '1',
+            ...(this.token === null ? {} : { Authorization: `Bearer ${this.token}` }),
+          },
+        });
+        const text = (await response.text()).trim();
+        if (response.status !== 401) {
+          this.say(text);
+          return;
+        }
+        this.token = await askForToken(this.token === null ? '' : 'That was not it. ');
+        if (this.token === null) return;
+      }
+    } catch {
+      this.say('The coordinator does not answer');
+    }
+  }
+
+  private say(text: string): void {
+    setText(byId('control-note'), text);
+  }
+}
+
+/** @returns null where none is given */
+function askForToken(note: string): Promise<string | null> {
+  const dialog = byId('token-dialog', HTMLDialogElement);
+  const field = byId('token', HTMLInputElement);
+  setText(byId('token-note'), `${note}To change the run, give its joining token.`);
+  field.value = '';
+  dialog.returnValue = '';
+  dialog.showModal();
+  const ok = () => dialog.close('given');
+  const cancel = () => dialog.close();
+  const enter = (event: KeyboardEvent) => {
+    if (event.key === 'Enter') ok();
+  };
+  byId('token-ok').addEventListener('click', ok);
+  byId('token-cancel').addEventListener('click', cancel);
+  field.addEventListener('keydown', enter);
+  return new Promise((resolve) =>
+    dialog.addEventListener(
+      'close',
+      () => {
+        byId('token-ok').removeEventListener('click', ok);
+        byId('token-cancel').removeEventListener('click', cancel);
+        field.removeEventListener('keydown', enter);
+        const token = field.value.trim();
+        field.value = '';
+        resolve(dialog.returnValue === 'given' && token !== '' ? token : null);
+      },
+      { once: true },
+    ),
+  );
+}

@@ -1,0 +1,108 @@
+/** What people ask of a run while it goes on. */
+import { expect, it } from 'vitest';
+import { startRun, type FakeWorker } from '../support/coordinator-harness.js';
+
+const isPausedIn = (events: readonly { isPaused: boolean }[]) =>
+  events.map(({ isPaused }) => isPaused);
+
+async function step(worker: FakeWorker, globalStep: number): Promise<void> {
+  await worker.answer(worker.rangesOf(globalStep));
+}
+
+it('pauses after the step under way, whoever comes and goes, and goes on with the same step', async () => {
+  const { coordinator, join, settle, time, eventsOf } = await startRun();
+  const anna = await join();
+  coordinator.pause();
+  await step(anna, 0);
+  expect(isPausedIn(eventsOf('paused'))).toEqual([true]);
+  expect(anna.rangesOf(1)).toEqual([]);
+
+  // Anna falls silent.
+  await time.advance(10_000);
+  expect(eventsOf('workerLost')).toHaveLength(1);
+  const bert = await join();
+  await time.advance(100);
+  expect(bert.channel.sentOf('step')).toEqual([]);
+  expect(eventsOf('step')).toHaveLength(1);
+
+  coordinator.resume();
+  await settle();
+  await step(bert, 1);
+  expect(isPausedIn(eventsOf('paused'))).toEqual([true, false]);
+  expect(eventsOf('step').map(({ globalStep }) => globalStep)).toEqual([0, 1]);
+});
+
+it('pauses while it waits for workers, and makes no step when one comes', async () => {
+  const { coordinator, join, settle, eventsOf } = await startRun();
+  coordinator.pause();
+  coordinator.pause();
+  await settle();
+  expect(isPausedIn(eventsOf('paused'))).toEqual([true]);
+  const anna = await join();
+  expect(anna.channel.sentOf('step')).toEqual([]);
+  coordinator.resume();
+  await settle();
+  expect(anna.rangesOf(0)).not.toEqual([]);
+});
+
+it('saves when asked, before the next step, and at once while it is paused', async () => {
+  const { coordinator, join, settle, saved } = await startRun();
+  const stepsSaved = () => saved.map(({ globalStep }) => globalStep);
+  const anna = await join();
+  coordinator.save();
+  await step(anna, 0);
+  expect(stepsSaved()).toEqual([1]);
+  coordinator.pause();
+  await step(anna, 1);
+  expect(stepsSaved()).toEqual([1]);
+  coordinator.save();
+  await settle();
+  expect(stepsSaved()).toEqual([1, 2]);
+});
+
+it('tries a checkpoint again that failed while it is paused', async () => {
+  let isFull = true;
+  const { coordinator, join, time, eventsOf } = await startRun({
+    save: () =>
+      isFull ? Promise.reject(new Error('disk full')) : Promise.resolve({ path: '', bytes: 1 }),
+  });
+  const anna = await join();
+  coordinator.pause();
+  await step(anna, 0);
+  coordinator.save();
+  await time.advance(1_000);
+  expect(eventsOf('notice').at(-1)?.message).toMatch(/disk full; training goes on/);
+  isFull = false;
+  await time.advance(6_000);
+  expect(eventsOf('checkpoint')).toHaveLength(1);
+});
+
+it('stops while it is paused', async () => {
+  const { coordinator, join, stop, ended, saved } = await startRun();
+  const anna = await join();
+  coordinator.pause();
+  await step(anna, 0);
+  stop.abort();
+  expect(await ended).toMatchObject({ outcome: 'stopped', globalStep: 1 });
+  expect(saved.map(({ globalStep }) => globalStep)).toEqual([1]);
+});
+
+it('sends a worker away, gives its work to the others, and does not take it back', async () => {
+  const { coordinator, join, connect, settle, eventsOf } = await startRun();
+  const anna = await join('anna-id');
+  const bert = connect();
+  bert.hello({ workerId: 'bert-id', name: 'bert' });
+  bert.ready();
+  await settle();
+  expect(coordinator.dismiss('nobody')).toBe(0);
+  expect(coordinator.dismiss('bert')).toBe(1);
+  await settle();
+  // As one that is told that the run is over, it does not come again.
+  expect(bert.channel.sentOf('finished')).toMatchObject([{ isFinal: true }]);
+  expect(bert.closeCode).toBe(4000);
+  expect(eventsOf('workerLost')).toMatchObject([{ workerId: 'bert-id', isGraceful: true }]);
+  await step(anna, 0);
+  expect(eventsOf('step')).toHaveLength(1);
+  expect((await join('bert-id')).channel.sentOf('refused')[0].reason).toMatch(/shut out/);
+  expect(coordinator.dismiss('anna-id')).toBe(1);
+});
