@@ -24,6 +24,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   summary: async () => (await import('./summary.js')).summaryCommand(),
   bench: async () => (await import('./bench.js')).benchCommand(),
   doctor: async () => (await import('./doctor.js')).doctorCommand(),
+  sweep: async () => (await import('./sweep.js')).sweepCommand(),
   runs: async () => (await import('./runs.js')).runsCommand(),
   board: async () => (await import('./board.js')).boardCommand(),
 };

@@ -372,6 +372,25 @@ export const COMMAND_OPTIONS = {
       help: 'replace other files of the same names',
     }),
   },
+  sweep: {
+    trials: z.number().int().min(1).max(10_000).optional().register(optionWords, {
+      group: 'run',
+      help: 'trials of a random search',
+      value: 'n',
+      unset: 'every combination',
+    }),
+    seed: z.number().int().min(0).max(0xffff_ffff).default(1).register(optionWords, {
+      group: 'run',
+      help: 'with --trials: seed of the search; that of each training is an option of the file',
+      value: 'n',
+    }),
+    out: text.default('sweeps/sweep').register(optionWords, {
+      group: 'output',
+      help: 'folder of the trials, each of which is a run',
+      value: 'dir',
+    }),
+    json,
+  },
   runs: {
     prune: z.boolean().default(false).register(optionWords, {
       group: 'run',

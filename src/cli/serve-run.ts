@@ -12,6 +12,7 @@ import { createMetricsFile } from '../coordinator/observers/metrics-file.js';
 import { controlHandler } from '../coordinator/page/control.js';
 import { Gate, isSame } from '../coordinator/page/gate.js';
 import { createLinkCheck } from '../coordinator/page/link-check.js';
+import { createDownloads } from '../coordinator/page/downloads.js';
 import { createMonitor } from '../coordinator/page/monitor.js';
 import { createPrometheus } from '../coordinator/observers/prometheus.js';
 import { replayMetrics } from '../coordinator/observers/stored-run.js';
@@ -335,6 +336,7 @@ async function createObservers(
     predict: (images) => predictor.predict(images),
     setParams: (params) => predictor.setParams(params),
   });
+  const downloads = createDownloads(directory.checkpointsPath, directory.name);
   const metrics = await createMetricsFile(directory.metricsPath, {
     warn,
     ...(directory.isResumed ? { truncateToStep: firstStep } : {}),
@@ -369,7 +371,9 @@ async function createObservers(
   return {
     observers,
     handle: (request: IncomingMessage, response: ServerResponse) =>
-      monitor.handle(request, response) || prometheus.handle(request, response),
+      monitor.handle(request, response) ||
+      downloads.handle(request, response) ||
+      prometheus.handle(request, response),
     flush: () => metrics.flush(),
     async close() {
       status?.close();

@@ -1,9 +1,10 @@
 /** The live page in a real browser, during a real training with a coordinator and two workers. */
-import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { zipEntries } from '../../src/model/data/zip.js';
 import { hasBrowser, launchBrowser } from '../support/browser.js';
 import { imagesFile, labelsFile } from '../support/idx-files.js';
 import { IMAGE_BYTES, mnist } from '../support/mnist.js';
@@ -215,6 +216,20 @@ describe.skipIf(!hasBrowser())('the page of a run', () => {
     await page.click('#control-pause');
     await state('Training');
     await expect.poll(() => stepOf(page), { timeout: WAIT_MS }).toBeGreaterThan(step);
+  });
+
+  it('offers the model in each format while it trains', async () => {
+    await page.locator('#downloads a').first().waitFor();
+    expect(await page.locator('#downloads a').allTextContents()).toEqual([
+      ...['ONNX', 'PyTorch', 'TensorFlow.js', 'JavaScript'],
+    ]);
+    await page.selectOption('#download-checkpoint', 'latest');
+    const coming = page.waitForEvent('download');
+    await page.locator('#downloads a', { hasText: 'JavaScript' }).click();
+    const download = await coming;
+    expect(download.suggestedFilename()).toMatch(/-step-\d+-js\.zip$/);
+    const names = zipEntries(await readFile(await download.path())).map(({ name }) => name);
+    expect(names).toEqual(['model.js', 'README.md']);
   });
 
   it('shows a killed worker as lost', async () => {

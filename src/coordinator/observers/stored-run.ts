@@ -103,6 +103,7 @@ interface DataDescription {
 
 export interface StoredRun {
   readonly name: string;
+  readonly checkpointsPath: string;
   /** Null where there is no sound checkpoint, or none that the configuration fits. */
   readonly engine: SimdEngine | null;
   /** Feeds the run's events, in order, to an observer. */
@@ -128,6 +129,7 @@ export async function openStoredRun(dir: string, { warn }: StoredRunOptions): Pr
   const engine = checkpoint && engineOf(checkpoint);
   return {
     name,
+    checkpointsPath: join(dir, 'checkpoints'),
     engine,
     async replay(observe) {
       const shape = await scan(metrics);

@@ -7,6 +7,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { RunEvent } from '../events.js';
+import { createDownloads } from './downloads.js';
 import { RunHistory } from './history.js';
 import { createMonitor, type Monitor } from './monitor.js';
 import { answerText, PageAssets } from './page-assets.js';
@@ -30,15 +31,19 @@ export interface Board {
   close(): void;
 }
 
+type Page = Pick<Monitor, 'handle'>;
+
 /** Reads the runs, which takes a moment, then serves them from memory. */
 export async function createBoard(
   runs: readonly StoredRun[],
   options: BoardOptions = {},
 ): Promise<Board> {
   const monitors: Monitor[] = [];
+  const pages: Page[] = [];
   const snapshots: Update[] = [];
   for (const run of runs) {
-    const { engine } = run;
+    const { engine, checkpointsPath, name } = run;
+    const downloads = createDownloads(checkpointsPath, name);
     const monitor = createMonitor({
       ...options,
       predict: engine && ((image) => engine.predict(image)),
@@ -52,18 +57,22 @@ export async function createBoard(
       endedAt = event.time;
     });
     monitors.push(monitor);
+    pages.push({
+      handle: (request, response) =>
+        monitor.handle(request, response) || downloads.handle(request, response),
+    });
     snapshots.push(history.snapshot(endedAt));
   }
   const close = () => monitors.forEach((monitor) => monitor.close());
-  const [only] = monitors;
-  if (monitors.length === 1) {
+  const [only] = pages;
+  if (pages.length === 1) {
     return { handle: (request, response) => only.handle(request, response), close };
   }
-  return { handle: comparisonHandler(monitors, snapshots, options), close };
+  return { handle: comparisonHandler(pages, snapshots, options), close };
 }
 
 function comparisonHandler(
-  monitors: readonly Monitor[],
+  pages: readonly Page[],
   snapshots: readonly Update[],
   { pageDirectory }: BoardOptions,
 ): Board['handle'] {
@@ -72,10 +81,10 @@ function comparisonHandler(
   return (request, response) => {
     const url = request.url ?? '';
     const ofRun = /^\/runs\/(\d{1,4})(\/.*)$/.exec(url);
-    const monitor = ofRun ? monitors.at(Number(ofRun[1])) : undefined;
-    if (ofRun && monitor) {
+    const page = ofRun ? pages.at(Number(ofRun[1])) : undefined;
+    if (ofRun && page) {
       request.url = ofRun[2];
-      const isAnswered = monitor.handle(request, response);
+      const isAnswered = page.handle(request, response);
       request.url = url;
       return isAnswered;
     }

@@ -78,3 +78,44 @@ function readEntry(
   }
   return new Uint8Array(unpacked.buffer, unpacked.byteOffset, size);
 }
+
+/** An archive of files, stored as they are: the same files give the same bytes. */
+export function zipOf(
+  files: readonly { readonly name: string; readonly bytes: Uint8Array }[],
+): Buffer {
+  const parts: Buffer[] = [];
+  const directory: Buffer[] = [];
+  let offset = 0;
+  for (const { name, bytes } of files) {
+    const nameBytes = Buffer.from(name);
+    // What both headers have: version 2.0, UTF-8, stored, 1 January 1980, checksum, sizes, length of the name.
+    const common = Buffer.alloc(26);
+    common.writeUInt16LE(20, 0);
+    common.writeUInt16LE(0x0800, 2);
+    common.writeUInt16LE(STORED, 4);
+    common.writeUInt16LE(0x0021, 8);
+    common.writeUInt32LE(crc32(bytes), 10);
+    common.writeUInt32LE(bytes.length, 14);
+    common.writeUInt32LE(bytes.length, 18);
+    common.writeUInt16LE(nameBytes.length, 22);
+    const local = Buffer.alloc(LOCAL_BYTES);
+    local.writeUInt32LE(LOCAL_SIGNATURE);
+    common.copy(local, 4);
+    const entry = Buffer.alloc(ENTRY_BYTES);
+    entry.writeUInt32LE(ENTRY_SIGNATURE);
+    entry.writeUInt16LE(20, 4);
+    common.copy(entry, 6);
+    entry.writeUInt32LE(offset, 42);
+    parts.push(local, nameBytes, Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length));
+    directory.push(entry, nameBytes);
+    offset += LOCAL_BYTES + nameBytes.length + bytes.length;
+  }
+  const directoryBytes = Buffer.concat(directory);
+  const end = Buffer.alloc(END_BYTES);
+  end.writeUInt32LE(END_SIGNATURE);
+  end.writeUInt16LE(files.length, 8);
+  end.writeUInt16LE(files.length, 10);
+  end.writeUInt32LE(directoryBytes.length, 12);
+  end.writeUInt32LE(offset, 16);
+  return Buffer.concat([...parts, directoryBytes, end]);
+}

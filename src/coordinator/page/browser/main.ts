@@ -1,6 +1,7 @@
 /** The page of one run: panels, each of which is drawn anew when what it shows has changed. */
 import { ConfusionMatrix } from './confusion-matrix.js';
 import { Controls } from './controls.js';
+import { DownloadPanel } from './download-panel.js';
 import { DrawPad } from './draw-pad.js';
 import { byId } from './element.js';
 import { EvaluationTable } from './evaluation-table.js';
@@ -28,6 +29,7 @@ const confusion = new ConfusionMatrix();
 const pad = new DrawPad();
 const mistakes = new MistakeGallery((image) => pad.put(image));
 const filters = new FilterView(store);
+const downloads = new DownloadPanel();
 const events = new EventList(store);
 const evaluations = new EvaluationTable(store);
 
@@ -55,7 +57,11 @@ function render(): void {
     workers.render();
     lanes.render();
   }
-  if (has('events')) events.render();
+  if (has('events')) {
+    events.render();
+    // Each checkpoint is an event.
+    void downloads.refresh();
+  }
   if (has('filters')) filters.render();
   if (has('confusion')) renderConfusion();
   if (has('mistakes')) renderMistakes();
