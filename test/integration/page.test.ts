@@ -325,6 +325,10 @@ describe.skipIf(!hasBrowser())('the page of a run', () => {
       expect(await other.evaluate(FAINT_TEXTS)).toEqual([]);
       await other.locator('#results a').first().click();
       await other.locator('#state', { hasText: 'Stopped' }).waitFor();
+      await other.locator('#downloads a', { hasText: 'ONNX' }).waitFor();
+      const coming = other.waitForEvent('download');
+      await other.locator('#downloads a', { hasText: 'ONNX' }).click();
+      expect((await coming).suggestedFilename()).toMatch(/^(run|again)-step-\d+-onnx\.zip$/);
       await drawSeven(other);
       await expect.poll(() => textOf(other, '#pad-answer'), { timeout: WAIT_MS }).toBe('7');
     } finally {
