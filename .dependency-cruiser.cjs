@@ -31,14 +31,15 @@ module.exports = {
       'worker-knows-no-coordinator',
       'They meet in src/shared',
       { path: '^src/worker' },
-      { path: '^src/(coordinator|cli)' },
+      { path: '^src/(coordinator|relay|cli)' },
     ),
     rule(
       'coordinator-knows-no-worker',
       'They meet in src/shared',
       { path: '^src/coordinator' },
-      { path: '^src/(worker|cli)' },
+      { path: '^src/(worker|relay|cli)' },
     ),
+    rule('relay-knows-no-cli', '', { path: '^src/relay' }, { path: '^src/cli' }),
     rule(
       'portable-knows-no-node',
       'What runs in a browser is handed what it needs of Node',

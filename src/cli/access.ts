@@ -34,13 +34,18 @@ export interface Access {
   readonly isLoopback: boolean;
 }
 
+export type AccessOptions = Pick<
+  ServeOptions,
+  'host' | 'insecure' | 'tlsCert' | 'tlsKey' | 'token' | 'lookToken'
+>;
+
 /**
  * @param path the run directory
  * @throws {UserError} if a file cannot be had, or does not fit
  */
 export async function openAccess(
   path: string,
-  options: ServeOptions,
+  options: AccessOptions,
   warn: (message: string) => void,
 ): Promise<Access> {
   const { host, insecure, tlsCert, tlsKey } = options;
@@ -141,7 +146,7 @@ export function sayWhere(
   { needsWorkers, quiet }: { readonly needsWorkers: boolean; readonly quiet: boolean },
   log: Logger,
 ): void {
-  const { token, lookToken, hosts } = access;
+  const { lookToken } = access;
   log.info(`Live page: ${pageLink(access, port, null)}`);
   if (lookToken !== null && process.stdout.isTTY && !quiet) {
     process.stdout.write(
@@ -150,7 +155,18 @@ export function sayWhere(
   } else if (lookToken !== null) {
     log.info(`The link that opens it, with the looking token, is in ${join(path, 'page')}`);
   }
-  if (!needsWorkers) return;
+  if (needsWorkers) sayJoinLines(path, access, port, quiet, log);
+}
+
+/** What to start on the machines of workers. */
+export function sayJoinLines(
+  path: string,
+  access: Access,
+  port: number,
+  quiet: boolean,
+  log: Logger,
+): void {
+  const { token, hosts } = access;
   const canShow = token !== null && process.stdout.isTTY && !access.isLoopback;
   if (canShow && quiet) return;
   if (canShow)

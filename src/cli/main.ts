@@ -15,6 +15,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   train: async () => (await import('./train.js')).trainCommand(),
   coordinator: async () => (await import('./train.js')).coordinatorCommand(),
   worker: async () => (await import('./worker.js')).workerCommand(),
+  relay: async () => (await import('./relay.js')).relayCommand(),
   launch: async () => (await import('./launch.js')).launchCommand(),
   data: async () => (await import('./data.js')).dataCommand(),
   ctl: async () => (await import('./ctl.js')).ctlCommand(),

@@ -214,6 +214,47 @@ export const commonOptions = {
 
 const threads = z.number().int().min(1).max(MAX_THREADS);
 
+const workerOptions = {
+  engine: engine.default('auto').register(optionWords, {
+    group: 'run',
+    help: 'what computes the gradients',
+    value: 'name',
+  }),
+  device,
+  threads: threads.default(1).register(optionWords, {
+    group: 'run',
+    help: 'threads that compute; for the engine simd',
+    value: 'n',
+  }),
+  maxMemory: z.number().int().min(64).max(1_000_000).default(4096).register(optionWords, {
+    group: 'run',
+    help: 'refuse a run that would need more memory than this',
+    value: 'MB',
+  }),
+  name: text.max(200).optional().register(optionWords, {
+    group: 'run',
+    help: 'name to be shown by',
+    value: 'text',
+    unset: 'the host name',
+  }),
+  token: text.optional().register(optionWords, {
+    group: 'network',
+    help: 'secret of the run',
+    value: 'text',
+    unset: 'that of the join line',
+    isSecret: true,
+  }),
+  tokenFile,
+  retryFor: z.number().min(0).max(1e9).optional().register(optionWords, {
+    group: 'network',
+    help: 'give up after this long without a coordinator',
+    value: 'seconds',
+    unset: 'never',
+  }),
+  quiet,
+  logLevel,
+};
+
 export const COMMAND_OPTIONS = {
   train: {
     workers: z.number().int().min(1).max(256).optional().register(optionWords, {
@@ -248,46 +289,7 @@ export const COMMAND_OPTIONS = {
     ...serveOptions,
   },
   coordinator: { ...runOptions, ...serveOptions },
-  worker: {
-    engine: engine.default('auto').register(optionWords, {
-      group: 'run',
-      help: 'what computes the gradients',
-      value: 'name',
-    }),
-    device,
-    threads: threads.default(1).register(optionWords, {
-      group: 'run',
-      help: 'threads that compute; for the engine simd',
-      value: 'n',
-    }),
-    maxMemory: z.number().int().min(64).max(1_000_000).default(4096).register(optionWords, {
-      group: 'run',
-      help: 'refuse a run that would need more memory than this',
-      value: 'MB',
-    }),
-    name: text.max(200).optional().register(optionWords, {
-      group: 'run',
-      help: 'name to be shown by',
-      value: 'text',
-      unset: 'the host name',
-    }),
-    token: text.optional().register(optionWords, {
-      group: 'network',
-      help: 'secret of the run',
-      value: 'text',
-      unset: 'that of the join line',
-      isSecret: true,
-    }),
-    tokenFile,
-    retryFor: z.number().min(0).max(1e9).optional().register(optionWords, {
-      group: 'network',
-      help: 'give up after this long without a coordinator',
-      value: 'seconds',
-      unset: 'never',
-    }),
-    quiet,
-    logLevel,
-  },
+  worker: workerOptions,
   launch: {
     engine: engine.default('auto').register(optionWords, {
       group: 'run',
@@ -322,6 +324,47 @@ export const COMMAND_OPTIONS = {
       isSecret: true,
     }),
     tokenFile,
+  },
+  relay: {
+    workers: z.number().int().min(0).max(256).default(0).register(optionWords, {
+      group: 'run',
+      help: 'local worker processes behind it',
+      value: 'n',
+    }),
+    approximate: z.boolean().default(false).register(optionWords, {
+      group: 'run',
+      help: 'take workers with approximate engines too; the relay counts as approximate then',
+    }),
+    minWorkers: serveOptions.minWorkers,
+    maxWorkers: serveOptions.maxWorkers,
+    audit: serveOptions.audit,
+    maxMemory: workerOptions.maxMemory,
+    name: workerOptions.name,
+    host,
+    port: port.default(DEFAULT_PORT).register(optionWords, {
+      group: 'network',
+      help: 'port for its workers; 0 for any free one',
+      value: 'port',
+    }),
+    token: text.optional().register(optionWords, {
+      group: 'network',
+      help: 'secret of the run, which workers of the relay have to know too',
+      value: 'text',
+      unset: 'that of the join line',
+      isSecret: true,
+    }),
+    tokenFile,
+    tlsCert: serveOptions.tlsCert,
+    tlsKey: serveOptions.tlsKey,
+    insecure: serveOptions.insecure,
+    retryFor: workerOptions.retryFor,
+    out: text.default('relay').register(optionWords, {
+      group: 'output',
+      help: 'directory for its key and join line, where it listens off loopback',
+      value: 'dir',
+    }),
+    quiet,
+    logLevel,
   },
   evaluate: {
     dataset: text.optional().register(optionWords, {

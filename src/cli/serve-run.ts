@@ -384,7 +384,7 @@ async function createObservers(
 }
 
 /** A seed that nobody can guess: 48 bits. */
-function randomSeed(): number {
+export function randomSeed(): number {
   return randomBytes(6).readUIntLE(0, 6);
 }
 
@@ -499,7 +499,7 @@ function warnOfIdleWorkers(
 }
 
 /** The verdict on a worker's proof, by the rules of this run. */
-function createJudge(
+export function createJudge(
   exact: Engine,
   reference: Engine,
   regularizer: Regularizer,

@@ -7,7 +7,7 @@ import { UserError } from '../shared/errors.js';
 import { parseJoinLine } from '../shared/join-line.js';
 import { createLog } from '../shared/node/log.js';
 import { createRandom } from '../shared/random.js';
-import { dial } from '../worker/connection.js';
+import { dial, dialAlternate } from '../worker/connection.js';
 import { EngineComputation } from '../worker/engine-computation.js';
 import { startThreads } from '../worker/threads/thread-computation.js';
 import { Worker } from '../worker/worker.js';
@@ -42,10 +42,11 @@ export function workerCommand() {
       log.info(`Engine ${choice.name}: ${choice.reason}`);
       for (const detail of choice.details) log.debug(`Not ${detail}`);
       const worker = new Worker({
-        dial: (signal) => {
+        dial: (signal, alternate) => {
           // The coordinator writes it when it starts, and again where it comes back at another address.
           if (file !== null) line = parseJoinLine(readFileSync(file, 'utf8'));
-          return dial(line!.url, line!.pin, signal);
+          if (alternate === null) return dial(line!.url, line!.pin, signal);
+          return dialAlternate(alternate, line!, signal);
         },
         createComputation: async (model, regularizer) =>
           options.threads > 1 && choice.name === 'simd'

@@ -168,6 +168,7 @@ export class Coordinator {
         datasetId: samples.datasetId,
         numSamples: samples.numTrain + samples.numValidation + samples.numTest,
         heartbeatTimeoutMs: options.heartbeatTimeoutMs,
+        alternates: [],
       },
     });
     this.gatherer = new Gatherer({

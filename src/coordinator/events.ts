@@ -156,6 +156,8 @@ export interface WorkerPinged {
   readonly roundTripMs: number;
   /** Worker's clock less the coordinator's, estimated over the best pings, ms. */
   readonly clockOffsetMs: number;
+  /** Workers behind it, where it is a relay. */
+  readonly numWorkers?: number;
 }
 
 export interface CheckpointDone {

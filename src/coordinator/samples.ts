@@ -16,7 +16,14 @@ export interface LabelledImages {
   readonly labels: Uint16Array;
 }
 
-export interface Samples extends DataShape {
+/** Where samples that are sent or computed on come from. */
+export interface SampleSource extends DataShape {
+  /** (C, H, W) */
+  image(index: number): Uint8Array;
+  label(index: number): number;
+}
+
+export interface Samples extends SampleSource {
   /** (numClasses,) */
   readonly classNames: readonly string[];
   readonly numTrain: number;
@@ -24,9 +31,6 @@ export interface Samples extends DataShape {
   readonly numTest: number;
   /** The same for the same images and labels in the same order. */
   readonly datasetId: string;
-  /** (C, H, W) */
-  image(index: number): Uint8Array;
-  label(index: number): number;
   /** The images of a set, and the number of its first sample. */
   evaluationSet(set: EvaluationSet): LabelledImages & { readonly first: number };
 }

@@ -20,6 +20,11 @@ import {
 /** Raised whenever a message changes; both sides must agree. */
 export const PROTOCOL_VERSION = 3;
 
+/** Workers that a relay may say it stands for. */
+export const MAX_WORKERS_BEHIND = 65_536;
+/** Addresses that a welcome may name besides the one it comes from. */
+export const MAX_ALTERNATES = 8;
+
 /** Bytes of a frame besides the parameters, samples or predictions it carries. */
 export const FRAME_OVERHEAD_BYTES = 64 * 1024;
 
@@ -108,6 +113,8 @@ const pong = z.strictObject({
   sentAt: time,
   /** The worker's clock as it answered. */
   workerTime: time,
+  /** Workers behind it, where it is a relay. */
+  numWorkers: count.max(MAX_WORKERS_BEHIND).optional(),
 });
 
 /** The worker is going; whatever it has not sent yet is for the others. */
@@ -138,6 +145,8 @@ const welcome = z.strictObject({
   proofSeed: count,
   /** Silence after which either side takes the other for gone. */
   heartbeatTimeoutMs: duration.min(100),
+  /** Join lines, without a token, of others that serve this run: for when the one that sends this is gone. */
+  alternates: z.array(z.string().max(1000)).max(MAX_ALTERNATES),
 });
 
 /** What a worker has not been sent yet; before the step that needs it. */

@@ -5,7 +5,7 @@
 import type { Model } from '../model/lenet.js';
 import type { Regularizer } from '../model/regularizer.js';
 import type { Partial } from '../model/engine/tree-sum.js';
-import type { EvaluationSet, Range } from '../shared/protocol.js';
+import type { EvaluationSet, Message, Range } from '../shared/protocol.js';
 import type { SampleCache } from './sample-cache.js';
 
 /** Threads of one worker at most. */
@@ -75,6 +75,12 @@ export interface Computation {
    * @throws {ProtocolError} if the task asks for samples that were not sent; whatever else it throws, it is of no more use
    */
   run(task: Task, samples: SampleCache, answers: Answers): Promise<void>;
+
+  /** Workers behind it, where it is a relay's. */
+  readonly numWorkers?: number;
+
+  /** Whether it can go on for the run of that welcome, of the same model; where it is left out, it can. */
+  isFor?(welcome: Message<'welcome'>): boolean;
 
   /** Frees what it holds; no call may follow. */
   dispose(): Promise<void>;

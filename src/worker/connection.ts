@@ -8,6 +8,7 @@ import { systemClock } from '../shared/clock.js';
 import { DEADLINES } from '../shared/deadlines.js';
 import { UserError } from '../shared/errors.js';
 import { sendIfPinned } from '../shared/node/pin.js';
+import { parseJoinLine, type JoinLine } from '../shared/join-line.js';
 import { NO_LIMITS, SocketChannel } from '../shared/node/socket-channel.js';
 
 /** The longest frame that a worker takes: the parameters of the largest model that fits. */
@@ -48,6 +49,22 @@ export function dial(url: string, pin: string | null, signal: AbortSignal): Prom
       resolve(new SocketChannel(webSocket, socket, 'worker', NO_LIMITS, systemClock));
     });
   });
+}
+
+/**
+ * As `dial`, to another that serves the run, as whom the worker was given says.
+ *
+ * @param given what the worker was given: where it spoke TLS, nothing less will do
+ */
+export async function dialAlternate(
+  alternate: string,
+  given: JoinLine,
+  signal: AbortSignal,
+): Promise<Channel> {
+  const { url, pin } = parseJoinLine(alternate);
+  const isSecure = (of: string) => new URL(of).protocol === 'wss:';
+  if (isSecure(given.url) && !isSecure(url)) throw new UserError(`${url} does not speak TLS`);
+  return dial(url, pin, signal);
 }
 
 /** What is wrong with a certificate, as OpenSSL and Node name it. */

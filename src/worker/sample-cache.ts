@@ -87,6 +87,22 @@ export class SampleCache {
     });
   }
 
+  /** @throws {ProtocolError} if a sample of them was never sent */
+  expect(indices: Uint32Array): void {
+    const missing = indices.find((index) => !this.has(index));
+    if (missing === undefined) return;
+    throw new ProtocolError('unexpected', `Work on sample ${missing}, which was not sent`);
+  }
+
+  /** Samples [first, first + numImages), not copied; of those that were not sent, zeros. */
+  view(first: number, numImages: number): Batch {
+    const { imageBytes, images, labels } = this.memory;
+    return {
+      images: images.subarray(first * imageBytes, (first + numImages) * imageBytes),
+      labels: labels.subarray(first, first + numImages),
+    };
+  }
+
   /**
    * The samples of the indices, copied one after the other into the batch's memory.
    *
@@ -94,10 +110,8 @@ export class SampleCache {
    */
   gather(indices: Uint32Array, into: Batch): Batch {
     const { imageBytes, images, labels } = this.memory;
+    this.expect(indices);
     indices.forEach((index, i) => {
-      if (!this.has(index)) {
-        throw new ProtocolError('unexpected', `Work on sample ${index}, which was not sent`);
-      }
       into.images.set(
         images.subarray(index * imageBytes, (index + 1) * imageBytes),
         i * imageBytes,

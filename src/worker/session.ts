@@ -28,7 +28,11 @@ import { SampleCache } from './sample-cache.js';
 const GARBAGE_BYTES = 4 * 1024 * 1024;
 
 export interface SessionOptions {
-  readonly createComputation: (model: Model, regularizer: Regularizer) => Promise<Computation>;
+  readonly createComputation: (
+    model: Model,
+    regularizer: Regularizer,
+    welcome: Message<'welcome'>,
+  ) => Promise<Computation>;
   readonly engineName: string;
   readonly name: string;
   readonly host: string;
@@ -57,6 +61,8 @@ export interface Memory {
   identity: { readonly workerId: string; readonly secret: string } | null;
   samples: SampleCache | null;
   computation: Computation | null;
+  /** Join lines of others that serve the run, from the welcome of the address that the worker was given. */
+  alternates: readonly string[];
   /** Settles when the computation has nothing to do any more for the connections so far. */
   idle: Promise<void>;
 }
@@ -76,6 +82,8 @@ interface Joined {
 /** One connection, from hello to its end. Only `Worker` makes one. */
 export class Session implements ChannelHandler {
   wasReady = false;
+  /** As the welcome names them. */
+  alternates: readonly string[] = [];
   private readonly options: SessionOptions;
   private readonly channel: Channel;
   private readonly memory: Memory;
@@ -173,9 +181,16 @@ export class Session implements ChannelHandler {
       case 'evaluate':
         this.accept(message);
         break;
-      case 'ping':
-        this.send({ type: 'pong', sentAt: message.sentAt, workerTime: this.options.clock.now() });
+      case 'ping': {
+        const numWorkers = this.memory.computation?.numWorkers;
+        this.send({
+          type: 'pong',
+          sentAt: message.sentAt,
+          workerTime: this.options.clock.now(),
+          ...(numWorkers === undefined ? {} : { numWorkers }),
+        });
         break;
+      }
       case 'finished':
         this.channel.close(CLOSE_CODES.finished, '');
         this.end(
@@ -223,9 +238,10 @@ export class Session implements ChannelHandler {
     memory.identity = { workerId: welcome.workerId, secret: welcome.secret };
     this.heartbeatTimeoutMs = welcome.heartbeatTimeoutMs;
     const regularizer = new Regularizer(model, welcome.regularization);
-    const computation = await this.computationOf(model, regularizer);
+    const computation = await this.computationOf(model, regularizer, welcome);
     const proof = await computation.prove(welcome.proofSeed);
     if (this.hasEnded()) return;
+    this.alternates = welcome.alternates;
     this.joined = {
       welcome,
       computation,
@@ -245,20 +261,26 @@ export class Session implements ChannelHandler {
     );
   }
 
-  private async computationOf(model: Model, regularizer: Regularizer): Promise<Computation> {
+  private async computationOf(
+    model: Model,
+    regularizer: Regularizer,
+    welcome: Message<'welcome'>,
+  ): Promise<Computation> {
     const { memory } = this;
     const before = memory.computation;
     const { regularization } = regularizer;
     if (
       before &&
       isSame(before.model, model) &&
-      isSame(before.regularizer.regularization, regularization)
+      isSame(before.regularizer.regularization, regularization) &&
+      before.isFor?.(welcome) !== false
     ) {
       return before;
     }
     memory.computation = null;
     await before?.dispose();
-    return (memory.computation = await this.options.createComputation(model, regularizer));
+    const { createComputation } = this.options;
+    return (memory.computation = await createComputation(model, regularizer, welcome));
   }
 
   /** Takes new work, in place of any under an older θ, or more of the same. */

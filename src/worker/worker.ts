@@ -14,8 +14,13 @@ const FIRST_BACKOFF_MS = 200;
 const LONGEST_BACKOFF_MS = 5_000;
 
 export interface WorkerOptions extends SessionOptions {
-  /** Opens a connection to the coordinator; rejects if there is none to be had now, with a `UserError` if there never will be. */
-  readonly dial: (signal: AbortSignal) => Promise<Channel>;
+  /**
+   * Opens a connection to the coordinator, or to the alternate; rejects if there is none to be had now, with a
+   * `UserError` if there never will be.
+   *
+   * @param alternate join line of another that serves the run; null for the address that the worker was given
+   */
+  readonly dial: (signal: AbortSignal, alternate: string | null) => Promise<Channel>;
   /** For the jitter of reconnects. */
   readonly random: Random;
   /** Gives up after being without a coordinator for this long, ms; `Infinity` for never. */
@@ -31,6 +36,7 @@ export class Worker {
     identity: null,
     samples: null,
     computation: null,
+    alternates: [],
     idle: Promise.resolve(),
   };
 
@@ -44,25 +50,35 @@ export class Worker {
     let backoffMs = FIRST_BACKOFF_MS;
     let aloneSince = clock.now();
     let hasSaid = '';
+    /** Which address is next: the worker's own, then each of the alternates. */
+    let turn = 0;
     const isStopped = () => signal.aborted;
     for (;;) {
       if (isStopped()) return this.close({ outcome: 'left' });
       let retryAfterMs = 0;
       let reason: string;
+      const { alternates } = this.memory;
+      const alternate = turn === 0 ? null : alternates[turn - 1];
+      turn = (turn + 1) % (alternates.length + 1);
       try {
-        const channel = await this.options.dial(signal);
+        const channel = await this.options.dial(signal, alternate);
         const session = new Session(this.options, channel, this.memory);
         const ending = await session.work(signal);
         if (session.wasReady) {
+          if (alternate === null) this.memory.alternates = session.alternates;
+          turn = 0;
           backoffMs = FIRST_BACKOFF_MS;
           aloneSince = clock.now();
           hasSaid = '';
         }
-        if (ending.outcome !== 'lost') return await this.close(ending);
-        ({ reason, retryAfterMs } = ending);
+        const isElsewhere = alternate !== null && ending.outcome === 'refused';
+        if (ending.outcome !== 'lost' && !isElsewhere) return await this.close(ending);
+        ({ reason } = ending);
+        if (ending.outcome === 'lost') ({ retryAfterMs } = ending);
       } catch (error) {
         reason = messageOf(error);
-        if (error instanceof UserError) return this.close({ outcome: 'unable', reason });
+        if (error instanceof UserError && alternate === null)
+          return this.close({ outcome: 'unable', reason });
       }
       if (isStopped()) return this.close({ outcome: 'left' });
       if (clock.now() - aloneSince > retryForMs) return this.close({ outcome: 'gaveUp', reason });

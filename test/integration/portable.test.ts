@@ -45,6 +45,7 @@ function replies(): Uint8Array[][] {
     numSamples: NUM_IMAGES,
     proofSeed: 11,
     heartbeatTimeoutMs: 60_000,
+    alternates: [],
   };
   const samples: Message<'samples'> = {
     type: 'samples',

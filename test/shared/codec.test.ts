@@ -74,7 +74,15 @@ const workerMessages: fc.Arbitrary<WorkerMessage> = fc.oneof(
     predictions: bytes,
     computeMs: duration,
   }),
-  fc.record({ type: fc.constant('pong' as const), sentAt: time, workerTime: time }),
+  fc.record(
+    {
+      type: fc.constant('pong' as const),
+      sentAt: time,
+      workerTime: time,
+      numWorkers: fc.integer({ min: 0, max: 65_536 }),
+    },
+    { requiredKeys: ['type', 'sentAt', 'workerTime'] },
+  ),
   fc.record({ type: fc.constant('leave' as const) }),
 );
 
@@ -111,6 +119,7 @@ const coordinatorMessages: fc.Arbitrary<CoordinatorMessage> = fc.oneof(
     numSamples: fc.integer({ min: 1, max: 1e9 }),
     proofSeed: count,
     heartbeatTimeoutMs: fc.double({ min: 100, max: 86_400_000, noNaN: true }),
+    alternates: fc.array(fc.string({ maxLength: 1000 }), { maxLength: 8 }),
   }),
   fc.record({
     type: fc.constant('samples' as const),

@@ -53,7 +53,7 @@ export async function answer(
       log: () => undefined,
     },
     channel,
-    { identity: null, samples: null, computation: null, idle: Promise.resolve() },
+    { identity: null, samples: null, computation: null, alternates: [], idle: Promise.resolve() },
   );
   void session.work(stop.signal);
   await done;

@@ -27,6 +27,7 @@ const WELCOME: Message<'welcome'> = {
   numSamples: 20,
   proofSeed: 1,
   heartbeatTimeoutMs: 3000,
+  alternates: [],
 };
 const PARAMS = bytesOf(new Float32Array(MODEL.numParams));
 const STEP: Message<'step'> = {
@@ -65,6 +66,7 @@ const newMemory = (): Memory => ({
   identity: null,
   samples: null,
   computation: null,
+  alternates: [],
   idle: Promise.resolve(),
 });
 

@@ -1,7 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import type { Channel } from '../../src/shared/channel.js';
-import { decodeWorkerMessage } from '../../src/shared/codec.js';
-import { CLOSE_CODES } from '../../src/shared/errors.js';
+import { LENET5, buildModel } from '../../src/model/lenet.js';
+import { NO_REGULARIZATION } from '../../src/model/regularizer.js';
+import { decodeWorkerMessage, encode } from '../../src/shared/codec.js';
+import { CLOSE_CODES, UserError } from '../../src/shared/errors.js';
+import type { Message } from '../../src/shared/protocol.js';
 import { createRandom } from '../../src/shared/random.js';
 import { Worker, type WorkerOutcome } from '../../src/worker/worker.js';
 import { createManualClock } from '../support/manual-clock.js';
@@ -62,5 +65,80 @@ describe('a worker that leaves', () => {
     expect(outcomeNow()).toBeNull();
     clock.advance(500);
     expect(await ended).toEqual({ outcome: 'left' });
+  });
+});
+
+describe('a worker whose coordinator is gone', () => {
+  it('goes to the alternates that its welcome named, in turn with its own address', async () => {
+    const dialled: (string | null)[] = [];
+    const channels: Channel[] = [];
+    const clock = createManualClock(0);
+    const worker = new Worker({
+      dial(_signal, alternate) {
+        dialled.push(alternate);
+        // An alternate that never will do is no reason to end.
+        if (alternate !== null) return Promise.reject(new UserError('of another run'));
+        if (dialled.length > 1) return Promise.reject(new Error('nobody there'));
+        const channel: Channel = {
+          handler: { received: () => undefined, closed: () => undefined },
+          bufferedBytes: 0,
+          isReceiving: false,
+          send: () => undefined,
+          close: () => undefined,
+          terminate: () => undefined,
+        };
+        channels.push(channel);
+        return Promise.resolve(channel);
+      },
+      createComputation: (model, regularizer) =>
+        Promise.resolve({
+          ...{ model, regularizer, name: 'fake', fingerprint: 'f', isExact: true, device: 'd' },
+          prove: () => Promise.resolve(new Float32Array(model.numParams)),
+          run: () => Promise.resolve(),
+          dispose: () => Promise.resolve(),
+        }),
+      engineName: 'simd',
+      name: 'a',
+      host: 'localhost',
+      token: null,
+      maxMemoryBytes: 1e9,
+      clock,
+      random: createRandom(1),
+      collectGarbage: () => undefined,
+      retryForMs: Infinity,
+      log: () => undefined,
+    });
+    void worker.work(new AbortController().signal);
+    await settled();
+    const model = buildModel(LENET5);
+    channels[0].handler.received(
+      encode({
+        type: 'welcome',
+        workerId: 'w1',
+        secret: 'ab'.repeat(32),
+        runId: 'r',
+        hyperparameters: structuredClone(LENET5) as Message<'welcome'>['hyperparameters'],
+        input: model.input,
+        numClasses: model.numClasses,
+        regularization: NO_REGULARIZATION,
+        microBatch: 8,
+        evaluationBlock: 10,
+        numParams: model.numParams,
+        datasetId: 'd',
+        numSamples: 10,
+        proofSeed: 1,
+        heartbeatTimeoutMs: 1e6,
+        alternates: ['ws://parent:1', 'ws://top:2'],
+      }),
+    );
+    await settled();
+    channels[0].handler.closed(1006, '');
+    for (let turn = 0; turn < 5; turn++) {
+      await settled();
+      clock.advance(5_000);
+    }
+    await settled();
+    const [parent, top] = ['ws://parent:1', 'ws://top:2'];
+    expect(dialled.slice(0, 6)).toEqual([null, null, parent, top, null, parent]);
   });
 });

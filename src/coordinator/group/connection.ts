@@ -21,6 +21,8 @@ export interface Member {
   host: string;
   engine: string;
   device: string;
+  /** Workers that it stands for: those behind a relay, or itself. */
+  numWorkers: number;
   /** By the coordinator's verdict on its proof, not by its own word. */
   isExact: boolean;
   history: FailureHistory;

@@ -296,6 +296,7 @@ export class WorkerGroup implements ConnectionOwner {
       host: hello.host,
       engine: hello.engine,
       device: '',
+      numWorkers: 1,
       isExact: false,
       history: NO_FAILURES,
       address: connection.address,
@@ -368,6 +369,7 @@ export class WorkerGroup implements ConnectionOwner {
     const { clock, report } = this.options;
     const now = clock.now();
     const roundTripMs = now - pong.sentAt;
+    member.numWorkers = pong.numWorkers ?? 1;
     member.clockOffset.add(roundTripMs, pong.workerTime - (pong.sentAt + now) / 2);
     report({
       type: 'workerPinged',
@@ -375,6 +377,7 @@ export class WorkerGroup implements ConnectionOwner {
       workerId: member.workerId,
       roundTripMs,
       clockOffsetMs: member.clockOffset.offsetMs,
+      ...(pong.numWorkers === undefined ? {} : { numWorkers: pong.numWorkers }),
     });
   }
 

@@ -246,6 +246,12 @@ function createMetrics(registry: Registry) {
       'worker',
       'name',
     ),
+    workerBehind: gauge<WorkerLabel>(
+      'worker_behind_relay',
+      'Workers behind a relay',
+      'worker',
+      'name',
+    ),
     workerClockOffset: gauge<WorkerLabel>(
       'worker_clock_offset_seconds',
       "A worker's clock less the coordinator's",
@@ -314,6 +320,7 @@ function record(recording: Recording, event: RunEvent): void {
       const worker = workers.get(event.workerId);
       if (worker === undefined) break;
       metrics.workerPing.set(worker.labels, event.roundTripMs / 1000);
+      if (event.numWorkers !== undefined) metrics.workerBehind.set(worker.labels, event.numWorkers);
       metrics.workerClockOffset.set(worker.labels, event.clockOffsetMs / 1000);
       break;
     }
@@ -407,5 +414,6 @@ function removeWorker({ metrics, workers }: Recording, workerId: string): void {
   metrics.workerShare.remove(worker.labels);
   metrics.workerQueuedBytes.remove(worker.labels);
   metrics.workerPing.remove(worker.labels);
+  metrics.workerBehind.remove(worker.labels);
   metrics.workerClockOffset.remove(worker.labels);
 }

@@ -11,7 +11,7 @@ import { addToHistory, createHistory, sparkline, type History } from './sparklin
 interface WorkerStatus {
   readonly workerId: string;
   readonly name: string;
-  readonly engine: string;
+  engine: string;
   readonly isExact: boolean;
   state: 'ready' | 'working' | 'idle' | 'left' | 'lost';
   /** Fraction of the last step's images. */
@@ -111,7 +111,9 @@ export function updateRunStatus(status: RunStatus, event: RunEvent): void {
     }
     case 'workerPinged': {
       const worker = status.workers.get(event.workerId);
-      if (worker !== undefined) worker.roundTripMs = event.roundTripMs;
+      if (worker === undefined) break;
+      worker.roundTripMs = event.roundTripMs;
+      if (event.numWorkers !== undefined) worker.engine = `relay of ${event.numWorkers}`;
       break;
     }
     case 'paused':

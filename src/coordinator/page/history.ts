@@ -150,6 +150,7 @@ export class RunHistory {
         const row = this.workers.get(event.workerId)?.row;
         if (!row) break;
         row.roundTripMs = event.roundTripMs;
+        if (event.numWorkers !== undefined) row.engine = `relay of ${event.numWorkers}`;
         row.lastSeenAt = event.time;
         this.dirty.workers = true;
         break;

@@ -14,7 +14,7 @@ import { bytesOf } from '../../shared/codec.js';
 import type { Range } from '../../shared/protocol.js';
 import type { Random } from '../../shared/random.js';
 import { maximalNodes } from '../../shared/tree.js';
-import type { Samples } from '../samples.js';
+import type { SampleSource } from '../samples.js';
 import type { BlockResult, EvaluationWork, StepPartial, StepWork } from './work.js';
 
 /**
@@ -31,7 +31,7 @@ export interface AuditorOptions {
   readonly arbiter: Engine;
   /** Does to training images what workers do. */
   readonly regularizer: Regularizer;
-  readonly samples: Samples;
+  readonly samples: SampleSource;
   readonly clock: Clock;
   /** Draws what is confirmed; a stream of its own, as workers see numbers of others and must not foresee it. */
   readonly auditRandom: Random;

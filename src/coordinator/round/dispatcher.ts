@@ -8,7 +8,7 @@
 import type { Clock, Timer } from '../../shared/clock.js';
 import { DEADLINES } from '../../shared/deadlines.js';
 import type { Range } from '../../shared/protocol.js';
-import type { Samples } from '../samples.js';
+import type { SampleSource } from '../samples.js';
 import type { Member, WorkerGroup } from '../group/group.js';
 import { Peer, type Kind } from './peer.js';
 import { planShares, type Pace } from './planner.js';
@@ -62,13 +62,13 @@ interface Current {
 
 export interface DispatcherOptions {
   readonly clock: Clock;
-  readonly samples: Samples;
+  readonly samples: SampleSource;
   readonly group: WorkerGroup;
 }
 
 export class Dispatcher {
   private readonly clock: Clock;
-  private readonly samples: Samples;
+  private readonly samples: SampleSource;
   private readonly group: WorkerGroup;
   private readonly peers = new WeakMap<Member, Peer>();
   private current: Current | null = null;
@@ -108,6 +108,11 @@ export class Dispatcher {
     this.stopTimer();
     this.current = null;
     return this.summarize(current);
+  }
+
+  /** Ends the round under way, complete or not. */
+  breakOff(): void {
+    this.current?.finish();
   }
 
   /** Sends ahead the samples that the next step's shares will probably need. */
@@ -192,6 +197,11 @@ export class Dispatcher {
     current.last = answer;
     peer.meters[current.work.kind].addCompute(numUnits, computeMs);
     return true;
+  }
+
+  /** Whether the worker owes an answer for the range in the round under way. */
+  owes({ workerId }: Member, range: Range): boolean {
+    return this.current?.round.holds(workerId, range) === true;
   }
 
   /** An answer to an earlier round: of no use but for what it tells of the worker. */

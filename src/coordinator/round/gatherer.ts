@@ -22,6 +22,11 @@ export interface GathererOptions {
   readonly vectors: VectorOps;
   /** Counts a fault met and mended. */
   readonly count: (fault: FaultKind) => void;
+  /**
+   * True of a relay, which is given a step piece by piece: an answer to an earlier piece is late, not wrong, and NaN and
+   * Inf that its own engine gets too are the coordinator's business.
+   */
+  readonly isRelay?: boolean;
 }
 
 export class Gatherer implements GroupHandler {
@@ -31,7 +36,7 @@ export class Gatherer implements GroupHandler {
   private readonly auditor: Auditor;
   /** What answers are for, while there is something. */
   private current: StepWork | EvaluationWork | null = null;
-  /** The step of the work last begun. */
+  /** The latest step of which work was begun; a coordinator that came back may have a relay do it once more. */
   private globalStep = 0;
   /** Buffers (P,) for partials, used again from step to step. */
   private readonly freeGradients: Float32Array[] = [];
@@ -55,7 +60,7 @@ export class Gatherer implements GroupHandler {
    */
   async gather(work: StepWork | EvaluationWork): Promise<RoundTimes | null> {
     this.current = work;
-    this.globalStep = work.globalStep;
+    this.globalStep = Math.max(this.globalStep, work.globalStep);
     const times = await this.dispatcher.run(work, this.stopped.signal);
     this.current = null;
     if (work.kind === 'step') this.freeGradients.push(...work.gradients);
@@ -78,6 +83,11 @@ export class Gatherer implements GroupHandler {
       this.settleBlock(source, work, block, work.resultOf(block), own);
     }
     return true;
+  }
+
+  /** Ends what is being gathered now; unlike after `stop`, more may follow. */
+  breakOff(): void {
+    this.dispatcher.breakOff();
   }
 
   /** Sends ahead the samples that the next step will need. */
@@ -140,7 +150,8 @@ export class Gatherer implements GroupHandler {
         `A ${type} of step ${globalStep}, now ${this.globalStep}`,
       );
     }
-    if (current?.globalStep === message.globalStep) {
+    const isLate = this.options.isRelay === true && !this.dispatcher.owes(member, message.range);
+    if (current?.globalStep === message.globalStep && !isLate) {
       if (message.type === 'partial' && current.kind === 'step') {
         this.takePartial(member, message, current);
         return;
@@ -296,6 +307,11 @@ export class Gatherer implements GroupHandler {
     if (this.current !== step || !own) return;
     step.release(range);
     if (!own.every((other) => this.isFinite(other.partial))) {
+      if (this.options.isRelay) {
+        for (const other of own) use(member, other.node, other.partial);
+        this.dispatcher.progressed();
+        return;
+      }
       throw diverged(step.globalStep, 'its gradient is not finite');
     }
     const isRight = this.auditor.isRightPartial(member.isExact, partial, own);
@@ -327,6 +343,10 @@ export class Gatherer implements GroupHandler {
     own: BlockResult,
   ): void {
     if (!Number.isFinite(own.lossSum)) {
+      if (this.options.isRelay) {
+        work.take(block, own, null);
+        return;
+      }
       throw diverged(work.globalStep, `its loss on the ${work.set} images is not finite`);
     }
     const isRight = this.auditor.isRightBlock(member.isExact, result, own);

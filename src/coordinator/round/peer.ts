@@ -8,7 +8,7 @@ import { bytesOf, encode } from '../../shared/codec.js';
 import { imageBytes } from '../../model/lenet.js';
 import type { Member } from '../group/group.js';
 import { PaceMeter } from '../group/meters.js';
-import type { Samples } from '../samples.js';
+import type { SampleSource } from '../samples.js';
 import type { Pace } from './planner.js';
 
 /** While so much waits to leave, nothing is added to it; one frame may exceed it. */
@@ -28,7 +28,7 @@ export class Peer {
   readonly roundsIdle: Record<Kind, number> = { step: 0, evaluation: 0 };
   /** Since when it has been asked for something and has answered nothing; null if it owes no answer. */
   owesSince: number | null = null;
-  private readonly samples: Samples;
+  private readonly samples: SampleSource;
   /** Bit i is set if the worker has sample i. */
   private cached: Uint8Array = new Uint8Array(0);
   /** To be sent in this order: samples by their indices, and whole frames. */
@@ -36,7 +36,7 @@ export class Peer {
   /** Samples to be sent when there is nothing else to send. */
   private ahead: Uint32Array[] = [];
 
-  constructor(member: Member, samples: Samples) {
+  constructor(member: Member, samples: SampleSource) {
     this.member = member;
     this.samples = samples;
   }

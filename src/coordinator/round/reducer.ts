@@ -6,7 +6,7 @@
  * for its whole share, a range that is no node: it counts at its first micro-batch, the rest of its range is empty.
  */
 import type { Range } from '../../shared/protocol.js';
-import { isNode, middle } from '../../shared/tree.js';
+import { isNode, maximalNodes, middle } from '../../shared/tree.js';
 
 /** How values of one kind are added: into the first, which is returned. Order matters, associativity is not assumed. */
 export type Add<T> = (sum: T, term: T) => T;
@@ -69,6 +69,17 @@ export class Reducer<T> {
       );
     }
     return sum;
+  }
+
+  /**
+   * Sum of one range, in tree order; null if nothing counts there, as part of a sum that is no node.
+   *
+   * @param add as in `reduce`; what it has changed is of no more use to `reduce`
+   */
+  sumOf(range: Range, add: Add<T>): T | null {
+    return maximalNodes(range, this.numUnits)
+      .map(([lo, hi]) => this.reduceNode(lo, hi, add))
+      .reduce((sum, term) => (sum === null || term === null ? (sum ?? term) : add(sum, term)));
   }
 
   private reduceNode(lo: number, hi: number, add: Add<T>): T | null {

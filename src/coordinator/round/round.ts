@@ -144,13 +144,20 @@ export class Round {
    *
    * @returns false if it was not asked for each unit of it, or has answered before
    */
-  answer(workerId: string, [lo, hi]: Range): boolean {
-    const holding = this.holdings.get(workerId);
-    if (!holding || hi > this.units.numUnits) return false;
-    const { pending } = holding;
-    for (let unit = lo; unit < hi; unit++) if (!pending.has(unit)) return false;
+  answer(workerId: string, range: Range): boolean {
+    if (!this.holds(workerId, range)) return false;
+    const [lo, hi] = range;
+    const { pending } = this.holdings.get(workerId)!;
     for (let unit = lo; unit < hi; unit++) this.drop(pending, unit);
     if (pending.size === 0) this.holdings.delete(workerId);
+    return true;
+  }
+
+  /** Whether the worker was asked for each unit of the range and has answered none of them. */
+  holds(workerId: string, [lo, hi]: Range): boolean {
+    const holding = this.holdings.get(workerId);
+    if (!holding || hi > this.units.numUnits) return false;
+    for (let unit = lo; unit < hi; unit++) if (!holding.pending.has(unit)) return false;
     return true;
   }
 

@@ -167,7 +167,7 @@ export class EvaluationWork extends ConfirmableWork implements Work {
   constructor(
     globalStep: number,
     set: EvaluationSet,
-    samples: Samples,
+    samples: Pick<Samples, 'input' | 'numClasses' | 'evaluationSet'>,
     block: number,
     params: Float32Array,
   ) {

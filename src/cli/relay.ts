@@ -1,0 +1,188 @@
+/** `lockstep relay`: a worker to a coordinator, or to another relay, and a coordinator to workers of its own. */
+import { randomBytes } from 'node:crypto';
+import { mkdir } from 'node:fs/promises';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { hostname } from 'node:os';
+import { isLoopback } from '../coordinator/certificate.js';
+import type { RunEvent } from '../coordinator/events.js';
+import { isSame } from '../coordinator/page/gate.js';
+import { MAX_STRANGERS } from '../coordinator/group/group.js';
+import { defaultServerLimits, listen } from '../coordinator/server.js';
+import { checkExactEngine } from '../model/engine/proof.js';
+import { createReferenceEngine } from '../model/engine/reference.js';
+import { createSimdEngine, createVectorOps } from '../model/engine/simd/node.js';
+import { systemClock } from '../shared/clock.js';
+import { UserError } from '../shared/errors.js';
+import { formatJoinLine, parseJoinLine } from '../shared/join-line.js';
+import { createLog, type Logger } from '../shared/node/log.js';
+import { createRandom } from '../shared/random.js';
+import type { Crew } from '../relay/crew.js';
+import { Relay } from '../relay/relay.js';
+import { dial, dialAlternate } from '../worker/connection.js';
+import { keepLinks, localJoinLine, openAccess, sayJoinLines, type Access } from './access.js';
+import { optionCommand } from './command.js';
+import { letHeapGrow } from './heap.js';
+import { startLocalWorkers, type StartedWorkers } from './local-workers.js';
+import { createJudge, randomSeed } from './serve-run.js';
+import { stopSignal } from './signals.js';
+import { readToken } from './token.js';
+
+export function relayCommand() {
+  return optionCommand(
+    'relay',
+    'join a run as one worker, and share its part out to workers that join the relay',
+    'wss://10.0.0.5:7700#TOKEN.PIN --host 0.0.0.0',
+    async ({ values: options }, [argument]) => {
+      const line = parseJoinLine(argument);
+      const token = line.token ?? readToken(options.token, options.tokenFile);
+      letHeapGrow();
+      const log = createLog({
+        level: options.logLevel,
+        quiet: options.quiet,
+        stream: options.quiet ? process.stderr : process.stdout,
+      });
+      const stop = stopSignal();
+      const failed = new AbortController();
+      const { out, name = hostname(), retryFor = Infinity } = options;
+      if (!isLoopback(options.host)) await mkdir(out, { recursive: true });
+      const { tlsCert = null, tlsKey = null } = options;
+      // Nobody looks at a relay: the coordinator's page shows what is behind it.
+      const own = {
+        ...options,
+        tlsCert,
+        tlsKey,
+        token,
+        lookToken: randomBytes(16).toString('hex'),
+      };
+      const access = {
+        ...(await openAccess(out, own, (message) => log.warn(message))),
+        lookToken: null,
+      };
+      const workerKey = randomBytes(32);
+      let { port } = options;
+      let workers: StartedWorkers | null = null;
+      const relay = new Relay({
+        dial: (signal, alternate) =>
+          alternate === null
+            ? dial(line.url, line.pin, signal)
+            : dialAlternate(alternate, line, signal),
+        parent: () => formatJoinLine({ ...line, token: null }),
+        name,
+        host: hostname(),
+        token,
+        maxMemoryBytes: 1e6 * options.maxMemory,
+        clock: systemClock,
+        random: createRandom(process.pid, 'relay', Date.now()),
+        collectGarbage: () => undefined,
+        retryForMs: 1000 * retryFor,
+        log: (level, message) => log[level](message),
+        crewOptions: (model) => {
+          const arbiter = createSimdEngine(model);
+          const reference = createReferenceEngine(model);
+          checkExactEngine(arbiter, reference);
+          return {
+            clock: systemClock,
+            random: createRandom(randomSeed(), 'relay'),
+            auditRandom: createRandom(randomSeed(), 'audit'),
+            report: (event) => say(event, log),
+            arbiter,
+            vectors: createVectorOps(model.numParams),
+            judge: createJudge(arbiter, reference, !options.approximate),
+            isTokenRight: (given) => access.token === null || isSame(given, access.token),
+            workerKey,
+            allowsApproximate: options.approximate,
+            minWorkers: options.minWorkers,
+            maxWorkers: options.maxWorkers,
+            audit: options.audit,
+          };
+        },
+        openDoor: async (crew) => {
+          const server = await openDoor(crew, access, options.host, port, options.maxWorkers, log);
+          const isFirst = workers === null;
+          ({ port } = server);
+          if (isFirst) {
+            await keepLinks(out, access, port);
+            log.info(`Relay for ${line.url} on port ${port}`);
+            if (options.workers === 0) sayJoinLines(out, access, port, options.quiet, log);
+            workers = startLocalWorkers({
+              joinLine: localJoinLine(access, port),
+              token: access.token,
+              workers: Array.from({ length: options.workers }, () => ({
+                engine: 'simd' as const,
+                threads: 1,
+              })),
+              log,
+              stop,
+              gaveUp: (message) => failed.abort(new UserError(message)),
+            });
+          }
+          return server;
+        },
+      });
+      try {
+        const ending = await relay.work(AbortSignal.any([stop, failed.signal]));
+        failed.signal.throwIfAborted();
+        switch (ending.outcome) {
+          case 'finished':
+            log.info(`The run is over: ${ending.reason}`);
+            break;
+          case 'left':
+            log.info('Left the run');
+            break;
+          case 'refused':
+            throw new UserError(`Refused by the coordinator: ${ending.reason}`);
+          case 'unable':
+            throw new UserError(ending.reason);
+          case 'gaveUp':
+            throw new UserError(
+              `No coordinator at ${line.url} for ${retryFor} s (${ending.reason}); is it running, and the address right?`,
+            );
+        }
+      } finally {
+        await (workers as StartedWorkers | null)?.close();
+      }
+      await log.close();
+    },
+  ).argument(
+    '<url>',
+    'of the coordinator or another relay, wss://HOST:7700#TOKEN.PIN or ws://HOST:7700',
+  );
+}
+
+/** Lets workers in, and tells whoever looks after the process that it lives. */
+function openDoor(
+  crew: Crew,
+  { tls }: Access,
+  host: string,
+  port: number,
+  maxWorkers: number,
+  log: Logger,
+) {
+  const { numParams } = crew.model;
+  return listen({
+    host,
+    port,
+    tls,
+    numParams,
+    limits: defaultServerLimits(numParams, MAX_STRANGERS + 2 * maxWorkers),
+    clock: systemClock,
+    warn: (message) => log.warn(message),
+    accept: (channel, address) => crew.accept(channel, address),
+    handle: (request: IncomingMessage, response: ServerResponse) => {
+      if (request.url !== '/healthz') return false;
+      response.writeHead(200, { 'content-type': 'text/plain' }).end('ok\n');
+      return true;
+    },
+  });
+}
+
+function say(event: RunEvent, log: Logger): void {
+  if (event.type === 'workerJoined') {
+    const { name, workerId, engine, worldSize } = event;
+    log.info(`${name} (${workerId}) joined with ${engine}; ${worldSize} here`);
+  } else if (event.type === 'workerLost') {
+    log[event.isGraceful ? 'info' : 'warn'](`${event.message}; ${event.worldSize} here`);
+  } else if (event.type === 'notice') {
+    log[event.level](event.message);
+  }
+}

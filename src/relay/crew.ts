@@ -1,0 +1,242 @@
+/**
+ * The workers behind a relay: greeted, proved, given work, audited and replaced as a coordinator does it, by its own
+ * code. What the crew is asked for comes from above.
+ */
+import type { Engine } from '../model/engine/engine.js';
+import { proveEngine } from '../model/engine/proof.js';
+import type { VectorOps } from '../model/engine/simd/vector.js';
+import type { Model } from '../model/lenet.js';
+import type { Regularizer } from '../model/regularizer.js';
+import type { Channel } from '../shared/channel.js';
+import type { Clock, Timer } from '../shared/clock.js';
+import { MAX_ALTERNATES, type Message, type Range } from '../shared/protocol.js';
+import type { Random } from '../shared/random.js';
+import { maximalNodes } from '../shared/tree.js';
+import type { Observer } from '../coordinator/events.js';
+import { WorkerGroup, type GroupOptions } from '../coordinator/group/group.js';
+import { Auditor } from '../coordinator/round/auditor.js';
+import { Dispatcher } from '../coordinator/round/dispatcher.js';
+import { Gatherer } from '../coordinator/round/gatherer.js';
+import { rangesOf } from '../coordinator/round/planner.js';
+import type { SampleSource } from '../coordinator/samples.js';
+import { indicesOf, type Answers, type Computation, type Task } from '../worker/computation.js';
+import type { SampleCache } from '../worker/sample-cache.js';
+import { EvaluationPart, StepPart } from './part.js';
+
+/** The fingerprint of a relay that may have approximate workers: no exact engine has it. */
+const APPROXIMATE = 'relay/approximate';
+
+export interface CrewOptions {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly auditRandom: Random;
+  readonly report: Observer;
+  /** An exact engine of the run's model: makes the relay's proof, and decides where an answer of a worker is in doubt. */
+  readonly arbiter: Engine;
+  readonly vectors: VectorOps;
+  readonly judge: GroupOptions['judge'];
+  readonly isTokenRight: GroupOptions['isTokenRight'];
+  readonly workerKey: GroupOptions['workerKey'];
+  /** Whether approximate workers are taken too: the relay is approximate then. */
+  readonly allowsApproximate: boolean;
+  /** That must be there before the relay is ready. */
+  readonly minWorkers: number;
+  readonly maxWorkers: number;
+  /** Share of answers that are confirmed before they count, 0 to 1. */
+  readonly audit: number;
+}
+
+/** What the run above is. */
+export interface CrewRun {
+  readonly model: Model;
+  readonly regularizer: Regularizer;
+  readonly welcome: Message<'welcome'>;
+  /** Join line of whom the relay itself works for, without a token. */
+  readonly parent: string;
+}
+
+export class Crew implements Computation {
+  readonly model: Model;
+  readonly regularizer: Regularizer;
+  readonly name = 'relay';
+  readonly fingerprint: string;
+  readonly isExact: boolean;
+  private readonly options: CrewOptions;
+  private readonly welcome: Message<'welcome'>;
+  private readonly group: WorkerGroup;
+  private readonly gatherer: Gatherer;
+  private readonly closed = new AbortController();
+  /** Set with the first work. */
+  private samples: SampleCache | null = null;
+  /** Runs while no worker is there. */
+  private absence: Timer | null = null;
+  private isDeserted = false;
+
+  constructor(options: CrewOptions, { model, regularizer, welcome, parent }: CrewRun) {
+    const { clock, arbiter, vectors, auditRandom, audit } = options;
+    this.options = options;
+    this.model = model;
+    this.regularizer = regularizer;
+    this.welcome = welcome;
+    this.isExact = !options.allowsApproximate;
+    this.fingerprint = this.isExact ? arbiter.fingerprint : APPROXIMATE;
+    // eslint-disable-next-line @typescript-eslint/no-unused-vars -- what is the relay's own stays with it
+    const { type, workerId, secret, proofSeed, alternates, ...rest } = welcome;
+    this.group = new WorkerGroup({
+      ...options,
+      report: (event) => {
+        options.report(event);
+        if (event.type === 'workerJoined' || event.type === 'workerLost') this.callRoll();
+      },
+      welcome: { ...rest, alternates: [parent, ...alternates].slice(0, MAX_ALTERNATES) },
+    });
+    const source = this.source();
+    this.gatherer = new Gatherer({
+      group: this.group,
+      dispatcher: new Dispatcher({ clock, samples: source, group: this.group }),
+      auditor: new Auditor({ arbiter, regularizer, samples: source, clock, auditRandom, audit }),
+      clock,
+      vectors,
+      count: () => undefined,
+      isRelay: true,
+    });
+  }
+
+  get device(): string {
+    return `a relay of ${this.numWorkers} workers`;
+  }
+
+  /** Those behind relays among them. */
+  get numWorkers(): number {
+    return this.group.active().reduce((sum, { numWorkers }) => sum + numWorkers, 0);
+  }
+
+  isFor(welcome: Message<'welcome'>): boolean {
+    // A coordinator that was started again has another id for the run, and answers of before are none to it.
+    const runOf = (of: Message<'welcome'>) =>
+      JSON.stringify({ ...of, workerId: null, secret: null, proofSeed: null });
+    return !this.closed.signal.aborted && runOf(welcome) === runOf(this.welcome);
+  }
+
+  /** Takes a new connection of a worker. */
+  accept(channel: Channel, address: string): void {
+    this.group.accept(channel, address);
+  }
+
+  /** The proof of the relay's own engine, as soon as there are workers: before, the relay is of no use. */
+  async prove(proofSeed: number): Promise<Float32Array> {
+    const { arbiter, minWorkers, clock, report } = this.options;
+    await this.gatherer.waitForWorkers(minWorkers, this.closed.signal, (numActive) =>
+      report({
+        type: 'notice',
+        time: clock.now(),
+        level: 'info',
+        message: `Waiting for workers: ${numActive} of ${minWorkers}`,
+      }),
+    );
+    return proveEngine(arbiter, proofSeed);
+  }
+
+  async run(task: Task, samples: SampleCache, answers: Answers): Promise<void> {
+    this.samples = samples;
+    while (task.ranges.length > 0) {
+      const ranges = this.takeRanges(task);
+      for (const range of ranges) samples.expect(indicesOf(task, range));
+      const work = this.partOf(task, ranges, answers);
+      const isSuperseded = () => task.signal.aborted;
+      const breakOff = () => this.gatherer.breakOff();
+      task.signal.addEventListener('abort', breakOff, { once: true });
+      this.callRoll();
+      try {
+        if (!this.hasNobody()) await this.gatherer.gather(work);
+      } catch (error) {
+        // Whatever it is, the gatherer takes no more work.
+        this.close(false, 'has failed');
+        throw error;
+      } finally {
+        task.signal.removeEventListener('abort', breakOff);
+      }
+      if (!work.isComplete && !isSuperseded()) {
+        throw new Error('no worker is left behind the relay');
+      }
+    }
+  }
+
+  /** Its workers stay: the next connection goes on with them. */
+  dispose(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  /** Tells every worker that the run is over, or that the relay is going. */
+  close(isFinal: boolean, reason: string): void {
+    if (this.closed.signal.aborted) return;
+    this.closed.abort();
+    this.absence?.cancel();
+    this.gatherer.stop();
+    this.group.close(isFinal, reason);
+  }
+
+  /**
+   * Takes what is wanted off the task: all at once, by the nodes that it is made of; one range at a time where approximate
+   * workers may answer for ranges that are no nodes.
+   */
+  private takeRanges(task: Task): readonly Range[] {
+    if (task.kind === 'step' && !this.isExact) return task.ranges.splice(0, 1);
+    const units = new Set<number>();
+    for (const [lo, hi] of task.ranges.splice(0)) {
+      for (let unit = lo; unit < hi; unit++) units.add(unit);
+    }
+    const ranges = rangesOf([...units].sort((a, b) => a - b));
+    return task.kind === 'evaluation'
+      ? ranges
+      : ranges.flatMap((range) => maximalNodes(range, task.numUnits));
+  }
+
+  private partOf(task: Task, ranges: readonly Range[], answers: Answers) {
+    const { clock, vectors } = this.options;
+    let startedAt = clock.now();
+    const timing = () => {
+      const begun = startedAt;
+      startedAt = clock.now();
+      return { startedAt: begun, computeMs: startedAt - begun };
+    };
+    if (task.kind === 'step') {
+      return new StepPart(task, ranges, vectors, (range, sum) => {
+        if (!task.signal.aborted) answers.partial(range, sum, timing());
+      });
+    }
+    const set = this.samples!.view(task.first, task.numImages);
+    return new EvaluationPart(task, ranges, this.source(), set, (range, lossSums, predictions) => {
+      if (!task.signal.aborted) answers.evaluation(range, lossSums, predictions, timing());
+    });
+  }
+
+  private source(): SampleSource {
+    const { input, numClasses } = this.model;
+    return {
+      input,
+      numClasses,
+      image: (index) => this.samples!.view(index, 1).images,
+      label: (index) => this.samples!.view(index, 1).labels[0],
+    };
+  }
+
+  /** A call, as the flag may change while something is awaited. */
+  private hasNobody(): boolean {
+    return this.isDeserted;
+  }
+
+  /** Notes how long nobody is there: then the relay has nobody to work with, and says so. */
+  private callRoll(): void {
+    if (this.group.active().length > 0) {
+      this.absence?.cancel();
+      this.absence = null;
+      this.isDeserted = false;
+      return;
+    }
+    this.absence ??= this.options.clock.schedule(this.welcome.heartbeatTimeoutMs, () => {
+      this.isDeserted = true;
+      this.gatherer.breakOff();
+    });
+  }
+}
