@@ -7,7 +7,11 @@ export default tseslint.config(
     extends: [...tseslint.configs.strictTypeChecked, ...tseslint.configs.stylisticTypeChecked],
     languageOptions: {
       parserOptions: {
-        project: ['./tsconfig.test.json', './src/coordinator/page/browser/tsconfig.json'],
+        project: [
+          './tsconfig.test.json',
+          './src/coordinator/page/browser/tsconfig.json',
+          './src/browser/tsconfig.json',
+        ],
         tsconfigRootDir: import.meta.dirname,
       },
     },

@@ -48,13 +48,19 @@ export async function openAccess(
   options: AccessOptions,
   warn: (message: string) => void,
 ): Promise<Access> {
-  const { host, insecure, tlsCert, tlsKey } = options;
+  const { host, insecure, tlsCert, tlsKey, browserWorkers } = options;
   const isLocal = isLoopback(host);
   if ((tlsCert === null) !== (tlsKey === null)) {
     throw new UsageError('Cannot speak TLS with half of a pair: give --tls-cert and --tls-key');
   }
   if (insecure && tlsCert !== null) {
     throw new UsageError('Cannot take both --insecure and --tls-cert: give one');
+  }
+  if (browserWorkers && !isLocal && !insecure && tlsCert === null) {
+    throw new UsageError(
+      `Cannot take browsers as workers on ${host}: they trust no certificate that only a join line names; ` +
+        'give --tls-cert and --tls-key, or --insecure with --token for plain http, which the whole network can read',
+    );
   }
   const isOpen = isLocal || insecure;
   const token = options.token ?? (isOpen ? null : await openToken(join(path, 'token')));
@@ -105,6 +111,11 @@ export function localJoinLine(access: Access, port: number): string {
   return joinLine({ ...access, needsPin: access.tls !== null }, access.localHost, port, null);
 }
 
+/** The address of something that the port serves. @param path with its slash */
+export function pageUrl({ tls }: Access, host: string, port: number, path: string): string {
+  return `${tls ? 'https' : 'http'}://${bracketed(host)}:${port}${path}`;
+}
+
 /** Keeps the links with their tokens: what a worker joins, for `lockstep worker @FILE`, and what opens the page. */
 export async function keepLinks(path: string, access: Access, port: number): Promise<void> {
   await keepPageLink(path, access, port);
@@ -135,7 +146,7 @@ function pageLink(access: Access, port: number, lookToken: string | null): strin
   const { tls, hosts, localHost } = access;
   const host = access.isLoopback || access.needsPin || !tls ? localHost : hosts[0];
   const query = lookToken === null ? '' : `?look=${encodeURIComponent(lookToken)}`;
-  return `${tls ? 'https' : 'http'}://${bracketed(host)}:${port}/${query}`;
+  return pageUrl(access, host, port, `/${query}`);
 }
 
 /** The page, and the line for other machines. A secret is shown on a terminal, and goes into no file. */

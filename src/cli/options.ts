@@ -166,6 +166,10 @@ export const serveOptions = {
     group: 'network',
     help: 'off loopback neither speak TLS nor make a token',
   }),
+  browserWorkers: z.boolean().default(false).register(optionWords, {
+    group: 'network',
+    help: 'serve /work, a link by which any browser joins; off loopback with --tls-cert, or over plain http with --insecure',
+  }),
   heartbeatTimeout: z.number().min(0.2).max(3600).default(3).register(optionWords, {
     group: 'network',
     help: 'silence after which a worker counts as lost',

@@ -16,6 +16,8 @@ export interface ServeOptions {
   readonly tlsKey: string | null;
   /** Neither TLS nor a token off loopback. */
   readonly insecure: boolean;
+  /** Serves the page by which browsers join. */
+  readonly browserWorkers: boolean;
   /** Run directory; null for a new one under runs/. */
   readonly out: string | null;
   /** Directory to resume, true for that of `out`. */

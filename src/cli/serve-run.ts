@@ -14,6 +14,8 @@ import { Gate, isSame } from '../coordinator/page/gate.js';
 import { createLinkCheck } from '../coordinator/page/link-check.js';
 import { createDownloads } from '../coordinator/page/downloads.js';
 import { createMonitor } from '../coordinator/page/monitor.js';
+import { isFromOwnPage } from '../coordinator/page/request-guard.js';
+import type { WorkPage } from '../coordinator/page/work-page.js';
 import { createPrometheus } from '../coordinator/observers/prometheus.js';
 import { replayMetrics } from '../coordinator/observers/stored-run.js';
 import { createTensorBoard } from '../coordinator/observers/tensorboard.js';
@@ -156,11 +158,14 @@ async function serve(
   const firstStep = resumeFrom?.globalStep ?? 0;
   const access = await openAccess(directory.path, options, warn);
   const workerKey = await openWorkerKey(join(directory.path, 'worker-key'));
+  const allowedHosts = [options.host, ...access.hosts, ...options.allowedHosts];
+  const workPage = options.browserWorkers ? await loadWorkPage() : null;
   const gate = new Gate({
     joiningToken: access.token,
     lookingToken: access.lookToken,
     key: workerKey,
-    allowedHosts: [options.host, ...access.hosts, ...options.allowedHosts],
+    allowedHosts,
+    ...(workPage && { publicPaths: workPage.paths }),
     clock: systemClock,
   });
   const coordinatorOptions: CoordinatorOptions = {
@@ -252,13 +257,19 @@ async function serve(
         gate.turnsAway(request, response) ||
         checkLink(request, response) ||
         control(request, response) ||
+        (workPage?.handle(request, response) ?? false) ||
         watch.handle(request, response),
+      ...(workPage && { takesPage: (request) => isFromOwnPage(request, allowedHosts) }),
     });
     const { port } = server;
     await keepLinks(directory.path, access, port);
     const saying = { needsWorkers: !startsWorkers, quiet: options.quiet };
     sayWhere(directory.path, access, port, saying, log);
     const ending = AbortSignal.any([stop, asked.signal]);
+    if (workPage) {
+      const { sayBrowserLink } = await import('./browser-link.js');
+      await sayBrowserLink(directory.path, access, port, options.quiet, log);
+    }
     const link = { log, stop: ending, gaveUp };
     if (launcher !== null && !wasOver) {
       const line = joinLine(access, access.hosts[0], port, access.token);
@@ -381,6 +392,12 @@ async function createObservers(
       await Promise.all([metrics.close(), tensorBoard.close(), trace?.close()]);
     },
   };
+}
+
+/** The page by which browsers join; a run without them loads nothing of it. */
+async function loadWorkPage(): Promise<WorkPage> {
+  const { WorkPage: Page } = await import('../coordinator/page/work-page.js');
+  return new Page();
 }
 
 /** A seed that nobody can guess: 48 bits. */

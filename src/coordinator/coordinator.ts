@@ -156,6 +156,13 @@ export class Coordinator {
       isTokenRight: options.isTokenRight,
       workerKey: options.workerKey,
       maxWorkers: options.maxWorkers,
+      progress: (workerId) => ({
+        globalStep: this.globalStep,
+        totalSteps: this.totalSteps,
+        testAccuracy: this.progress.testAccuracy,
+        numImages: this.participants.imagesOf(workerId),
+        numImagesOfAll: this.participants.numImages,
+      }),
       welcome: {
         runId: options.runId,
         hyperparameters: config.hyperparameters,

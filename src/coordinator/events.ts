@@ -158,6 +158,8 @@ export interface WorkerPinged {
   readonly clockOffsetMs: number;
   /** Workers behind it, where it is a relay. */
   readonly numWorkers?: number;
+  /** Whether the page of a worker in a browser is out of sight; null for other workers. */
+  readonly isHidden: boolean | null;
 }
 
 export interface CheckpointDone {

@@ -37,11 +37,13 @@ export class Participants {
   private readonly workers: Map<string, Participant>;
   private others: Stored['otherWorkers'];
   private isApproximate: boolean;
+  private total: number;
 
   constructor({ workers, otherWorkers, isApproximate }: Stored) {
     this.workers = new Map(workers.map((worker) => [worker.workerId, worker]));
     this.others = otherWorkers;
     this.isApproximate = isApproximate ?? workers.some(({ isExact }) => !isExact);
+    this.total = workers.reduce((sum, { numImages }) => sum + numImages, otherWorkers.numImages);
   }
 
   /** A worker is there, for the first time or again. */
@@ -61,12 +63,23 @@ export class Participants {
 
   /** The gradient of that many of its training images was used. */
   credit(workerId: string, numImages: number): void {
+    this.total += numImages;
     const worker = this.workers.get(workerId);
     if (worker) {
       this.workers.set(workerId, { ...worker, numImages: worker.numImages + numImages });
     } else {
       this.others = { ...this.others, numImages: this.others.numImages + numImages };
     }
+  }
+
+  /** Training images of all. */
+  get numImages(): number {
+    return this.total;
+  }
+
+  /** Training images of one; 0 if it is not listed. */
+  imagesOf(workerId: string): number {
+    return this.workers.get(workerId)?.numImages ?? 0;
   }
 
   /** What an approximate worker said has counted, unconfirmed. */

@@ -85,16 +85,13 @@ export function createSamples(
   };
 }
 
-/** Over the shape, all labels and every 61st image, which takes a millisecond instead of a tenth of a second. */
+/** Over the shape, all labels and all images: who has kept samples under an id, may use them under it for ever. */
 function datasetIdOf({ input, classNames, train, test }: LabelledDataset): string {
-  const numBytes = imageBytes(input);
   const hash = createHash('sha256');
   hash.update(JSON.stringify([input.channels, input.height, input.width, classNames.length]));
   for (const { images, labels } of [train, test]) {
     hash.update(bytesOf(labels));
-    for (let begin = 0; begin < images.length; begin += 61 * numBytes) {
-      hash.update(images.subarray(begin, begin + numBytes));
-    }
+    hash.update(images);
   }
   return hash.digest('hex').slice(0, 32);
 }

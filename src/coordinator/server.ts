@@ -78,6 +78,8 @@ export interface ServerOptions {
   readonly accept: (channel: Channel, address: string) => void;
   /** Answers a request of HTTP. @returns false if it is none of its own */
   readonly handle: (request: IncomingMessage, response: ServerResponse) => boolean;
+  /** Whether a WebSocket from a page, a request with an `Origin`, is taken; none is by default. */
+  readonly takesPage?: (request: IncomingMessage) => boolean;
   /** Is told what goes wrong and is nobody's business in particular. */
   readonly warn: (message: string) => void;
 }
@@ -170,8 +172,9 @@ export async function listen(options: ServerOptions): Promise<CoordinatorServer>
     const address = addressOf(socket);
     waiting.leave(socket);
     closing.enter(socket, address);
-    // The page of another site must not speak for the user; workers are no browsers and send no Origin.
-    if (request.url !== '/' || request.headers.origin !== undefined) {
+    // The page of another site must not speak for the user.
+    const isFromPage = request.headers.origin !== undefined;
+    if (request.url !== '/' || (isFromPage && !options.takesPage?.(request))) {
       stream.end('HTTP/1.1 403 Forbidden\r\nconnection: close\r\n\r\n', () => socket.destroy());
       return;
     }

@@ -20,7 +20,7 @@ const packr = new Packr({
   int64AsType: 'number',
 });
 
-/** Values and keys in a message of a worker: an honest `hello` has 21. */
+/** Values and keys in a message of a worker: an honest `hello` has 23. */
 const MAX_WORKER_ITEMS = 64;
 /** In one of the coordinator: `shards` of many workers with scattered ranges are the most. */
 const MAX_COORDINATOR_ITEMS = 262_144;

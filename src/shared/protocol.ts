@@ -40,6 +40,8 @@ const duration = z.number().min(0).max(86_400_000);
 const float = z.custom<number>((value) => typeof value === 'number', {
   error: 'expected a number',
 });
+/** Images over all epochs. */
+const imageTotal = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const name = z.string().min(1).max(200);
 /** 256 bits, hexadecimal. */
 const secret = z.string().regex(/^[0-9a-f]{64}$/);
@@ -69,6 +71,8 @@ const hello = z.strictObject({
   datasetId: name.nullable(),
   /** Bit i (of byte ⌊i/8⌋, from the lowest) is set if sample i is cached. */
   cached: bytes,
+  /** Pings are to tell how the run is going, for a worker that has someone to show it to. */
+  wantsProgress: z.boolean().optional(),
 });
 
 /** After the welcome: the engine is built, and this is what it makes of the known micro-batch. */
@@ -115,6 +119,8 @@ const pong = z.strictObject({
   workerTime: time,
   /** Workers behind it, where it is a relay. */
   numWorkers: count.max(MAX_WORKERS_BEHIND).optional(),
+  /** Of a worker in a browser: whether its page is out of sight. */
+  isHidden: z.boolean().optional(),
 });
 
 /** The worker is going; whatever it has not sent yet is for the others. */
@@ -186,7 +192,24 @@ const evaluate = z.strictObject({
   shards,
 });
 
-const ping = z.strictObject({ type: z.literal('ping'), sentAt: time });
+/** How the run is going, for those who asked for it in their hello. */
+const progressSchema = z.strictObject({
+  /** Updates made, and to be made. */
+  globalStep: count,
+  totalSteps: count,
+  /** Of the last evaluation on the test set; null before the first. */
+  testAccuracy: z.number().min(0).max(1).nullable(),
+  /** Training images that updates have used, of this worker and of all. */
+  numImages: imageTotal,
+  numImagesOfAll: imageTotal,
+});
+export type RunProgress = z.infer<typeof progressSchema>;
+
+const ping = z.strictObject({
+  type: z.literal('ping'),
+  sentAt: time,
+  progress: progressSchema.optional(),
+});
 
 /** The run is over or suspended; the reason is for people. */
 const finished = z.strictObject({

@@ -18,9 +18,11 @@ import {
   PROTOCOL_VERSION,
   type CoordinatorMessage,
   type Message,
+  type RunProgress,
   type WorkerMessage,
 } from '../shared/protocol.js';
 import type { Answers, Computation, EvaluationTask, Task } from './computation.js';
+import type { Identity, Keepsake } from './keepsake.js';
 import { formatBytes } from '../shared/format.js';
 import { SampleCache } from './sample-cache.js';
 
@@ -45,6 +47,12 @@ export interface SessionOptions {
   /** Frees the memory of frames that have been read or sent; called while there is nothing to compute. */
   readonly collectGarbage: () => void;
   readonly log: (level: 'info' | 'warn' | 'debug', message: string) => void;
+  /** Keeps identity and samples beyond this process; by default nothing does. */
+  readonly keepsake?: Keepsake;
+  /** Of a worker in a browser: whether its page is out of sight. */
+  readonly isHidden?: () => boolean;
+  /** Is told with each ping how the run is going. @param sentAt by the coordinator's clock, ms */
+  readonly onProgress?: (progress: RunProgress, sentAt: number) => void;
 }
 
 /** What ends a worker's part in a run, where a connection ends it. */
@@ -58,7 +66,7 @@ export type Outcome =
 /** What outlives a connection. */
 export interface Memory {
   /** From the last welcome; by them the coordinator knows the worker again. */
-  identity: { readonly workerId: string; readonly secret: string } | null;
+  identity: Identity | null;
   samples: SampleCache | null;
   computation: Computation | null;
   /** Join lines of others that serve the run, from the welcome of the address that the worker was given. */
@@ -112,7 +120,7 @@ export class Session implements ChannelHandler {
   }
 
   async work(signal: AbortSignal): Promise<Ending> {
-    const { engineName, name, host, token } = this.options;
+    const { engineName, name, host, token, onProgress } = this.options;
     const { identity, samples } = this.memory;
     const ended = new Promise<Ending>((resolve) => (this.end = resolve));
     const leave = () => {
@@ -138,6 +146,7 @@ export class Session implements ChannelHandler {
       host,
       datasetId: samples?.datasetId ?? null,
       cached: samples?.cached ?? new Uint8Array(0),
+      ...(onProgress && { wantsProgress: true }),
     });
     this.watch();
     const ending = await ended;
@@ -165,6 +174,8 @@ export class Session implements ChannelHandler {
       this.end({ outcome: 'left' });
       return;
     }
+    // Whoever has the id now, such as a copy of this tab, keeps it: two that come back in turn would never end.
+    if (code === CLOSE_CODES.replaced) this.memory.identity = null;
     const said = reason === '' ? `code ${code}` : reason;
     this.end({ outcome: 'lost', reason: `connection closed: ${said}`, retryAfterMs: 0 });
   }
@@ -176,21 +187,15 @@ export class Session implements ChannelHandler {
         break;
       case 'samples':
         this.expectJoined(message).samples.store(message);
+        this.options.keepsake?.keepSamples(message);
         break;
       case 'step':
       case 'evaluate':
         this.accept(message);
         break;
-      case 'ping': {
-        const numWorkers = this.memory.computation?.numWorkers;
-        this.send({
-          type: 'pong',
-          sentAt: message.sentAt,
-          workerTime: this.options.clock.now(),
-          ...(numWorkers === undefined ? {} : { numWorkers }),
-        });
+      case 'ping':
+        this.answerPing(message);
         break;
-      }
       case 'finished':
         this.channel.close(CLOSE_CODES.finished, '');
         this.end(
@@ -236,6 +241,7 @@ export class Session implements ChannelHandler {
       memory.samples = SampleCache.create(datasetId, numSamples, numBytes);
     }
     memory.identity = { workerId: welcome.workerId, secret: welcome.secret };
+    this.options.keepsake?.keepWelcome(memory.identity, memory.samples);
     this.heartbeatTimeoutMs = welcome.heartbeatTimeoutMs;
     const regularizer = new Regularizer(model, welcome.regularization);
     const computation = await this.computationOf(model, regularizer, welcome);
@@ -374,6 +380,19 @@ export class Session implements ChannelHandler {
           computeMs: timing.computeMs,
         }),
     };
+  }
+
+  private answerPing({ sentAt, progress }: Message<'ping'>): void {
+    const { clock, isHidden, onProgress } = this.options;
+    const numWorkers = this.memory.computation?.numWorkers;
+    this.send({
+      type: 'pong',
+      sentAt,
+      workerTime: clock.now(),
+      ...(isHidden && { isHidden: isHidden() }),
+      ...(numWorkers !== undefined && { numWorkers }),
+    });
+    if (progress) onProgress?.(progress, sentAt);
   }
 
   private collectGarbage(): void {

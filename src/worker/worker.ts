@@ -32,16 +32,12 @@ export type WorkerOutcome = Outcome | { readonly outcome: 'gaveUp'; readonly rea
 
 export class Worker {
   private readonly options: WorkerOptions;
-  private readonly memory: Memory = {
-    identity: null,
-    samples: null,
-    computation: null,
-    alternates: [],
-    idle: Promise.resolve(),
-  };
+  private readonly memory: Memory;
 
   constructor(options: WorkerOptions) {
     this.options = options;
+    const { identity = null, samples = null } = options.keepsake ?? {};
+    this.memory = { identity, samples, computation: null, alternates: [], idle: Promise.resolve() };
   }
 
   /** Works until the run is finished, the worker is refused, or the signal aborts: then it says goodbye. */

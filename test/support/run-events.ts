@@ -170,6 +170,7 @@ export function pinged(workerId: string, changes: Partial<WorkerPinged> = {}): W
     workerId,
     roundTripMs: 0.5,
     clockOffsetMs: 1.5,
+    isHidden: null,
     ...changes,
   };
 }

@@ -134,7 +134,11 @@ export function* simulateRun(options: SimulatedRun = {}): Generator<RunEvent> {
       for (const at of present) {
         const { workerId } = workers[at];
         const roundTripMs = 0.4 + random();
-        yield { type: 'workerPinged', time, workerId, roundTripMs, clockOffsetMs: 0 };
+        yield {
+          ...{ type: 'workerPinged', time, workerId, roundTripMs },
+          clockOffsetMs: 0,
+          isHidden: null,
+        };
       }
     }
     if ((step + 1) % stepsPerEpoch === 0) {

@@ -7,7 +7,7 @@ import type { Clock, Timer } from '../../shared/clock.js';
 import { decodeWorkerMessage, encode } from '../../shared/codec.js';
 import { DEADLINES } from '../../shared/deadlines.js';
 import { CLOSE_CODES, ProtocolError, type CloseReason } from '../../shared/errors.js';
-import type { CoordinatorMessage, WorkerMessage } from '../../shared/protocol.js';
+import type { CoordinatorMessage, RunProgress, WorkerMessage } from '../../shared/protocol.js';
 import type { FailureHistory } from './membership.js';
 import type { ClockOffset } from './meters.js';
 
@@ -58,6 +58,8 @@ export class Connection implements ChannelHandler {
   member: Member | null = null;
   lastHeardAt: number;
   proofSeed = 0;
+  /** As its hello said. */
+  wantsProgress = false;
   /** The samples that the worker says it has, bit i for sample i. */
   cached: Uint8Array = new Uint8Array(0);
   private readonly owner: ConnectionOwner;
@@ -111,13 +113,14 @@ export class Connection implements ChannelHandler {
     return now - this.lastHeardAt;
   }
 
-  /** Asks for a sign of life, unless it owes too many already. */
-  ping(now: number): void {
+  /** Asks for a sign of life, unless it owes too many already. @param progress for those who want it */
+  ping(now: number, progress: () => RunProgress | null): void {
     if (this.hasSpoken) this.isPingWaiting = this.channel.bufferedBytes > 0;
     this.hasSpoken = false;
     if (this.pings.length >= MAX_PINGS_OPEN) return;
     this.pings.push(now);
-    this.send({ type: 'ping', sentAt: now });
+    const told = this.wantsProgress ? progress() : null;
+    this.send({ type: 'ping', sentAt: now, ...(told && { progress: told }) });
   }
 
   /** @throws {ProtocolError} if the pong answers no ping */

@@ -5,7 +5,12 @@
 import type { Channel } from '../../shared/channel.js';
 import type { Clock, Timer } from '../../shared/clock.js';
 import { ProtocolError, stackOf, type CloseReason } from '../../shared/errors.js';
-import { PROTOCOL_VERSION, type Message, type WorkerMessage } from '../../shared/protocol.js';
+import {
+  PROTOCOL_VERSION,
+  type Message,
+  type RunProgress,
+  type WorkerMessage,
+} from '../../shared/protocol.js';
 import type { Random } from '../../shared/random.js';
 import type { Verdict } from '../../model/engine/proof.js';
 import type { Observer, WorkerLost } from '../events.js';
@@ -56,6 +61,8 @@ export interface GroupOptions {
   readonly judge: (ready: Message<'ready'>, proofSeed: number) => Verdict;
   readonly isTokenRight: (token: string | null) => boolean;
   readonly maxWorkers: number;
+  /** How the run is going, as a worker is told that wants to know; nothing by default. */
+  readonly progress?: (workerId: string) => RunProgress;
 }
 
 const UNATTENDED: GroupHandler = {
@@ -310,6 +317,7 @@ export class WorkerGroup implements ConnectionOwner {
     member.name = hello.name;
     member.host = hello.host;
     member.engine = hello.engine;
+    connection.wantsProgress = hello.wantsProgress ?? false;
     connection.cached = cachedSamples(hello, welcome.datasetId, welcome.numSamples);
     member.connection = connection;
     this.members.set(workerId, member);
@@ -378,6 +386,7 @@ export class WorkerGroup implements ConnectionOwner {
       roundTripMs,
       clockOffsetMs: member.clockOffset.offsetMs,
       ...(pong.numWorkers === undefined ? {} : { numWorkers: pong.numWorkers }),
+      isHidden: pong.isHidden ?? null,
     });
   }
 
@@ -404,7 +413,7 @@ export class WorkerGroup implements ConnectionOwner {
       if (silentMs >= welcome.heartbeatTimeoutMs - tickMs) {
         this.lose(connection, 'silent', `silent for ${(silentMs / 1000).toFixed(1)} s`);
       } else {
-        connection.ping(now);
+        connection.ping(now, () => this.options.progress?.(connection.member!.workerId) ?? null);
       }
     }
   }

@@ -115,6 +115,7 @@ export class RunHistory {
             imagesPerSecond: 0,
             computeMs: 0,
             roundTripMs: null,
+            isHidden: null,
             numImages: known?.numImages ?? 0,
             stays: [...(known?.stays ?? []), { from: time, to: null, wasLost: false }].slice(
               -MAX_STAYS,
@@ -151,6 +152,7 @@ export class RunHistory {
         if (!row) break;
         row.roundTripMs = event.roundTripMs;
         if (event.numWorkers !== undefined) row.engine = `relay of ${event.numWorkers}`;
+        row.isHidden = event.isHidden;
         row.lastSeenAt = event.time;
         this.dirty.workers = true;
         break;

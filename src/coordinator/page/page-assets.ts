@@ -11,6 +11,11 @@ const TYPES = {
   'compare.js': 'text/javascript; charset=utf-8',
   'page.css': 'text/css; charset=utf-8',
   'favicon.svg': 'image/svg+xml',
+  'work.html': 'text/html; charset=utf-8',
+  'work.js': 'text/javascript; charset=utf-8',
+  'work-thread.js': 'text/javascript; charset=utf-8',
+  'work.css': 'text/css; charset=utf-8',
+  'simd.wasm': 'application/wasm',
 } as const;
 export type PageFile = keyof typeof TYPES;
 

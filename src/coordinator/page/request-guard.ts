@@ -6,6 +6,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
 import { hostname } from 'node:os';
+import { TLSSocket } from 'node:tls';
 
 /** Sent with every answer. No script, style, font, image or connection but the coordinator's own. */
 const SECURITY_HEADERS: Readonly<Record<string, string>> = {
@@ -58,6 +59,18 @@ export function refuse(request: IncomingMessage, allowedHosts: readonly string[]
     return { status: 403, reason: 'Not for pages of other sites' };
   }
   return null;
+}
+
+/**
+ * Whether a WebSocket comes from a page of ours: of the host and the scheme that it was asked by, under a name that no
+ * stranger can point at this machine, wherever the request comes from.
+ */
+export function isFromOwnPage(request: IncomingMessage, allowedHosts: readonly string[]): boolean {
+  const { host, origin } = request.headers;
+  const name = hostName(host);
+  if (name === null || origin === undefined || !isOwnName(name, allowedHosts)) return false;
+  const isSecure = request.socket instanceof TLSSocket;
+  return origin.toLowerCase() === `${isSecure ? 'https' : 'http'}://${host!.toLowerCase()}`;
 }
 
 /** `Host` without its port, in small letters; null where it is none. */

@@ -61,6 +61,8 @@ export interface WorkerRow {
   readonly computeMs: number;
   /** Of the last ping; null before the first. */
   readonly roundTripMs: number | null;
+  /** Whether the page of a worker in a browser is out of sight; null for other workers. */
+  readonly isHidden: boolean | null;
   /** Since it joined first. */
   readonly numImages: number;
   /** When it was here; the oldest are forgotten. */

@@ -99,8 +99,8 @@ export class WorkerTable {
   }
 }
 
-function stateText({ state, lostInPhase }: WorkerRow): string {
-  if (state === 'here') return '';
+function stateText({ state, lostInPhase, isHidden }: WorkerRow): string {
+  if (state === 'here') return isHidden ? 'hidden' : '';
   if (state === 'left') return 'left';
   return lostInPhase ? `lost while ${lostInPhase}` : 'lost';
 }

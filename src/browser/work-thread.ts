@@ -1,0 +1,43 @@
+/** One core of the page /work: a dedicated thread that is one worker of the run. Messages drive it, no timer does. */
+import { joinRun } from '../library/browser.js';
+import { openKeepsake } from './sample-store.js';
+import type { FromThread, ToThread } from './messages.js';
+
+const stop = new AbortController();
+let isHidden = false;
+
+addEventListener('message', ({ data }: MessageEvent<ToThread>) => {
+  switch (data.type) {
+    case 'join':
+      isHidden = data.isHidden;
+      void join(data);
+      break;
+    case 'visibility':
+      isHidden = data.isHidden;
+      break;
+    case 'leave':
+      stop.abort();
+      break;
+  }
+});
+
+async function join({ identity, ...options }: Extract<ToThread, { type: 'join' }>): Promise<void> {
+  const keepsake = await openKeepsake(identity, (known) =>
+    say({ type: 'identity', identity: known }),
+  );
+  const outcome = await joinRun({
+    ...options,
+    keepsake,
+    signal: stop.signal,
+    isHidden: () => isHidden,
+    onProgress: (progress, sentAt) => say({ type: 'progress', progress, sentAt }),
+    log: (level, message) => {
+      if (level !== 'debug') say({ type: 'said', level, message });
+    },
+  });
+  say({ type: 'ended', outcome });
+}
+
+function say(message: FromThread): void {
+  postMessage(message);
+}

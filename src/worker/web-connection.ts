@@ -1,0 +1,115 @@
+/**
+ * A worker's WebSocket to the coordinator where the platform has one of its own: in browsers, on their threads too. It
+ * sends an `Origin`, can pin no key, and is told no more of what went wrong than that something did.
+ */
+import type { Channel, ChannelHandler } from '../shared/channel.js';
+import type { Clock } from '../shared/clock.js';
+import { DEADLINES } from '../shared/deadlines.js';
+import { closeReason } from '../shared/errors.js';
+
+/** The part of the platform's WebSocket that is used here; TypeScript has it in the DOM's library only. */
+interface WebSocketLike {
+  binaryType: string;
+  readonly bufferedAmount: number;
+  onopen: (() => void) | null;
+  onclose: ((event: { readonly code: number; readonly reason: string }) => void) | null;
+  onmessage: ((event: { readonly data: unknown }) => void) | null;
+  send(frame: Uint8Array): void;
+  close(code?: number, reason?: string): void;
+}
+declare const WebSocket: new (url: string) => WebSocketLike;
+
+/** The code of a connection that broke (RFC 6455, section 7.4.1). */
+const BROKEN = 1006;
+/** The lowest that a script may close with, besides 1000. */
+const FIRST_OF_SCRIPTS = 3000;
+
+/**
+ * Opens a connection.
+ *
+ * @param url `ws://host:port/` or `wss://host:port/`
+ * @throws {Error} if there is none to be had in time, or the signal aborts
+ */
+export function dialFromBrowser(url: string, clock: Clock, signal: AbortSignal): Promise<Channel> {
+  return new Promise((resolve, reject) => {
+    const webSocket = new WebSocket(url);
+    webSocket.binaryType = 'arraybuffer';
+    const give = (up: string) => {
+      webSocket.close();
+      reject(new Error(up));
+    };
+    const abort = () => give('given up');
+    const late = clock.schedule(DEADLINES.dialMs, () => give('no answer'));
+    const settle = () => {
+      late.cancel();
+      signal.removeEventListener('abort', abort);
+    };
+    signal.addEventListener('abort', abort, { once: true });
+    webSocket.onopen = () => {
+      settle();
+      resolve(new WebChannel(webSocket));
+    };
+    webSocket.onclose = () => {
+      settle();
+      reject(new Error('no connection'));
+    };
+  });
+}
+
+class WebChannel implements Channel {
+  /** As the platform does not say. */
+  readonly isReceiving = false;
+  private readonly webSocket: WebSocketLike;
+  private handler_: ChannelHandler = { received: () => undefined, closed: () => undefined };
+  /** What came before the first handler; null from then on. */
+  private early: Uint8Array[] | null = [];
+  private isOpen = true;
+
+  /** @param webSocket open */
+  constructor(webSocket: WebSocketLike) {
+    this.webSocket = webSocket;
+    webSocket.onmessage = ({ data }) => {
+      // A text frame is none of the protocol's, and says so as it is decoded.
+      const frame = data instanceof ArrayBuffer ? new Uint8Array(data) : new Uint8Array(0);
+      if (this.early) this.early.push(frame);
+      else this.handler.received(frame);
+    };
+    webSocket.onclose = ({ code, reason }) => this.closed(code, reason);
+  }
+
+  get handler(): ChannelHandler {
+    return this.handler_;
+  }
+
+  set handler(handler: ChannelHandler) {
+    this.handler_ = handler;
+    const frames = this.early ?? [];
+    this.early = null;
+    for (const frame of frames) handler.received(frame);
+  }
+
+  get bufferedBytes(): number {
+    return this.webSocket.bufferedAmount;
+  }
+
+  send(frame: Uint8Array): void {
+    if (this.isOpen) this.webSocket.send(frame);
+  }
+
+  close(code: number, reason: string): void {
+    this.webSocket.close(code < FIRST_OF_SCRIPTS ? 1000 : code, closeReason(reason));
+  }
+
+  /** A script cannot cut a connection: it is closed, and not heard any more. */
+  terminate(): void {
+    this.webSocket.close();
+    this.closed(BROKEN, '');
+  }
+
+  private closed(code: number, reason: string): void {
+    if (!this.isOpen) return;
+    this.isOpen = false;
+    this.webSocket.onmessage = null;
+    this.handler.closed(code, reason);
+  }
+}
