@@ -148,7 +148,8 @@ function show(): void {
     return;
   }
   const atWork = cores.filter(({ outcome, trouble }) => !outcome && !trouble).length;
-  if (atWork > 0) setState(`Working on ${atWork} of ${cores.length} cores`, 'good');
+  if (atWork === cores.length) setState('Working', 'good');
+  else if (atWork > 0) setState(`${atWork} of ${cores.length} cores work`, 'good');
   else setState('Waiting for the run', 'warn');
 }
 

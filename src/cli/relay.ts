@@ -76,7 +76,7 @@ export function relayCommand() {
         collectGarbage: () => undefined,
         retryForMs: 1000 * retryFor,
         log: (level, message) => log[level](message),
-        crewOptions: (model) => {
+        crewOptions: (model, regularizer) => {
           const arbiter = createSimdEngine(model);
           const reference = createReferenceEngine(model);
           checkExactEngine(arbiter, reference);
@@ -87,7 +87,7 @@ export function relayCommand() {
             report: (event) => say(event, log),
             arbiter,
             vectors: createVectorOps(model.numParams),
-            judge: createJudge(arbiter, reference, !options.approximate),
+            judge: createJudge(arbiter, reference, regularizer, !options.approximate),
             isTokenRight: (given) => access.token === null || isSame(given, access.token),
             workerKey,
             allowsApproximate: options.approximate,

@@ -50,10 +50,10 @@ export function joinRun(options: JoinOptions): Promise<WorkerOutcome> {
     token,
     engineName: 'simd',
     dial: (dialSignal) => dialFromBrowser(url, systemClock, dialSignal),
-    createComputation: (model) =>
-      Promise.resolve(
-        new EngineComputation(new SimdEngine(kernels, model), { clock: systemClock }),
-      ),
+    createComputation: (model, regularizer) => {
+      const engine = new SimdEngine(kernels, model);
+      return Promise.resolve(new EngineComputation(engine, { clock: systemClock, regularizer }));
+    },
     clock: systemClock,
     // For the jitter of reconnects: that of two threads differs by when they began, to the microsecond.
     random: createRandom(Math.round(1000 * (systemClock.now() % 1e9)), 'browser'),

@@ -126,15 +126,19 @@ export class Crew implements Computation {
   /** The proof of the relay's own engine, as soon as there are workers: before, the relay is of no use. */
   async prove(proofSeed: number): Promise<Float32Array> {
     const { arbiter, minWorkers, clock, report } = this.options;
-    await this.gatherer.waitForWorkers(minWorkers, this.closed.signal, (numActive) =>
-      report({
-        type: 'notice',
-        time: clock.now(),
-        level: 'info',
-        message: `Waiting for workers: ${numActive} of ${minWorkers}`,
-      }),
+    await this.gatherer.waitForWorkers(
+      minWorkers,
+      this.closed.signal,
+      () => this.closed.signal.aborted,
+      (numActive) =>
+        report({
+          type: 'notice',
+          time: clock.now(),
+          level: 'info',
+          message: `Waiting for workers: ${numActive} of ${minWorkers}`,
+        }),
     );
-    return proveEngine(arbiter, proofSeed);
+    return proveEngine(arbiter, proofSeed, this.regularizer);
   }
 
   async run(task: Task, samples: SampleCache, answers: Answers): Promise<void> {

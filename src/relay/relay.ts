@@ -15,7 +15,7 @@ export interface Door {
 
 export interface RelayOptions extends Omit<WorkerOptions, 'createComputation' | 'engineName'> {
   /** What the workers of a run are led with. */
-  readonly crewOptions: (model: Model) => CrewOptions;
+  readonly crewOptions: (model: Model, regularizer: Regularizer) => CrewOptions;
   /** Join line of whom the relay works for, without a token; known once it has dialled. */
   readonly parent: () => string;
   /** Lets workers in. @throws {UserError} if the address cannot be had */
@@ -57,7 +57,7 @@ export class Relay {
     await this.dismiss(false, 'has another run');
     const parent = this.options.parent();
     const run = { model, regularizer, welcome, parent };
-    const crew = new Crew(this.options.crewOptions(model), run);
+    const crew = new Crew(this.options.crewOptions(model, regularizer), run);
     this.crew = crew;
     this.door = await this.options.openDoor(crew);
     return crew;

@@ -1,11 +1,24 @@
 /** The package as it is published: its examples, its types, and that it holds what it speaks of. */
 import { execFile } from 'node:child_process';
-import { mkdtemp, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import {
+  copyFile,
+  mkdir,
+  mkdtemp,
+  readFile,
+  readdir,
+  rm,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { loadModel } from '../../src/library/trained-model.js';
+import { hasBrowser, launchBrowser } from '../support/browser.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const run = promisify(execFile);
@@ -32,6 +45,9 @@ beforeAll(async () => {
 
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
+const copyExample = (name: string, into: string) =>
+  copyFile(join(pack, 'examples', name), join(into, name));
+
 const example = async (name: string, ...args: string[]) =>
   (await run(process.execPath, [join(pack, 'examples', name), ...args], { cwd: dir })).stdout;
 
@@ -51,6 +67,49 @@ describe('examples', () => {
     expect(await example('stop-and-resume.mjs')).toBe('stopped after 20 steps\nsame bits\n');
   });
 
+  test.skipIf(!hasBrowser())('draw.html recognises a drawn digit offline', async () => {
+    const folder = join(dir, 'digits');
+    await mkdir(folder);
+    const trained = await loadModel(join(dir, 'trained'));
+    for (const { name, bytes } of trained.export('js')) await writeFile(join(folder, name), bytes);
+    await copyExample('draw.html', folder);
+    await copyFile(join(pack, 'dist/library/browser.bundle.js'), join(folder, 'lockstep.js'));
+    const server = createServer((request, response) => {
+      const name = (request.url ?? '').slice(1);
+      response.setHeader('content-type', name.endsWith('.js') ? 'text/javascript' : 'text/html');
+      readFile(join(folder, name)).then(
+        (bytes) => response.end(bytes),
+        () => response.writeHead(404).end(),
+      );
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const browser = await launchBrowser();
+    try {
+      const context = await browser.newContext();
+      const page = await context.newPage();
+      await page.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/draw.html`);
+      await context.setOffline(true);
+      const answer = () => page.textContent('#answer');
+      expect(await answer()).toBe('Draw a digit');
+      const pad = (await page.locator('#pad').boundingBox())!;
+      const draw = async (...points: readonly (readonly [number, number])[]) => {
+        const at = points.map(([x, y]) => [pad.x + x, pad.y + y] as const);
+        await page.mouse.move(...at[0]);
+        await page.mouse.down();
+        for (const point of at.slice(1)) await page.mouse.move(...point, { steps: 8 });
+        await page.mouse.up();
+      };
+      await draw([140, 50], [140, 230]);
+      expect(await answer()).toMatch(/^1 \(\d+ %\)$/);
+      await page.click('#clear');
+      await draw([80, 60], [200, 60], [130, 230]);
+      expect(await answer()).toMatch(/^7 \(\d+ %\)$/);
+    } finally {
+      await browser.close();
+      server.close();
+    }
+  });
+
   test('are all run here and listed in docs/library.md', async () => {
     const names = files.filter((file) => file.startsWith('examples/'));
     const docs = await readFile(join(pack, 'docs/library.md'), 'utf8');
@@ -58,7 +117,7 @@ describe('examples', () => {
     expect(names.length).toBeGreaterThan(2);
     for (const name of names) {
       expect(docs).toContain(`](../${name})`);
-      expect(here).toContain(`example('${name.slice('examples/'.length)}'`);
+      expect(here).toMatch(new RegExp(`[eE]xample\\('${name.slice('examples/'.length)}'`));
     }
   });
 });

@@ -6,8 +6,8 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const SOURCES = ['src', 'package.json', 'package-lock.json', 'tsconfig.json', 'scripts/build.mjs'];
-/** The build makes the page last. */
-const LAST_BUILT = 'dist/coordinator/page/browser/index.html';
+/** The build makes it last. */
+const LAST_BUILT = 'dist/library/browser.bundle.js';
 
 export default function setup(): void {
   const builtAt = changedAt(join(ROOT, LAST_BUILT));

@@ -234,6 +234,12 @@ function createMetrics(registry: Registry) {
       'worker',
       'name',
     ),
+    workerHidden: gauge<WorkerLabel>(
+      'worker_hidden',
+      '1 while the page of a worker in a browser is out of sight, else 0; other workers have none',
+      'worker',
+      'name',
+    ),
     workerQueuedBytes: gauge<WorkerLabel>(
       'worker_queued_bytes',
       'Bytes that wait to leave for a worker: more than 0 for long is a link that is too slow',
@@ -322,6 +328,7 @@ function record(recording: Recording, event: RunEvent): void {
       metrics.workerPing.set(worker.labels, event.roundTripMs / 1000);
       if (event.numWorkers !== undefined) metrics.workerBehind.set(worker.labels, event.numWorkers);
       metrics.workerClockOffset.set(worker.labels, event.clockOffsetMs / 1000);
+      if (event.isHidden !== null) metrics.workerHidden.set(worker.labels, Number(event.isHidden));
       break;
     }
     case 'paused':
@@ -413,6 +420,7 @@ function removeWorker({ metrics, workers }: Recording, workerId: string): void {
   metrics.workerComputeSeconds.remove(worker.labels);
   metrics.workerShare.remove(worker.labels);
   metrics.workerQueuedBytes.remove(worker.labels);
+  metrics.workerHidden.remove(worker.labels);
   metrics.workerPing.remove(worker.labels);
   metrics.workerBehind.remove(worker.labels);
   metrics.workerClockOffset.remove(worker.labels);

@@ -1,0 +1,133 @@
+/**
+ * Tabs of three browser engines are workers of a run, beside processes of Node: closed, loaded again and frozen in the
+ * middle of it, and the result is that of one worker that nobody disturbed.
+ */
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { hasBrowser } from '../support/browser.js';
+import { freePort, lockstep, resultOf, smallMnist, start } from '../support/lockstep.js';
+import { installedEngines, type Tab } from '../support/tabs.js';
+import { temporaryDirectory } from '../support/temporary-directory.js';
+
+const NUM_NODE_WORKERS = 2;
+const TOKEN = 'a token of sixteen characters or more';
+
+const state = (tab: Tab) => tab.evaluate(`document.getElementById('state').textContent`);
+
+/** Samples that the tab has kept, and how many of them are the same: pairs of numbers, as a text. */
+const KEPT = `new Promise((resolve) => {
+  const opening = indexedDB.open('lockstep-samples');
+  opening.onsuccess = () => {
+    const reading = opening.result.transaction('samples').objectStore('samples').getAll();
+    reading.onsuccess = () => {
+      const all = reading.result.flatMap(({ message: { indices } }) =>
+        Array.from(new Uint32Array(indices.slice().buffer)));
+      opening.result.close();
+      resolve(all.length + ' ' + new Set(all).size);
+    };
+  };
+})`;
+
+describe('tabs as workers', () => {
+  it.skipIf(!hasBrowser())(
+    'give the bits of one worker of Node, closed, loaded again and frozen',
+    { timeout: 170_000 },
+    async () => {
+      const engines = installedEngines();
+      const dataset = await smallMnist(1_000, 300);
+      const folder = await temporaryDirectory();
+      const common = ['--dataset', dataset, '--epochs', '25', '--batch-size', '64'];
+      const port = await freePort();
+      const numTabs = Object.keys(engines).length + 1;
+      // One of them may be away: then the others go on. With two away, the run waits, and the test has all its time.
+      const coordinator = start([
+        ...['coordinator', ...common, '--out', join(folder, 'tabs'), '--port', String(port)],
+        ...['--browser-workers', '--token', TOKEN, '--heartbeat-timeout', '2'],
+        ...['--min-workers', String(NUM_NODE_WORKERS + numTabs - 1)],
+      ]);
+      const [, page] = await coordinator.said(/Browsers join at (\S+\/work);/);
+      const link = `${page}#${encodeURIComponent(TOKEN)}`;
+      const joined = (name: string) => coordinator.said(new RegExp(`${name} joined from`));
+      const lost = (name: string) => coordinator.said(new RegExp(`${name} \\(\\w+\\) lost while`));
+      const isBack = (name: string) => coordinator.said(new RegExp(`${name} is back from`));
+      const join_ = async (tab: Tab, name: string) => {
+        await tab.evaluate(`void (document.getElementById('name').value = '${name}')`);
+        await tab.evaluate(`void (document.getElementById('cores').value = '1')`);
+        await tab.evaluate(`void document.getElementById('join').click()`);
+        await joined(name);
+      };
+
+      const opened = await Promise.all(
+        Object.entries(engines).map(
+          async ([name, startEngine]) => [name, await startEngine()] as const,
+        ),
+      );
+      const tabs = new Map<string, Tab>();
+      for (const [name, open] of opened) {
+        const tab = await open(link);
+        await join_(tab, name);
+        tabs.set(name, tab);
+        if (name === 'chromium') {
+          const other = await open(link);
+          await join_(other, 'frozen');
+          tabs.set('frozen', other);
+        }
+      }
+      const node = Array.from({ length: NUM_NODE_WORKERS }, (_, i) =>
+        start(['worker', `ws://127.0.0.1:${port}`, '--name', `node-${i}`], {
+          LOCKSTEP_TOKEN: TOKEN,
+        }),
+      );
+      await joined('node-1');
+
+      // Closed: the run goes on without it.
+      const reloaded = tabs.get('firefox') ?? tabs.get('chromium')!;
+      const closed = tabs.get('webkit') ?? null;
+      await coordinator.said(/step +100\//);
+      if (closed) {
+        await closed.close();
+        await lost('webkit');
+      }
+      // Loaded again: it comes back by itself, as the worker it was, with the samples that it had.
+      await reloaded.reload();
+      await isBack(reloaded.engine);
+      expect(await state(reloaded)).not.toMatch(/Not joined/);
+
+      // Frozen: its work is done by others; thawed, it is back.
+      const frozen = tabs.get('frozen')!;
+      await frozen.freeze();
+      await lost('frozen');
+      await frozen.thaw();
+      await isBack('frozen');
+
+      const ended = await coordinator.ended;
+      expect(ended.code, ended.stderr).toBe(0);
+      for (const { ended: worker } of node) expect((await worker).code).toBe(0);
+      for (const tab of [reloaded, frozen]) await untilStateIs(tab, 'Finished');
+      const [numKept, numDifferent] = String(await reloaded.evaluate(KEPT))
+        .split(' ')
+        .map(Number);
+      expect(numKept).toBeGreaterThan(0);
+      expect(numKept, 'samples that were sent a second time after the reload').toBe(numDifferent);
+
+      const alone = join(folder, 'alone');
+      expect((await lockstep(['train', ...common, '--out', alone, '--workers', '1'])).code).toBe(0);
+      const { weightsSha256, workers, reproducible } = await resultOf(join(folder, 'tabs'));
+      expect(reproducible).toBe(true);
+      expect(workers.filter(({ numImages }) => numImages > 0)).toHaveLength(
+        NUM_NODE_WORKERS + numTabs,
+      );
+      expect(weightsSha256).toBe((await resultOf(alone)).weightsSha256);
+    },
+  );
+});
+
+async function untilStateIs(tab: Tab, wanted: string): Promise<void> {
+  const poll = `new Promise((resolve) => {
+    const state = document.getElementById('state');
+    const look = () => state.textContent === '${wanted}' && resolve('${wanted}');
+    new MutationObserver(look).observe(state, { childList: true, characterData: true, subtree: true });
+    look();
+  })`;
+  expect(await tab.evaluate(poll)).toBe(wanted);
+}
