@@ -124,8 +124,9 @@ async function startFirefox(): Promise<Open> {
         });
         return (said.result as { value: string | number }).value;
       },
-      reload: async () =>
-        void (await call('browsingContext.reload', { context, wait: 'complete' })),
+      async reload() {
+        await call('browsingContext.reload', { context, wait: 'complete' });
+      },
       close: async () => {
         await call('browsingContext.close', { context });
       },
