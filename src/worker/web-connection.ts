@@ -12,6 +12,7 @@ interface WebSocketLike {
   binaryType: string;
   readonly bufferedAmount: number;
   onopen: (() => void) | null;
+  onerror: (() => void) | null;
   onclose: ((event: { readonly code: number; readonly reason: string }) => void) | null;
   onmessage: ((event: { readonly data: unknown }) => void) | null;
   send(frame: Uint8Array): void;
@@ -34,12 +35,13 @@ export function dialFromBrowser(url: string, clock: Clock, signal: AbortSignal):
   return new Promise((resolve, reject) => {
     const webSocket = new WebSocket(url);
     webSocket.binaryType = 'arraybuffer';
-    const give = (up: string) => {
+    const giveUp = (why: string) => {
+      settle();
       webSocket.close();
-      reject(new Error(up));
+      reject(new Error(why));
     };
-    const abort = () => give('given up');
-    const late = clock.schedule(DEADLINES.dialMs, () => give('no answer'));
+    const abort = () => giveUp('the worker is leaving');
+    const late = clock.schedule(DEADLINES.dialMs, () => giveUp('no answer'));
     const settle = () => {
       late.cancel();
       signal.removeEventListener('abort', abort);
@@ -49,6 +51,8 @@ export function dialFromBrowser(url: string, clock: Clock, signal: AbortSignal):
       settle();
       resolve(new WebChannel(webSocket));
     };
+    // What went wrong is not told; that it closed is.
+    webSocket.onerror = () => undefined;
     webSocket.onclose = () => {
       settle();
       reject(new Error('no connection'));

@@ -202,7 +202,7 @@ describe('encode()', () => {
 
 describe('decodeWorkerMessage()', () => {
   const leave = { type: 'leave' };
-  const pong = { type: 'pong', sentAt: 1, workerTime: 2 };
+  const pong = { type: 'pong', sentAt: 1, workerTime: 2, isHidden: true };
   const partial = {
     type: 'partial',
     globalStep: 1,
@@ -230,6 +230,7 @@ describe('decodeWorkerMessage()', () => {
     ['a field too many', pack({ ...leave, reason: 'tired' })],
     ['a string for a number', pack({ ...pong, sentAt: '1' })],
     ['a negative time', pack({ ...pong, sentAt: -1 })],
+    ['a page half out of sight', pack({ ...pong, isHidden: 0.5 })],
     ['a time of NaN', pack({ ...pong, sentAt: NaN })],
     ['a fraction of a step', pack({ ...partial, globalStep: 0.5 })],
     ['a step beyond 32 bits', pack({ ...partial, globalStep: 2 ** 40 })],

@@ -7,7 +7,7 @@ import { bytesOf, decodeWorkerMessage, encode } from '../../src/shared/codec.js'
 import { CLOSE_CODES, UserError } from '../../src/shared/errors.js';
 import type { CoordinatorMessage, Message, WorkerMessage } from '../../src/shared/protocol.js';
 import type { Computation } from '../../src/worker/computation.js';
-import { Session, type Memory } from '../../src/worker/session.js';
+import { Session, type Memory, type SessionOptions } from '../../src/worker/session.js';
 import { createManualClock } from '../support/manual-clock.js';
 
 const MODEL = buildModel(LENET5);
@@ -70,7 +70,12 @@ const newMemory = (): Memory => ({
   idle: Promise.resolve(),
 });
 
-function connect(computations: Computation[], memory = newMemory(), maxMemoryBytes = 1e9) {
+function connect(
+  computations: Computation[],
+  memory = newMemory(),
+  maxMemoryBytes = 1e9,
+  more: Partial<SessionOptions> = {},
+) {
   const said: WorkerMessage[] = [];
   let closed: { code: number; reason: string } | null = null;
   const channel: Channel = {
@@ -95,6 +100,7 @@ function connect(computations: Computation[], memory = newMemory(), maxMemoryByt
       clock: createManualClock(0),
       collectGarbage: () => undefined,
       log: () => undefined,
+      ...more,
     },
     channel,
     memory,
@@ -105,6 +111,8 @@ function connect(computations: Computation[], memory = newMemory(), maxMemoryByt
     ended,
     memory,
     closed: () => closed,
+    /** The other side closes, or the network breaks. */
+    break: (code: number) => channel.handler.closed(code, ''),
     say: async (...messages: CoordinatorMessage[]) => {
       for (const message of messages) {
         channel.handler.received(encode(message));
@@ -213,5 +221,64 @@ describe('a session', () => {
       reason: 'The run needs 3.4 TB of memory, more than the 100.0 MB that --max-memory allows',
     });
     expect(memory.samples).toBeNull();
+  });
+});
+
+describe('a worker in a browser', () => {
+  const progress = {
+    ...{ globalStep: 3, totalSteps: 9, testAccuracy: null },
+    ...{ numImages: 12, numImagesOfAll: 48 },
+  };
+
+  it('says whether its page is hidden, asks for the progress of the run, and gets it', async () => {
+    const told: unknown[] = [];
+    const { said, say } = connect([new FakeComputation()], newMemory(), 1e9, {
+      isHidden: () => true,
+      onProgress: (...news) => told.push(news),
+    });
+    await say(WELCOME, { type: 'ping', sentAt: 5, progress }, { type: 'ping', sentAt: 6 });
+    expect(said[0]).toMatchObject({ type: 'hello', wantsProgress: true });
+    expect(said.slice(-2)).toMatchObject([
+      { type: 'pong', sentAt: 5, isHidden: true },
+      { type: 'pong', sentAt: 6, isHidden: true },
+    ]);
+    expect(told).toEqual([[progress, 5]]);
+  });
+
+  it('says nothing of pages and progress elsewhere', async () => {
+    const { said, say } = connect([new FakeComputation()]);
+    await say(WELCOME, { type: 'ping', sentAt: 5, progress });
+    expect(said[0]).not.toHaveProperty('wantsProgress');
+    expect(said.at(-1)).not.toHaveProperty('isHidden');
+  });
+
+  it('gives its identity and its samples to what keeps them', async () => {
+    const kept: unknown[] = [];
+    const { say } = connect([new FakeComputation()], newMemory(), 1e9, {
+      keepsake: {
+        identity: null,
+        samples: null,
+        keepWelcome: (identity, samples) => kept.push(identity, samples.datasetId),
+        keepSamples: ({ labels }) => kept.push(labels.length),
+      },
+    });
+    const indices = bytesOf(Uint32Array.of(0, 1));
+    const labels = bytesOf(Uint16Array.of(3, 4));
+    await say(WELCOME, { type: 'samples', indices, labels, pixels: new Uint8Array(2 * 784) });
+    expect(kept).toEqual([{ workerId: 'w1', secret: 'ab'.repeat(32) }, 'd1', 4]);
+  });
+
+  it('comes back as a new worker when a copy of its tab has its id, and as itself otherwise', async () => {
+    const memory = newMemory();
+    const lost = connect([new FakeComputation()], memory);
+    await lost.say(WELCOME);
+    lost.break(1006);
+    expect((await lost.ended).outcome).toBe('lost');
+    expect(memory.identity?.workerId).toBe('w1');
+    const copied = connect([new FakeComputation()], memory);
+    await copied.say(WELCOME);
+    copied.break(CLOSE_CODES.replaced);
+    expect((await copied.ended).outcome).toBe('lost');
+    expect(memory.identity).toBeNull();
   });
 });

@@ -1,8 +1,9 @@
 import { createServer, request as httpRequest, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { TLSSocket } from 'node:tls';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { Gate, type GateOptions } from '../../../src/coordinator/page/gate.js';
-import { refuse } from '../../../src/coordinator/page/request-guard.js';
+import { isFromOwnPage, refuse } from '../../../src/coordinator/page/request-guard.js';
 import { createManualClock } from '../../support/manual-clock.js';
 
 const JOINING = 'joining-token-of-the-run';
@@ -145,5 +146,39 @@ describe('refuse()', () => {
       expect(from(address, 'train.example.com:7700')).toBeUndefined();
       expect(from(address, '10.0.0.1:7700')).toBeUndefined();
     }
+  });
+});
+
+describe('isFromOwnPage()', () => {
+  const ask = (host: string | undefined, origin: string | undefined, isSecure = false) =>
+    isFromOwnPage(
+      {
+        headers: { host, origin },
+        socket: isSecure ? Object.create(TLSSocket.prototype) : {},
+      } as IncomingMessage,
+      ['run.example.org'],
+    );
+
+  it.each([
+    ['127.0.0.1:7700', 'http://127.0.0.1:7700', false],
+    ['192.168.1.7:7700', 'http://192.168.1.7:7700', false],
+    ['[::1]:7700', 'http://[::1]:7700', false],
+    ['localhost:7700', 'http://localhost:7700', false],
+    ['run.example.org', 'https://run.example.org', true],
+  ])('takes a page of %s', (host, origin, isSecure) => {
+    expect(ask(host, origin, isSecure)).toBe(true);
+  });
+
+  it.each([
+    ['no origin', '127.0.0.1:7700', undefined, false],
+    ['a file, or a sandbox', '127.0.0.1:7700', 'null', false],
+    ['another site', '127.0.0.1:7700', 'http://evil.example', false],
+    ['another port of this machine', '127.0.0.1:7700', 'http://127.0.0.1:7701', false],
+    ['the same host without TLS', 'run.example.org', 'http://run.example.org', true],
+    ['a name that somebody points here', 'evil.example:7700', 'http://evil.example:7700', false],
+    ['no host', undefined, 'http://127.0.0.1:7700', false],
+    ['a host with a path', '127.0.0.1:7700/x', 'http://127.0.0.1:7700/x', false],
+  ])('refuses %s', (_what, host, origin, isSecure) => {
+    expect(ask(host, origin, isSecure)).toBe(false);
   });
 });
