@@ -1,5 +1,5 @@
-import { createServer, request as httpRequest, type IncomingMessage } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { createServer, request as httpRequest, IncomingMessage } from 'node:http';
+import { Socket, type AddressInfo } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { Gate, type GateOptions } from '../../../src/coordinator/page/gate.js';
@@ -150,14 +150,12 @@ describe('refuse()', () => {
 });
 
 describe('isFromOwnPage()', () => {
-  const ask = (host: string | undefined, origin: string | undefined, isSecure = false) =>
-    isFromOwnPage(
-      {
-        headers: { host, origin },
-        socket: isSecure ? Object.create(TLSSocket.prototype) : {},
-      } as IncomingMessage,
-      ['run.example.org'],
-    );
+  const ask = (host: string | undefined, origin: string | undefined, isSecure = false) => {
+    const socket = isSecure ? new TLSSocket(new Socket()) : new Socket();
+    const request = new IncomingMessage(socket);
+    Object.assign(request.headers, { host, origin });
+    return isFromOwnPage(request, ['run.example.org']);
+  };
 
   it.each([
     ['127.0.0.1:7700', 'http://127.0.0.1:7700', false],
