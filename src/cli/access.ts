@@ -36,7 +36,7 @@ export interface Access {
 
 export type AccessOptions = Pick<
   ServeOptions,
-  'host' | 'insecure' | 'tlsCert' | 'tlsKey' | 'token' | 'lookToken'
+  'host' | 'insecure' | 'tlsCert' | 'tlsKey' | 'token' | 'lookToken' | 'browserWorkers'
 >;
 
 /**
