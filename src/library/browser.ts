@@ -11,7 +11,12 @@ import type { SessionOptions } from '../worker/session.js';
 import { dialFromBrowser } from '../worker/web-connection.js';
 import { Worker, type WorkerOutcome } from '../worker/worker.js';
 
-export { rasterize, type Point, type Stroke } from '../coordinator/page/browser/digit.js';
+export {
+  rasterizeCentred,
+  type Point,
+  type Size,
+  type Stroke,
+} from '../coordinator/page/browser/drawing.js';
 export type { Keepsake, WorkerOutcome };
 
 export interface JoinOptions {
