@@ -52,6 +52,7 @@ export function relayCommand() {
         tlsCert,
         tlsKey,
         token,
+        browserWorkers: false,
         lookToken: randomBytes(16).toString('hex'),
       };
       const access = {
