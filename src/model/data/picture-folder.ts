@@ -18,6 +18,8 @@ import {
   type PictureSplit,
 } from './picture-set.js';
 
+/** What stands in a name for bytes that are no UTF-8; the file is not found by it. */
+const NOT_UTF8 = '\uFFFD';
 const EXTENSIONS: readonly string[] = ['.png', '.jpg', '.jpeg'];
 /** Folders within the folder of a class. */
 const MAX_DEPTH = 8;
@@ -120,7 +122,12 @@ async function listPictures(
     depth: number,
     file: Pick<PictureFile, 'label' | 'split'>,
   ): Promise<void> => {
-    const entries = await readdir(folder, { withFileTypes: true });
+    const entries = await readdir(folder, { withFileTypes: true }).catch((error: unknown) =>
+      fail(
+        `${folder} cannot be read (${messageOf(error)})` +
+          (folder.includes(NOT_UTF8) ? '; give it a name in UTF-8' : ''),
+      ),
+    );
     for (const entry of entries.sort((a, b) => compareBytes(a.name, b.name))) {
       signal?.throwIfAborted();
       if (++numEntries > MAX_ENTRIES) fail(`it has more than ${MAX_ENTRIES} files`);

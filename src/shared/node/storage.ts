@@ -1,7 +1,7 @@
 /**
  * Files that must survive a crash, behind an interface, so that the same code runs in memory under the simulator.
  */
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { lstat, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 export interface Storage {
@@ -11,6 +11,8 @@ export interface Storage {
   /**
    * Replaces the file, whose folder is made if need be. After a crash at any moment the old bytes or the new ones are
    * there, whole; once the promise has resolved, the new ones.
+   *
+   * @throws {Error} if it cannot be written, or what is there is no file
    */
   writeDurably(path: string, bytes: Uint8Array): Promise<void>;
   /** Removes the file if it is there. */
@@ -34,6 +36,11 @@ export const fileStorage: Storage = {
   async writeDurably(path, bytes) {
     const partial = `${path}.partial`;
     await mkdir(dirname(path), { recursive: true });
+    const there = await lstat(path).catch(() => null);
+    // A rename would put the file in place of a device, a pipe, a socket.
+    if (there && !there.isFile() && !there.isSymbolicLink()) {
+      throw new Error(`${path} is there, and no file`);
+    }
     try {
       const file = await open(partial, 'w');
       try {

@@ -99,6 +99,15 @@ describe('a folder of pictures', () => {
     expect(serials(large.train.images).filter(isOld)).toEqual(serials(small.train.images));
   });
 
+  test.skipIf(process.platform !== 'linux')(
+    'names a class folder whose name is not UTF-8, and says what to do',
+    async () => {
+      const dir = await folderOf(coloredFiles(2, 1));
+      await mkdir(Buffer.concat([Buffer.from(join(dir, 'train/caf')), Buffer.of(0xe9)]));
+      await expect(loadDataset(dir)).rejects.toThrow(/train\/caf\uFFFD .*give it a name in UTF-8/);
+    },
+  );
+
   test('fails for a picture that cannot be read, or leaves it out', async () => {
     const dir = await folderOf({
       ...coloredFiles(2, 1),

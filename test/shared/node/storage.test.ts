@@ -1,4 +1,5 @@
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { lstat, mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { fileStorage } from '../../../src/shared/node/storage.js';
@@ -21,6 +22,18 @@ describe('fileStorage', () => {
     await expect(fileStorage.writeDurably(join(dir, 'taken'), Uint8Array.of(1))).rejects.toThrow();
     expect(await readdir(dir)).toEqual(['taken']);
   });
+
+  test.skipIf(process.platform === 'win32')(
+    'writeDurably() leaves a pipe or a device where it is',
+    async () => {
+      const dir = await temporaryDirectory();
+      const pipe = join(dir, 'pipe');
+      execFileSync('mkfifo', [pipe]);
+      await expect(fileStorage.writeDurably(pipe, Uint8Array.of(1))).rejects.toThrow(/no file/);
+      expect((await lstat(pipe)).isFIFO()).toBe(true);
+      expect(await readdir(dir)).toEqual(['pipe']);
+    },
+  );
 
   test('list() names the files, and none where there is no folder', async () => {
     const dir = await temporaryDirectory();
