@@ -102,7 +102,8 @@ export function relayCommand() {
           const isFirst = workers === null;
           ({ port } = server);
           if (isFirst) {
-            await keepLinks(out, access, port);
+            // On loopback it keeps nothing: there may be many in one folder.
+            if (!access.isLoopback) await keepLinks(out, access, port);
             log.info(`Relay for ${line.url} on port ${port}`);
             if (options.workers === 0) sayJoinLines(out, access, port, options.quiet, log);
             workers = startLocalWorkers({
