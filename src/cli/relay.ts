@@ -22,6 +22,7 @@ import { dial, dialAlternate } from '../worker/connection.js';
 import { keepLinks, localJoinLine, openAccess, sayJoinLines, type Access } from './access.js';
 import { optionCommand } from './command.js';
 import { letHeapGrow } from './heap.js';
+import { tellEnding } from './ending.js';
 import { startLocalWorkers, type StartedWorkers } from './local-workers.js';
 import { createJudge, randomSeed } from './serve-run.js';
 import { stopSignal } from './signals.js';
@@ -124,22 +125,7 @@ export function relayCommand() {
       try {
         const ending = await relay.work(AbortSignal.any([stop, failed.signal]));
         failed.signal.throwIfAborted();
-        switch (ending.outcome) {
-          case 'finished':
-            log.info(`The run is over: ${ending.reason}`);
-            break;
-          case 'left':
-            log.info('Left the run');
-            break;
-          case 'refused':
-            throw new UserError(`Refused by the coordinator: ${ending.reason}`);
-          case 'unable':
-            throw new UserError(ending.reason);
-          case 'gaveUp':
-            throw new UserError(
-              `No coordinator at ${line.url} for ${retryFor} s (${ending.reason}); is it running, and the address right?`,
-            );
-        }
+        tellEnding(ending, line.url, retryFor, log);
       } finally {
         await (workers as StartedWorkers | null)?.close();
       }

@@ -3,7 +3,6 @@ import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { checkEngine, createEngine, selectEngine } from '../model/engine/engines.js';
 import { systemClock } from '../shared/clock.js';
-import { UserError } from '../shared/errors.js';
 import { parseJoinLine } from '../shared/join-line.js';
 import { createLog } from '../shared/node/log.js';
 import { createRandom } from '../shared/random.js';
@@ -13,6 +12,7 @@ import { startThreads } from '../worker/threads/thread-computation.js';
 import { Worker } from '../worker/worker.js';
 import { optionCommand } from './command.js';
 import { keepYoungSmall, letHeapGrow, youngCollector } from './heap.js';
+import { tellEnding } from './ending.js';
 import { holdLifeline } from './lifeline.js';
 import { isLocalWorker, stopSignal } from './signals.js';
 import { readToken } from './token.js';
@@ -70,22 +70,7 @@ export function workerCommand() {
         log: (level, message) => log[level](message),
       });
       const ending = await worker.work(stop);
-      switch (ending.outcome) {
-        case 'finished':
-          log.info(`The run is over: ${ending.reason}`);
-          break;
-        case 'left':
-          log.info('Left the run');
-          break;
-        case 'refused':
-          throw new UserError(`Refused by the coordinator: ${ending.reason}`);
-        case 'unable':
-          throw new UserError(ending.reason);
-        case 'gaveUp':
-          throw new UserError(
-            `No coordinator at ${line?.url ?? argument} for ${retryFor} s (${ending.reason}); is it running, and the address right?`,
-          );
-      }
+      tellEnding(ending, line?.url ?? argument, retryFor, log);
       await log.close();
     },
   ).argument(
