@@ -51,8 +51,8 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const undisturbed = join(folder, 'undisturbed');
   const disturbed = join(folder, 'disturbed');
   const patienceMs = 4 * durationMs + 120_000;
-  log('The undisturbed run');
-  await runAlone(
+  // Beside the other: twice the load is chaos too.
+  const alone = runAlone(
     ['train', '--workers', String(numWorkers), '--quiet', '--out', undisturbed, ...flags],
     AbortSignal.any([AbortSignal.timeout(patienceMs), ...(signal ? [signal] : [])]),
   );
@@ -118,11 +118,14 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const giveUp = () => void coordinator.close();
   const patience = setTimeout(giveUp, patienceMs);
   signal?.addEventListener('abort', giveUp);
+  alone.catch(giveUp);
   await coordinator.ended;
+  const seconds = (performance.now() - startedAt) / 1000;
   [...timers, patience].forEach(clearTimeout);
   clearInterval(sampling);
   signal?.removeEventListener('abort', giveUp);
   await Promise.all(processes.map((supervised) => supervised.close()));
+  await alone;
 
   const expected = resultOf(undisturbed)!;
   const actual = resultOf(disturbed);
@@ -131,6 +134,8 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   else if (actual.weightsSha256 !== expected.weightsSha256)
     violations.push('The weights differ from those of the undisturbed run');
   if (durationMs >= SHORTEST_JUDGED_MS) {
+    if (1000 * seconds < durationMs)
+      violations.push('The run ended before the faults: give it more --epochs');
     for (const name of KEPT) {
       const { residentMb } = memory.find((process) => process.name === name)!;
       const growth = growthOf(residentMb.slice(0, durationMs / SAMPLE_MS));
@@ -148,7 +153,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     memory,
     numCoordinatorStarts: coordinator.numStarts,
     repeated,
-    seconds: (performance.now() - startedAt) / 1000,
+    seconds,
   };
 }
 

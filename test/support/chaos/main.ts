@@ -5,7 +5,8 @@
  *   npm run chaos -- --seconds 3600                  an hour of them, with a judgement of the memory at the end
  *   npm run chaos -- --starts 100                    kills `lockstep train` at random moments of its start
  *
- * The run has an epoch for every four seconds of faults; give --epochs where it is over before them.
+ * The run has an epoch for every four seconds of faults, and the undisturbed run goes on beside it; give more --epochs on
+ * a machine where it ends before the faults do.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
