@@ -146,7 +146,8 @@ export class Crew implements Computation {
     while (task.ranges.length > 0) {
       const ranges = this.takeRanges(task);
       for (const range of ranges) samples.expect(indicesOf(task, range));
-      const work = this.partOf(task, ranges, answers);
+      const leaving: Promise<void>[] = [];
+      const work = this.partOf(task, ranges, answers, leaving);
       const isSuperseded = () => task.signal.aborted;
       const breakOff = () => this.gatherer.breakOff();
       task.signal.addEventListener('abort', breakOff, { once: true });
@@ -160,6 +161,8 @@ export class Crew implements Computation {
       } finally {
         task.signal.removeEventListener('abort', breakOff);
       }
+      // The gatherer uses the memory of the sums again.
+      await Promise.all(leaving);
       if (!work.isComplete && !isSuperseded()) {
         throw new Error('no worker is left behind the relay');
       }
@@ -196,7 +199,8 @@ export class Crew implements Computation {
       : ranges.flatMap((range) => maximalNodes(range, task.numUnits));
   }
 
-  private partOf(task: Task, ranges: readonly Range[], answers: Answers) {
+  /** @param leaving gets what settles when an answer's memory may change */
+  private partOf(task: Task, ranges: readonly Range[], answers: Answers, leaving: Promise<void>[]) {
     const { clock, vectors } = this.options;
     let startedAt = clock.now();
     const timing = () => {
@@ -206,7 +210,7 @@ export class Crew implements Computation {
     };
     if (task.kind === 'step') {
       return new StepPart(task, ranges, vectors, (range, sum) => {
-        if (!task.signal.aborted) answers.partial(range, sum, timing());
+        if (!task.signal.aborted) leaving.push(answers.partial(range, sum, timing()));
       });
     }
     const set = this.samples!.view(task.first, task.numImages);

@@ -3,8 +3,12 @@
  * `ws` is behind it in programs, virtual time and a seeded network in the simulator.
  */
 export interface Channel {
-  /** Queues a frame; after the channel has closed it is dropped. The bytes must not change until they are sent. */
-  send(frame: Uint8Array): void;
+  /**
+   * Queues a frame; after the channel has closed it is dropped. Its memory is read until it has left.
+   *
+   * @param left called once, soon, when nobody reads the memory any more: it has been sent, or never will be
+   */
+  send(frame: Frame, left?: () => void): void;
   /**
    * Says goodbye: sends what is queued, then the code and as much of the reason as `closeReason` leaves. `closed`
    * follows.
@@ -20,9 +24,28 @@ export interface Channel {
   handler: ChannelHandler;
 }
 
+/** The bytes of one message, in pieces; where they are cut means nothing. */
+export type Frame = readonly Uint8Array[];
+
+export function frameBytes(frame: Frame): number {
+  return frame.reduce((sum, { length }) => sum + length, 0);
+}
+
+/** The frame in one piece; its own where it has only one, else a copy. */
+export function joinFrame(frame: Frame): Uint8Array {
+  if (frame.length === 1) return frame[0];
+  const whole = new Uint8Array(frameBytes(frame));
+  let at = 0;
+  for (const piece of frame) {
+    whole.set(piece, at);
+    at += piece.length;
+  }
+  return whole;
+}
+
 export interface ChannelHandler {
   /** The frame's memory is the handler's. */
-  received(frame: Uint8Array): void;
+  received(frame: Frame): void;
   /** Frames had to wait, and the last of them has been handed to the network. */
   drained?(): void;
   /** Called once; nothing is received afterwards. `code` is 1006 when the connection broke without a goodbye. */

@@ -2,8 +2,8 @@
  * The shape of a frame, checked in one pass over its bytes before anything is built from it: what a few bytes can make
  * a decoder allocate, share, nest or print is nothing to find out afterwards.
  *
- * A frame is one msgpack value, whole, with nothing after it: maps with string keys, arrays, strings, bytes, numbers,
- * booleans, null. No extension types: they are how msgpackr makes dates, sets, records and graphs with cycles.
+ * A frame begins with one msgpack value, whole: maps with string keys, arrays, strings, bytes, numbers, booleans, null.
+ * No extension types: they are how msgpackr makes dates, sets, records and graphs with cycles.
  * https://github.com/msgpack/msgpack/blob/master/spec.md
  */
 import { ProtocolError } from './errors.js';
@@ -17,9 +17,10 @@ type Kind = 'map' | 'array' | 'string' | 'plain';
 
 /**
  * @param maxItems values, and keys of maps, that there may be
+ * @returns where the value ends
  * @throws {ProtocolError} `malformed`
  */
-export function checkShape(frame: Uint8Array, maxItems: number): void {
+export function checkShape(frame: Uint8Array, maxItems: number): number {
   const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
   /** Items to come, by level; the keys of a map count as items. */
   const left: number[] = [1];
@@ -54,7 +55,7 @@ export function checkShape(frame: Uint8Array, maxItems: number): void {
       isMap.push(kind === 'map');
     } else at += length;
   }
-  if (at < frame.length) throw notAFrame(`${frame.length - at} bytes after its end`);
+  return at;
 }
 
 /** What a value's first byte says: its kind, and its length or in how many bytes the length follows. */
@@ -112,6 +113,6 @@ function readLength(view: DataView, at: number, numBytes: 1 | 2 | 4): number {
   return numBytes === 2 ? view.getUint16(at) : view.getUint32(at);
 }
 
-function notAFrame(what: string): ProtocolError {
+export function notAFrame(what: string): ProtocolError {
   return new ProtocolError('malformed', `Not a frame of the protocol: ${what}`);
 }

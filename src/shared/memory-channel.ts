@@ -1,5 +1,5 @@
 /** A connection between a coordinator and a worker of the same process. */
-import type { Channel, ChannelHandler } from './channel.js';
+import type { Channel, ChannelHandler, Frame } from './channel.js';
 
 /** Both ends of a new connection. Frames arrive in order, after what is running now. */
 export function memoryChannels(): [Channel, Channel] {
@@ -15,12 +15,12 @@ class MemoryChannel implements Channel {
   readonly isReceiving = false;
   peer: MemoryChannel | null = null;
 
-  send(frame: Uint8Array): void {
+  send(frame: Frame, left?: () => void): void {
     const { peer } = this;
-    if (!peer) return;
-    // The frame may go to others too, and its memory is to be the receiver's; a Buffer's own slice() would share it.
-    const copy = Uint8Array.prototype.slice.call(frame);
-    queueMicrotask(() => peer.handler.received(copy));
+    // Its memory is the sender's; a Buffer's own slice() would share it.
+    const copy = frame.map((piece) => Uint8Array.prototype.slice.call(piece));
+    if (peer) queueMicrotask(() => peer.handler.received(copy));
+    left?.();
   }
 
   close(code: number, reason: string): void {

@@ -1,7 +1,8 @@
 /**
  * The messages between worker and coordinator, and their schemas.
  *
- * A frame is one msgpack map with a string `type`. Arrays of numbers travel as little-endian bytes. Everything is
+ * A frame is one msgpack map with a string `type`, and the bytes of its longest field after it. Arrays of numbers travel
+ * as little-endian bytes. Everything is
  * checked here, at the door: types, fields, ranges and lengths that a message alone can tell; the lengths that depend
  * on the run (against P, against what was asked) are checked by whoever asked.
  *
@@ -18,7 +19,7 @@ import {
 } from './config.js';
 
 /** Raised whenever a message changes; both sides must agree. */
-export const PROTOCOL_VERSION = 3;
+export const PROTOCOL_VERSION = 4;
 
 /** Workers that a relay may say it stands for. */
 export const MAX_WORKERS_BEHIND = 65_536;

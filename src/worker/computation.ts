@@ -48,11 +48,15 @@ export interface Timing {
   readonly computeMs: number;
 }
 
-/** Takes results as they are done; their arrays are valid during the call only. */
+/** Takes results as they are done. */
 export interface Answers {
-  /** The sum of a range: of a tree node, where the computation is exact. */
-  partial(range: Range, partial: Partial, timing: Timing): void;
-  /** @param lossSums one a block  @param predictions one an image */
+  /**
+   * The sum of a range: of a tree node, where the computation is exact.
+   *
+   * @returns when the gradient's memory may change
+   */
+  partial(range: Range, partial: Partial, timing: Timing): Promise<void>;
+  /** Its arrays are valid during the call only. @param lossSums one a block  @param predictions one an image */
   evaluation(range: Range, lossSums: Float32Array, predictions: Uint16Array, timing: Timing): void;
 }
 

@@ -34,6 +34,9 @@ export class EngineComputation implements Computation {
   private readonly clock: Clock;
   private readonly proveEngine: (engine: Engine, proofSeed: number) => Promise<Float32Array>;
   private readonly treeSum: TreeSum;
+  /** (P,) where sums go, in turn: one is computed while the one before leaves. */
+  private readonly sums: readonly { readonly gradient: Float32Array; left: Promise<void> }[];
+  private numSums = 0;
   /** The task whose θ the engine has. */
   private task: Task | null = null;
   private batch = { images: new Uint8Array(0), labels: new Uint16Array(0) };
@@ -51,6 +54,10 @@ export class EngineComputation implements Computation {
     this.regularizer = regularizer;
     this.proveEngine = prove ?? (async (of, proofSeed) => proveEngine(of, proofSeed, regularizer));
     this.treeSum = new TreeSum(engine);
+    this.sums = Array.from({ length: 2 }, () => ({
+      gradient: engine.allocateGradient(),
+      left: Promise.resolve(),
+    }));
   }
 
   prove(proofSeed: number): Promise<Float32Array> {
@@ -92,12 +99,16 @@ export class EngineComputation implements Computation {
     };
     const proceed = () => this.proceed(task);
     for (const node of engine.isExact ? maximalNodes(range, task.numUnits) : [range]) {
+      const sum = this.sums[this.numSums++ % this.sums.length];
+      await sum.left;
+      if (task.signal.aborted) return false;
       const startedAt = clock.now();
       const partial = engine.isExact
-        ? await treeSum.sum(node, batchOf, proceed)
-        : await treeSum.sumAtOnce(node, batchOf);
+        ? await treeSum.sum(node, batchOf, proceed, sum.gradient)
+        : await treeSum.sumAtOnce(node, batchOf, sum.gradient);
       if (!partial || task.signal.aborted) return false;
-      answers.partial(node, partial, { startedAt, computeMs: clock.now() - startedAt });
+      const timing = { startedAt, computeMs: clock.now() - startedAt };
+      sum.left = answers.partial(node, partial, timing);
       if (!(await proceed())) return false;
     }
     return true;

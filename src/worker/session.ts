@@ -3,13 +3,13 @@
  */
 import { buildModel, imageBytes, type Model } from '../model/lenet.js';
 import { Regularizer } from '../model/regularizer.js';
-import type { Channel, ChannelHandler } from '../shared/channel.js';
+import { frameBytes, type Channel, type ChannelHandler, type Frame } from '../shared/channel.js';
 import type { Clock, Timer } from '../shared/clock.js';
 import {
   bytesOf,
-  copyFloat32,
   decodeCoordinatorMessage,
   encode,
+  float32From,
   uint32From,
 } from '../shared/codec.js';
 import { DEADLINES } from '../shared/deadlines.js';
@@ -83,8 +83,6 @@ interface Joined {
   readonly welcome: Message<'welcome'>;
   readonly computation: Computation;
   readonly samples: SampleCache;
-  /** (P,) θ as it came last. */
-  readonly params: Float32Array;
 }
 
 /** One connection, from hello to its end. Only `Worker` makes one. */
@@ -158,9 +156,9 @@ export class Session implements ChannelHandler {
     return ending;
   }
 
-  received(frame: Uint8Array): void {
+  received(frame: Frame): void {
     if (this.isOver || this.isLeaving) return;
-    this.garbageBytes += 2 * frame.length;
+    this.garbageBytes += 2 * frameBytes(frame);
     this.lastHeardAt = this.options.clock.now();
     try {
       this.dispatch(decodeCoordinatorMessage(frame));
@@ -248,12 +246,7 @@ export class Session implements ChannelHandler {
     const proof = await computation.prove(welcome.proofSeed);
     if (this.hasEnded()) return;
     this.alternates = welcome.alternates;
-    this.joined = {
-      welcome,
-      computation,
-      samples: memory.samples,
-      params: new Float32Array(model.numParams),
-    };
+    this.joined = { welcome, computation, samples: memory.samples };
     this.wasReady = true;
     this.send({
       type: 'ready',
@@ -291,7 +284,7 @@ export class Session implements ChannelHandler {
 
   /** Takes new work, in place of any under an older θ, or more of the same. */
   private accept(message: Message<'step'> | Message<'evaluate'>): void {
-    const { welcome, params } = this.expectJoined(message);
+    const { welcome } = this.expectJoined(message);
     const { globalStep } = message;
     if (message.params === null) {
       const { task } = this;
@@ -299,7 +292,7 @@ export class Session implements ChannelHandler {
       // Work of a step that is over by now, sent before the coordinator knew.
       if (task?.kind !== kind || task.globalStep !== globalStep) return;
     } else {
-      copyFloat32(message.params, params, 'params');
+      const params = float32From(message.params, welcome.numParams, 'params');
       this.supersede();
       this.task = taskOf(message, welcome, params, this.superseded.signal);
     }
@@ -359,16 +352,21 @@ export class Session implements ChannelHandler {
     const { globalStep } = task;
     return {
       partial: ([lo, hi], { gradient, lossSum, numCorrect, numImages }, timing) =>
-        this.send({
-          type: 'partial',
-          globalStep,
-          range: [lo, hi],
-          gradient: bytesOf(gradient),
-          lossSum,
-          numCorrect,
-          numImages,
-          ...timing,
-        }),
+        new Promise((left) =>
+          this.send(
+            {
+              type: 'partial',
+              globalStep,
+              range: [lo, hi],
+              gradient: bytesOf(gradient),
+              lossSum,
+              numCorrect,
+              numImages,
+              ...timing,
+            },
+            left,
+          ),
+        ),
       evaluation: ([lo, hi], lossSums, predictions, timing) =>
         this.send({
           type: 'evaluation',
@@ -411,10 +409,9 @@ export class Session implements ChannelHandler {
     return this.joined;
   }
 
-  private send(message: WorkerMessage): void {
-    const frame = encode(message);
-    this.garbageBytes += frame.length;
-    this.channel.send(frame);
+  /** @param left called when the message's memory may change */
+  private send(message: WorkerMessage, left?: () => void): void {
+    this.channel.send(encode(message), left);
   }
 
   /** Ends the connection for what the coordinator, or the engine, did wrong. */

@@ -2,7 +2,7 @@
  * A worker's WebSocket to the coordinator where the platform has one of its own: in browsers, on their threads too. It
  * sends an `Origin`, can pin no key, and is told no more of what went wrong than that something did.
  */
-import type { Channel, ChannelHandler } from '../shared/channel.js';
+import { joinFrame, type Channel, type ChannelHandler, type Frame } from '../shared/channel.js';
 import type { Clock } from '../shared/clock.js';
 import { DEADLINES } from '../shared/deadlines.js';
 import { closeReason } from '../shared/errors.js';
@@ -66,7 +66,7 @@ class WebChannel implements Channel {
   private readonly webSocket: WebSocketLike;
   private handler_: ChannelHandler = { received: () => undefined, closed: () => undefined };
   /** What came before the first handler; null from then on. */
-  private early: Uint8Array[] | null = [];
+  private early: Frame[] | null = [];
   private isOpen = true;
 
   /** @param webSocket open */
@@ -74,7 +74,7 @@ class WebChannel implements Channel {
     this.webSocket = webSocket;
     webSocket.onmessage = ({ data }) => {
       // A text frame is none of the protocol's, and says so as it is decoded.
-      const frame = data instanceof ArrayBuffer ? new Uint8Array(data) : new Uint8Array(0);
+      const frame = [data instanceof ArrayBuffer ? new Uint8Array(data) : new Uint8Array(0)];
       if (this.early) this.early.push(frame);
       else this.handler.received(frame);
     };
@@ -96,8 +96,10 @@ class WebChannel implements Channel {
     return this.webSocket.bufferedAmount;
   }
 
-  send(frame: Uint8Array): void {
-    if (this.isOpen) this.webSocket.send(frame);
+  /** The platform takes a copy. */
+  send(frame: Frame, left?: () => void): void {
+    if (this.isOpen) this.webSocket.send(joinFrame(frame));
+    left?.();
   }
 
   close(code: number, reason: string): void {

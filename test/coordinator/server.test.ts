@@ -9,7 +9,7 @@ import {
   type CoordinatorServer,
   type ServerLimits,
 } from '../../src/coordinator/server.js';
-import type { Channel } from '../../src/shared/channel.js';
+import { joinFrame, type Channel } from '../../src/shared/channel.js';
 import { systemClock } from '../../src/shared/clock.js';
 import { UserError } from '../../src/shared/errors.js';
 import { dial } from '../../src/worker/connection.js';
@@ -61,7 +61,7 @@ async function start(
       const received: Uint8Array[] = [];
       const closed = new Promise<{ code: number; reason: string }>((resolve) => {
         channel.handler = {
-          received: (frame) => received.push(frame),
+          received: (frame) => received.push(joinFrame(frame)),
           closed: (code, reason) => {
             end.numClosed++;
             resolve({ code, reason });
@@ -321,7 +321,7 @@ describe('listen() bounds', () => {
     const { pair } = await start({ channel: limits });
     const { client, end } = await pair();
     client.socket.pause();
-    const frame = new Uint8Array(100_000);
+    const frame = [new Uint8Array(100_000)];
     let mostQueued = 0;
     for (let i = 0; i < 1_000 && end.numClosed === 0; i++) {
       end.channel.send(frame);
@@ -383,12 +383,15 @@ describe('listen()', () => {
     const { server, accepted } = await start();
     const channel = await dial(`ws://127.0.0.1:${server.port}`, null, new AbortController().signal);
     const heard = new Promise<Uint8Array>((resolve) => {
-      channel.handler = { received: resolve, closed: () => undefined };
+      channel.handler = {
+        received: (frame) => resolve(joinFrame(frame)),
+        closed: () => undefined,
+      };
     });
     const [{ channel: other, received, closed }] = accepted;
-    other.send(Uint8Array.of(1, 2, 3));
+    other.send([Uint8Array.of(1, 2), Uint8Array.of(3)]);
     expect([...(await heard)]).toEqual([1, 2, 3]);
-    channel.send(Uint8Array.of(4, 5));
+    channel.send([Uint8Array.of(4, 5)]);
     channel.close(4002, 'leave');
     expect(await closed).toEqual({ code: 4002, reason: 'leave' });
     expect(received.map((frame) => [...frame])).toEqual([[4, 5]]);

@@ -7,7 +7,7 @@ import { connect as connectTls, createServer as createTlsServer } from 'node:tls
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { isLoopback, selfSignedCertificate } from '../../src/coordinator/certificate.js';
 import { defaultServerLimits, listen, type ServerLimits } from '../../src/coordinator/server.js';
-import type { Channel } from '../../src/shared/channel.js';
+import { joinFrame, type Channel } from '../../src/shared/channel.js';
 import { systemClock } from '../../src/shared/clock.js';
 import { UserError } from '../../src/shared/errors.js';
 import { pinOf } from '../../src/shared/node/pin.js';
@@ -100,9 +100,12 @@ describe('dial() with a pin', () => {
     const { url, accepted } = await start(tls);
     const channel = await dial(url, tls.pin, signal());
     const heard = new Promise<Uint8Array>((resolve) => {
-      channel.handler = { received: resolve, closed: () => undefined };
+      channel.handler = {
+        received: (frame) => resolve(joinFrame(frame)),
+        closed: () => undefined,
+      };
     });
-    channel.send(Uint8Array.of(1, 2, 3));
+    channel.send([Uint8Array.of(1, 2), Uint8Array.of(3)]);
     expect([...(await heard)]).toEqual([1, 2, 3]);
     expect(accepted[0].isReceiving).toBe(false);
     expect(channel.isReceiving).toBe(false);

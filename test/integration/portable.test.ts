@@ -5,6 +5,7 @@ import { build } from 'esbuild';
 import { describe, expect, it } from 'vitest';
 import { initParams } from '../../src/model/init.js';
 import { LENET5, buildModel } from '../../src/model/lenet.js';
+import { joinFrame } from '../../src/shared/channel.js';
 import { bytesOf, decodeWorkerMessage, encode } from '../../src/shared/codec.js';
 import type { Message } from '../../src/shared/protocol.js';
 import { createRandom } from '../../src/shared/random.js';
@@ -62,13 +63,13 @@ function replies(): Uint8Array[][] {
     // Four micro-batches, the last one short; three of them are two nodes of the tree.
     shards: { w1: [[1, 4]] },
   };
-  return [[encode(welcome)], [encode(samples), encode(step)]];
+  return [[welcome], [samples, step]].map((messages) => messages.map((m) => joinFrame(encode(m))));
 }
 
 /** What the frames say, but for when. */
 function contentOf(frames: readonly Uint8Array[]) {
   return frames.map((frame) => {
-    const message = decodeWorkerMessage(Buffer.from(frame));
+    const message = decodeWorkerMessage([Buffer.from(frame)]);
     return message.type === 'partial'
       ? { ...message, startedAt: 0, computeMs: 0, gradient: hex(message.gradient) }
       : message.type === 'ready'

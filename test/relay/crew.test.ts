@@ -82,8 +82,10 @@ function createCrew(overrides: Partial<CrewOptions> = {}) {
     [];
   const evaluations: { range: Range; lossSums: Float32Array; predictions: Uint16Array }[] = [];
   const answers: Answers = {
-    partial: (range, { gradient, lossSum, numImages }) =>
-      partials.push({ range, gradient: gradient.slice(), lossSum, numImages }),
+    partial: (range, { gradient, lossSum, numImages }) => {
+      partials.push({ range, gradient: gradient.slice(), lossSum, numImages });
+      return Promise.resolve();
+    },
     evaluation: (range, lossSums, predictions) =>
       evaluations.push({ range, lossSums, predictions: predictions.slice() }),
   };

@@ -9,6 +9,7 @@ import {
   float32From,
   uint32From,
 } from '../../src/shared/codec.js';
+import { joinFrame, type Frame } from '../../src/shared/channel.js';
 import { parseRunConfig } from '../../src/shared/config.js';
 import { ProtocolError } from '../../src/shared/errors.js';
 import type { CoordinatorMessage, WorkerMessage } from '../../src/shared/protocol.js';
@@ -167,9 +168,9 @@ const plain = (message: object) =>
   );
 
 /** The close code that the frame leads to; null if it is a message. */
-function closeCodeOf(frame: Uint8Array, decode = decodeWorkerMessage as (f: Uint8Array) => object) {
+function closeCodeOf(frame: Uint8Array, decode: (frame: Frame) => object = decodeWorkerMessage) {
   try {
-    decode(frame);
+    decode([frame]);
     return null;
   } catch (error) {
     if (!(error instanceof ProtocolError)) throw error;
@@ -207,7 +208,8 @@ describe('decodeWorkerMessage()', () => {
     type: 'partial',
     globalStep: 1,
     range: [0, 1],
-    gradient: new Uint8Array(4),
+    // Whose bytes follow.
+    gradient: 4,
     lossSum: 1,
     numCorrect: 1,
     numImages: 1,
@@ -254,7 +256,7 @@ describe('decodeWorkerMessage()', () => {
     ['an array with an id', Uint8Array.of(0xd6, 0x69, 0, 0, 0, 1, 0x90)],
     ['a pointer', Uint8Array.of(0x91, 0xd6, 0x70, 0, 0, 0, 1)],
   ])('takes no extension of msgpack: %s', (_what, frame) => {
-    expect(() => decodeWorkerMessage(frame)).toThrow(
+    expect(() => decodeWorkerMessage([frame])).toThrow(
       /^Not a frame of the protocol: a value of type/,
     );
   });
@@ -269,7 +271,7 @@ describe('decodeWorkerMessage()', () => {
     ['a key that is no string', Uint8Array.of(0x81, 0x01, 0x01), 'a key that is no string'],
     ['a string of 100 KB', pack({ type: 'x'.repeat(100_000) }), 'a string of more than'],
   ])('closes with 4400 on %s before it is built', (_what, frame, message) => {
-    expect(() => decodeWorkerMessage(frame)).toThrow(message);
+    expect(() => decodeWorkerMessage([frame])).toThrow(message);
   });
 
   it('is done at once with a graph whose print has no end', () => {
@@ -286,7 +288,7 @@ describe('decodeWorkerMessage()', () => {
 
   it('repeats nothing of what came: neither keys nor values', () => {
     const frame = pack({ type: 'leave', ['ключ'.repeat(40)]: 'значение' });
-    expect(() => decodeWorkerMessage(frame)).toThrow(
+    expect(() => decodeWorkerMessage([frame])).toThrow(
       /^Not a message of the protocol: a field that it does not have$/,
     );
     const shards = pack({
@@ -294,7 +296,7 @@ describe('decodeWorkerMessage()', () => {
       indices: new Uint8Array(0),
       shards: { ключ: [] },
     });
-    expect(() => decodeCoordinatorMessage(shards)).toThrow(/ in shards$/);
+    expect(() => decodeCoordinatorMessage([shards])).toThrow(/ in shards$/);
   });
 
   it('takes integers of 64 bits from libraries that send them so', () => {
@@ -307,7 +309,7 @@ describe('decodeWorkerMessage()', () => {
       pack('workerTime'),
       pack(2),
     ]);
-    expect(decodeWorkerMessage(frame)).toMatchObject({ sentAt: 2 ** 32 });
+    expect(decodeWorkerMessage([frame])).toMatchObject({ sentAt: 2 ** 32 });
   });
 
   it('closes with 4400 on any other bytes, and never throws anything else', () => {
@@ -323,7 +325,7 @@ describe('decodeWorkerMessage()', () => {
     const flips = fc.tuple(workerMessages, fc.nat(), fc.integer({ min: 0, max: 7 }));
     fc.assert(
       fc.property(flips, ([message, at, bit]) => {
-        const frame = Uint8Array.from(encode(message));
+        const frame = Uint8Array.from(joinFrame(encode(message)));
         frame[at % frame.length] ^= 1 << bit;
         expect([null, 4400]).toContain(closeCodeOf(frame));
       }),
@@ -332,9 +334,9 @@ describe('decodeWorkerMessage()', () => {
   });
 
   it('says in one short sentence what was wrong, and where', () => {
-    expect(() => decodeWorkerMessage(pack({ ...partial, range: [1, 1] }))).toThrow(
-      'Not a message of the protocol: an empty or reversed range in range',
-    );
+    expect(() =>
+      decodeWorkerMessage([pack({ ...partial, range: [1, 1] }), new Uint8Array(4)]),
+    ).toThrow('Not a message of the protocol: an empty or reversed range in range');
   });
 
   it('sets no prototype from a frame', () => {

@@ -7,7 +7,7 @@
 import { parseArgs } from 'node:util';
 import { createSamples } from '../../src/coordinator/samples.js';
 import { DIGITS, MNIST, imageBytes } from '../../src/model/lenet.js';
-import type { Channel, ChannelHandler } from '../../src/shared/channel.js';
+import type { Channel, ChannelHandler, Frame } from '../../src/shared/channel.js';
 import { systemClock } from '../../src/shared/clock.js';
 import { bytesOf, decodeCoordinatorMessage, encode } from '../../src/shared/codec.js';
 import {
@@ -33,7 +33,7 @@ class Replay {
   readonly numUnits: number;
   private readonly gradient: Uint8Array;
   private queue: (() => void)[] = [];
-  private lastFrame: Uint8Array | null = null;
+  private lastFrame: Frame | null = null;
   private lastMessage: CoordinatorMessage | null = null;
 
   constructor(numUnits: number, numParams: number) {
@@ -41,7 +41,7 @@ class Replay {
     this.gradient = bytesOf(new Float32Array(numParams));
   }
 
-  take(channel: ReplayChannel, frame: Uint8Array): void {
+  take(channel: ReplayChannel, frame: Frame): void {
     const from = performance.now();
     // One frame goes to many.
     if (frame !== this.lastFrame) this.lastMessage = decodeCoordinatorMessage(frame);
@@ -92,8 +92,9 @@ class ReplayChannel implements Channel {
     this.replay = replay;
   }
 
-  send(frame: Uint8Array): void {
+  send(frame: Frame, left?: () => void): void {
     this.replay.take(this, frame);
+    left?.();
   }
 
   close(): void {

@@ -3,7 +3,7 @@
  * integration test bundles it for a browser; there it answers a coordinator that is written down beforehand.
  */
 import { SimdEngine } from '../../src/model/engine/simd/engine.js';
-import type { Channel } from '../../src/shared/channel.js';
+import { joinFrame, type Channel } from '../../src/shared/channel.js';
 import { systemClock } from '../../src/shared/clock.js';
 import { EngineComputation } from '../../src/worker/engine-computation.js';
 import { Session } from '../../src/worker/session.js';
@@ -26,11 +26,12 @@ export async function answer(
     handler: { received: () => undefined, closed: () => undefined },
     bufferedBytes: 0,
     isReceiving: false,
-    send(frame) {
-      said.push(frame.slice());
+    send(frame, left) {
+      said.push(joinFrame(frame).slice());
+      left?.();
       if (said.length === numAnswers) isDone();
       for (const reply of replies[said.length - 1] ?? []) {
-        queueMicrotask(() => channel.handler.received(reply));
+        queueMicrotask(() => channel.handler.received([reply]));
       }
     },
     close: isDone,

@@ -1,7 +1,7 @@
 /**
  * A worker's connection as the coordinator sees it, with a test at the other end.
  */
-import type { Channel, ChannelHandler } from '../../src/shared/channel.js';
+import type { Channel, ChannelHandler, Frame } from '../../src/shared/channel.js';
 import { decodeCoordinatorMessage, encode } from '../../src/shared/codec.js';
 import { closeReason } from '../../src/shared/errors.js';
 import type { CoordinatorMessage, Message, WorkerMessage } from '../../src/shared/protocol.js';
@@ -15,8 +15,12 @@ export class FakeChannel implements Channel {
   /** How the coordinator ended it; code 1006 if without a word. */
   ended: { readonly code: number; readonly reason: string } | null = null;
 
-  send(frame: Uint8Array): void {
-    if (!this.ended) this.sent.push(decodeCoordinatorMessage(frame));
+  /** θ is read as it is now: what is sent of it later is the network's business. */
+  send(frame: Frame, left?: () => void): void {
+    if (!this.ended) {
+      this.sent.push(decodeCoordinatorMessage(frame.map((piece) => Uint8Array.from(piece))));
+    }
+    left?.();
   }
 
   close(code: number, reason: string): void {

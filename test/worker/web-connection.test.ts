@@ -2,7 +2,7 @@
 import type { AddressInfo } from 'node:net';
 import { beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
-import type { Channel } from '../../src/shared/channel.js';
+import { joinFrame, type Channel } from '../../src/shared/channel.js';
 import { systemClock } from '../../src/shared/clock.js';
 import { dialFromBrowser } from '../../src/worker/web-connection.js';
 
@@ -34,7 +34,7 @@ function listenTo(channel: Channel) {
   const closed = new Promise<number>((resolve) => {
     channel.handler = {
       received: (frame) => {
-        received.push(frame);
+        received.push(joinFrame(frame));
         hear();
       },
       closed: resolve,
@@ -77,7 +77,7 @@ describe('dialFromBrowser()', () => {
     const closed = new Promise((resolve) => end.once('close', resolve));
     channel.terminate();
     expect(codes).toEqual([1006]);
-    channel.send(Uint8Array.of(1));
+    channel.send([Uint8Array.of(1)]);
     await closed;
     expect(codes).toEqual([1006]);
   });

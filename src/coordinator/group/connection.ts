@@ -2,7 +2,7 @@
  * One socket's side of a worker: what it said last, by when it must say more, and that nothing it says reaches beyond
  * its own connection.
  */
-import type { Channel, ChannelHandler } from '../../shared/channel.js';
+import type { Channel, ChannelHandler, Frame } from '../../shared/channel.js';
 import type { Clock, Timer } from '../../shared/clock.js';
 import { decodeWorkerMessage, encode } from '../../shared/codec.js';
 import { DEADLINES } from '../../shared/deadlines.js';
@@ -138,7 +138,7 @@ export class Connection implements ChannelHandler {
     else this.channel.close(CLOSE_CODES[reason], message);
   }
 
-  received(frame: Uint8Array): void {
+  received(frame: Frame): void {
     if (this.state === 'closed') return;
     this.lastHeardAt = this.clock.now();
     this.hasSpoken = true;

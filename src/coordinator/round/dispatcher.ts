@@ -5,6 +5,7 @@
  * A decision reads the clock once: what is late in one line of it is late in all. Whatever may make a worker useful
  * again (an answer, a join, a loss, a queue that has drained, the timer) leads to `advance`.
  */
+import type { Frame } from '../../shared/channel.js';
 import type { Clock, Timer } from '../../shared/clock.js';
 import { DEADLINES } from '../../shared/deadlines.js';
 import type { Range } from '../../shared/protocol.js';
@@ -23,7 +24,7 @@ export interface Work extends Units {
   /** Indices of the samples of a range of units. */
   samplesOf(range: Range): Uint32Array;
   /** The frame that hands the shares out, with θ or, for workers that have it, without. */
-  encode(shares: Shares, withParams: boolean): Uint8Array;
+  encode(shares: Shares, withParams: boolean): Frame;
 }
 
 /** What happened to one worker's part of a round. */
@@ -288,7 +289,7 @@ export class Dispatcher {
   /** @param now when it was decided to send it */
   private send(current: Current, now: number, shares: Shares): void {
     if (shares.size === 0) return;
-    const frames = new Map<boolean, Uint8Array>();
+    const frames = new Map<boolean, Frame>();
     const members = [...shares.keys()].map((workerId) => this.group.get(workerId)!);
     for (const withParams of [true, false]) {
       const some = members.filter(({ workerId }) => current.hasParams.has(workerId) !== withParams);

@@ -4,6 +4,7 @@
  * A connection is given no more than it takes: what comes on top of `MAX_QUEUED_BYTES` waits here, where it costs no
  * memory, and is forgotten when the round is over before its turn has come.
  */
+import type { Frame } from '../../shared/channel.js';
 import { bytesOf, encode } from '../../shared/codec.js';
 import { imageBytes } from '../../model/lenet.js';
 import type { Member } from '../group/group.js';
@@ -32,7 +33,7 @@ export class Peer {
   /** Bit i is set if the worker has sample i. */
   private cached: Uint8Array = new Uint8Array(0);
   /** To be sent in this order: samples by their indices, and whole frames. */
-  private waiting: (Uint32Array | { readonly frame: Uint8Array })[] = [];
+  private waiting: (Uint32Array | { readonly frame: Frame })[] = [];
   /** Samples to be sent when there is nothing else to send. */
   private ahead: Uint32Array[] = [];
 
@@ -67,7 +68,7 @@ export class Peer {
   }
 
   /** Sends work, after the samples that it needs. */
-  give(samples: readonly Uint32Array[], frame: Uint8Array): void {
+  give(samples: readonly Uint32Array[], frame: Frame): void {
     this.ahead = [];
     this.waiting.push(...samples, { frame });
     this.pump();

@@ -2,6 +2,7 @@
  * The two kinds of work that a round is made of: the micro-batches of a step, the blocks of an evaluation. They know
  * which images a unit is, how the work is told to workers, and hold the results.
  */
+import type { Frame } from '../../shared/channel.js';
 import { bytesOf, encode } from '../../shared/codec.js';
 import type { EvaluationSet, Range } from '../../shared/protocol.js';
 import { imageBytes } from '../../model/lenet.js';
@@ -130,7 +131,8 @@ export class StepWork extends ConfirmableWork implements Work {
     this.credits.set(member, credit);
   }
 
-  encode(shares: Shares, withParams: boolean): Uint8Array {
+  /** θ is read from where it lies: who gets it after it has changed is asked for nothing that still counts. */
+  encode(shares: Shares, withParams: boolean): Frame {
     return encode({
       type: 'step',
       globalStep: this.globalStep,
@@ -255,7 +257,7 @@ export class EvaluationWork extends ConfirmableWork implements Work {
     return [from, from + this.imagesIn([block, block + 1])];
   }
 
-  encode(shares: Shares, withParams: boolean): Uint8Array {
+  encode(shares: Shares, withParams: boolean): Frame {
     return encode({
       type: 'evaluate',
       globalStep: this.globalStep,

@@ -49,9 +49,12 @@ export class TreeSum {
   }
 
   /** As `sum`, of any range and in one call of the engine: for engines that are approximate anyway. */
-  async sumAtOnce(range: Range, batchOf: (range: Range) => Batch): Promise<Partial> {
+  async sumAtOnce(
+    range: Range,
+    batchOf: (range: Range) => Batch,
+    gradient = this.buffer(0),
+  ): Promise<Partial> {
     const { images, labels, loss } = batchOf(range);
-    const gradient = this.buffer(0);
     const sums = await this.engine.gradient(images, labels, gradient, loss);
     return { ...sums, gradient, numImages: labels.length };
   }

@@ -3,7 +3,13 @@
  */
 import type { Socket } from 'node:net';
 import type { WebSocket } from 'ws';
-import type { Channel, ChannelHandler } from '../channel.js';
+import {
+  frameBytes,
+  joinFrame,
+  type Channel,
+  type ChannelHandler,
+  type Frame,
+} from '../channel.js';
 import type { Clock } from '../clock.js';
 import { CLOSE_CODES, closeReason, type CloseReason } from '../errors.js';
 import { TokenBucket } from '../token-bucket.js';
@@ -31,7 +37,7 @@ export class SocketChannel implements Channel {
   readonly ended: Promise<void>;
   private handler_: ChannelHandler = { received: () => undefined, closed: () => undefined };
   private readonly webSocket: WebSocket;
-  private readonly socket: Pick<Socket, 'bytesRead'> | null;
+  private readonly socket: Pick<Socket, 'bytesRead' | 'cork' | 'uncork'> | null;
   private readonly limits: ChannelLimits;
   private readonly clock: Clock;
   private readonly frames: TokenBucket;
@@ -51,7 +57,7 @@ export class SocketChannel implements Channel {
    */
   constructor(
     webSocket: WebSocket,
-    socket: Pick<Socket, 'bytesRead'> | null,
+    socket: Pick<Socket, 'bytesRead' | 'cork' | 'uncork'> | null,
     side: 'coordinator' | 'worker',
     limits: ChannelLimits,
     clock: Clock,
@@ -65,14 +71,15 @@ export class SocketChannel implements Channel {
     this.maskBytes = side === 'coordinator' ? 4 : 0;
     this.wholeBytes = socket?.bytesRead ?? 0;
     webSocket.pause();
+    if (!IS_BUN) webSocket.binaryType = 'fragments';
     webSocket.on('message', (data, isBinary) => {
-      const frame = data as Buffer;
-      if (!this.allows(frame.length)) return;
+      const frame = Array.isArray(data) ? data : [data as Buffer];
+      if (!this.allows(frame)) return;
       if (isBinary) this.handler.received(frame);
       else this.close(CLOSE_CODES.malformed, 'text frames are not of the protocol');
     });
     for (const event of ['ping', 'pong'] as const) {
-      webSocket.on(event, (data: Buffer) => void this.allows(data.length));
+      webSocket.on(event, (data: Buffer) => void this.allows([data]));
     }
     // Whatever goes wrong, `close` follows and tells.
     webSocket.on('error', () => undefined);
@@ -103,13 +110,26 @@ export class SocketChannel implements Channel {
     return this.socket !== null && this.socket.bytesRead > this.wholeBytes;
   }
 
-  send(frame: Uint8Array): void {
-    if (this.webSocket.readyState !== this.webSocket.OPEN) return;
-    this.webSocket.send(frame, () => {
+  send(frame: Frame, left?: () => void): void {
+    const { webSocket } = this;
+    if (webSocket.readyState !== webSocket.OPEN) {
+      left?.();
+      return;
+    }
+    const pieces = IS_BUN ? [joinFrame(frame)] : frame;
+    const sent = () => {
+      left?.();
       if (!this.hasQueue || this.bufferedBytes > 0) return;
       this.hasQueue = false;
       this.handler.drained?.();
-    });
+    };
+    // All pieces in one call of the system.
+    this.socket?.cork();
+    for (const [i, piece] of pieces.entries()) {
+      const isLast = i === pieces.length - 1;
+      webSocket.send(piece, { binary: true, fin: isLast }, isLast ? sent : undefined);
+    }
+    this.socket?.uncork();
     this.hasQueue ||= this.bufferedBytes > 0;
     const { maxQueuedBytes } = this.limits;
     if (this.bufferedBytes > maxQueuedBytes) {
@@ -127,8 +147,10 @@ export class SocketChannel implements Channel {
   }
 
   /** Counts a frame that has arrived. @returns false if it was one too many */
-  private allows(payloadBytes: number): boolean {
-    const numBytes = payloadBytes + headerBytes(payloadBytes) + this.maskBytes;
+  private allows(pieces: Frame): boolean {
+    const numBytes =
+      frameBytes(pieces) +
+      pieces.reduce((sum, { length }) => sum + headerBytes(length) + this.maskBytes, 0);
     this.wholeBytes += numBytes;
     if (this.cause) return false;
     const { framesPerSecond, bytesPerSecond } = this.limits;
@@ -150,6 +172,9 @@ export class SocketChannel implements Channel {
     return false;
   }
 }
+
+/** Bun has a WebSocket of its own, which knows neither pieces of a frame nor corks. */
+const IS_BUN = process.versions.bun !== undefined;
 
 /** Bytes before the payload of a frame, without the mask (RFC 6455, section 5.2). */
 function headerBytes(payloadBytes: number): number {

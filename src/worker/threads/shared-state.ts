@@ -37,13 +37,28 @@ export const CONTROL = {
   numImages: 9,
   /** Of a step. */
   epoch: 10,
+  /** Threads, besides the main one, that have not done their part of the call. */
+  numBusy: 11,
+  /** 1 while the main thread has nothing to do and is to be told. */
+  isMainAsleep: 12,
+  /** 1 once a thread has failed, and has said why. */
+  hasFailed: 13,
 } as const;
 const NUM_CONTROLS = 16;
 
 export const CALLS = { prove: 0, step: 1, evaluate: 2 } as const;
 
 /** Fields of a node in `plan`. */
-export const NODE = { lo: 0, hi: 1, parent: 2, left: 3, right: 4, slot: 5, numArrived: 6 } as const;
+export const NODE = {
+  lo: 0,
+  hi: 1,
+  parent: 2,
+  left: 3,
+  right: 4,
+  slot: 5,
+  numArrived: 6,
+  isDone: 7,
+} as const;
 export const NODE_FIELDS = 8;
 
 /** All that a thread is started with; a structured clone shares its memory. */
@@ -138,6 +153,7 @@ export function writePlan({ plan, control }: SharedState, nodes: readonly PlanNo
     plan[at + NODE.right] = right;
     plan[at + NODE.slot] = slot;
     plan[at + NODE.numArrived] = 0;
+    plan[at + NODE.isDone] = 0;
   }
   control[CONTROL.numLeaves] = numLeaves;
 }

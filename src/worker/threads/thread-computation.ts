@@ -2,8 +2,9 @@
  * The computation of several threads with the `simd` engine: one θ, one copy of the samples, one socket, and the same
  * bits as one thread, since the tree says what is added to what.
  *
- * The threads sleep on a word of shared memory. A call writes down a plan (plan.ts), wakes them, and is over when each of
- * them has said that nothing is left to take.
+ * A call writes down a plan (plan.ts), wakes the other threads, which sleep on a word of shared memory, and does its own
+ * part: the thread of the event loop computes too, so nothing waits for one thread to wake another where that can be
+ * spared.
  */
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
@@ -16,6 +17,7 @@ import type { Range } from '../../shared/protocol.js';
 import { maximalNodes } from '../../shared/tree.js';
 import { indicesOf, type Answers, type Computation, type Task } from '../computation.js';
 import type { SampleCache } from '../sample-cache.js';
+import { Leaves } from './leaves.js';
 import { countLeaves, planNodes } from './plan.js';
 import {
   CALLS,
@@ -34,6 +36,9 @@ import type { ThreadMessage, ThreadStart } from './thread-main.js';
 
 /** Leaves of a node for each thread: enough to even out who is slower, few enough to add little. */
 const LEAVES_PER_THREAD = 4;
+
+/** For so long the event loop's thread looks again and again whether the others are done, before it sleeps, ms. */
+const SPIN_MS = 1;
 
 /** Always the built program: a thread of Node 20 cannot run TypeScript. Right from src/ and from dist/. */
 const MAIN = new URL('../../../dist/worker/threads/thread-main.js', import.meta.url);
@@ -66,16 +71,22 @@ class ThreadComputation implements Computation {
   readonly ready: Promise<void>;
   private readonly clock: Clock;
   private readonly state: SharedState;
+  private readonly numThreads: number;
+  /** This thread's part. */
+  private readonly leaves: Leaves;
+  /** The other threads. */
   private readonly threads: readonly Worker[];
   private task: Task | null = null;
   private samples: SampleCache | null = null;
-  private numBusy: number;
+  /** Settles when what was answered has left: its memory is the slots'. */
+  private leaving: Promise<unknown> = Promise.resolve();
+  /** Looks which nodes are done, and answers them. */
+  private answerDone: () => void = () => undefined;
   /** Why it can compute no more. */
   private failure: Error | null = null;
-  /** Why the call under way cannot be answered. */
+  /** Why the call under way cannot be answered, in the words of a thread. */
   private callError: Error | null = null;
-  private finished: { resolve(): void; reject(error: Error): void } | null = null;
-  private nodeDone: (node: number) => void = () => undefined;
+  private wake: () => void = () => undefined;
 
   constructor(model: Model, regularizer: Regularizer, numThreads: number, clock: Clock) {
     this.model = model;
@@ -83,26 +94,28 @@ class ThreadComputation implements Computation {
     this.name = `simd on ${numThreads} threads`;
     this.device = `WebAssembly SIMD, ${numThreads} of ${availableParallelism()} cores`;
     this.clock = clock;
+    this.numThreads = numThreads;
     this.state = createSharedState(model, regularizer.regularization, numThreads);
-    this.numBusy = numThreads;
-    this.ready = this.finish();
-    this.threads = Array.from({ length: numThreads }, (_, thread) => {
+    this.state.control[CONTROL.numBusy] = numThreads - 1;
+    this.leaves = new Leaves(this.state, 0, () => undefined);
+    this.threads = Array.from({ length: numThreads - 1 }, (_, i) => {
       const worker = new Worker(MAIN, {
-        workerData: { state: this.state, thread } satisfies ThreadStart,
+        workerData: { state: this.state, thread: i + 1 } satisfies ThreadStart,
       });
       worker.on('message', (message: ThreadMessage) => this.hear(message));
       worker.on('error', (error) => this.fail(error));
       worker.on('exit', () => this.fail(new Error('A thread of the engine ended')));
       return worker;
     });
+    this.ready = this.join(0);
   }
 
   async prove(proofSeed: number): Promise<Float32Array> {
-    const { control } = this.state;
+    await this.leaving;
     this.task = null;
-    control[CONTROL.proofSeed] = proofSeed;
+    this.state.control[CONTROL.proofSeed] = proofSeed;
     await this.call(CALLS.prove);
-    const [first, ...others] = this.threads.map((_, thread) =>
+    const [first, ...others] = Array.from({ length: this.numThreads }, (_, thread) =>
       slotOf(this.state, this.model.numParams, thread).slice(),
     );
     if (others.some((other) => !hasEqualBits(first, other))) {
@@ -120,7 +133,7 @@ class ThreadComputation implements Computation {
     }
     if (this.samples !== samples) {
       control[CONTROL.samples]++;
-      this.samples = samples;
+      this.samples = this.leaves.samples = samples;
       for (const thread of this.threads) thread.postMessage(samples.memory);
     }
     control[CONTROL.unitSize] = task.unitSize;
@@ -143,39 +156,52 @@ class ThreadComputation implements Computation {
 
   private async sumGradients(task: Task & { kind: 'step' }, answers: Answers): Promise<void> {
     const { state, clock, model } = this;
+    const { plan } = state;
     if (task.indices.length > MAX_IMAGES) {
       const message = `A batch of ${task.indices.length} images, at most ${MAX_IMAGES} can be taken`;
       throw new ProtocolError('malformed', message);
     }
+    await this.leaving;
+    if (task.signal.aborted) return;
     state.indices.set(task.indices);
     state.control[CONTROL.numImages] = task.indices.length;
     state.control[CONTROL.epoch] = task.epoch;
     const { nodes, leafUnits } = this.takeNodes(task);
-    writePlan(state, planNodes(nodes, leafUnits));
+    const planned = planNodes(nodes, leafUnits);
+    writePlan(state, planned);
+    let due = planned.flatMap(({ parent }, node) => (parent < 0 ? [node] : []));
     let startedAt = clock.now();
-    this.nodeDone = (node) => {
-      if (task.signal.aborted) return;
-      const at = node * NODE_FIELDS;
-      const now = clock.now();
-      answers.partial(
-        [state.plan[at + NODE.lo], state.plan[at + NODE.hi]],
-        {
-          gradient: slotOf(state, model.numParams, state.plan[at + NODE.slot]),
+    const leaving: Promise<void>[] = [];
+    this.answerDone = () => {
+      const done = due.filter((node) => Atomics.load(plan, node * NODE_FIELDS + NODE.isDone) === 1);
+      if (done.length === 0 || task.signal.aborted) return;
+      due = due.filter((node) => !done.includes(node));
+      for (const node of done) {
+        const at = node * NODE_FIELDS;
+        const now = clock.now();
+        const partial = {
+          gradient: slotOf(state, model.numParams, plan[at + NODE.slot]),
           lossSum: state.lossSums[node],
           numCorrect: state.numCorrect[node],
           numImages: state.numImages[node],
-        },
-        { startedAt, computeMs: now - startedAt },
-      );
-      startedAt = now;
+        };
+        const timing = { startedAt, computeMs: now - startedAt };
+        leaving.push(answers.partial([plan[at + NODE.lo], plan[at + NODE.hi]], partial, timing));
+        startedAt = now;
+      }
     };
-    await this.call(CALLS.step);
+    try {
+      await this.call(CALLS.step);
+    } finally {
+      this.answerDone = () => undefined;
+      this.leaving = Promise.all(leaving);
+    }
   }
 
   /** Takes nodes off the task, as many as there are slots for, and says how finely to cut them. */
   private takeNodes(task: Task): { nodes: Range[]; leafUnits: number } {
     const numUnits = task.ranges.reduce((sum, [lo, hi]) => sum + hi - lo, 0);
-    const numLeavesWanted = Math.min(MAX_LEAVES / 2, LEAVES_PER_THREAD * this.threads.length);
+    const numLeavesWanted = Math.min(MAX_LEAVES / 2, LEAVES_PER_THREAD * this.numThreads);
     const leafUnits = Math.ceil(numUnits / numLeavesWanted);
     const nodes: Range[] = [];
     let numLeaves = 0;
@@ -231,41 +257,75 @@ class ThreadComputation implements Computation {
     }
   }
 
-  /** Wakes the threads; resolves when all of them sleep again. */
+  /** Has all threads do their part; resolves when each of them has. */
   private async call(kind: number): Promise<void> {
     if (this.failure) throw this.failure;
     const { control } = this.state;
     control[CONTROL.kind] = kind;
     control[CONTROL.nextLeaf] = 0;
+    control[CONTROL.hasFailed] = 0;
+    this.callError = null;
     Atomics.store(control, CONTROL.isAborted, this.task?.signal.aborted ? 1 : 0);
-    this.numBusy = this.threads.length;
+    Atomics.store(control, CONTROL.numBusy, this.threads.length);
     Atomics.add(control, CONTROL.call, 1);
     Atomics.notify(control, CONTROL.call);
-    await this.finish();
+    try {
+      await this.leaves.work(() => this.proceed());
+    } catch (error) {
+      Atomics.store(control, CONTROL.isAborted, 1);
+      throw error;
+    } finally {
+      await this.join(SPIN_MS);
+    }
   }
 
-  private finish(): Promise<void> {
-    return new Promise((resolve, reject) => (this.finished = { resolve, reject }));
+  /** Between micro-batches of its own: lets frames in. */
+  private async proceed(): Promise<boolean> {
+    this.answerDone();
+    await this.clock.yield();
+    return Atomics.load(this.state.control, CONTROL.isAborted) === 0;
+  }
+
+  /** Resolves when the other threads have done their part. */
+  private async join(spinMs: number): Promise<void> {
+    const { control } = this.state;
+    const spinUntil = this.clock.now() + spinMs;
+    while (Atomics.load(control, CONTROL.numBusy) > 0) {
+      if (this.clock.now() < spinUntil) await this.clock.yield();
+      else await this.sleep();
+      if (this.failure) throw this.failure;
+      this.answerDone();
+    }
+    this.answerDone();
+    // What went wrong was said before, and is on its way.
+    while (control[CONTROL.hasFailed] === 1 && !this.callError) {
+      await new Promise<void>((resolve) => (this.wake = resolve));
+      if (this.failure) throw this.failure;
+    }
+    if (this.callError) throw this.callError;
+  }
+
+  /** Until a thread has something to tell. */
+  private async sleep(): Promise<void> {
+    const { control } = this.state;
+    const woken = new Promise<void>((resolve) => (this.wake = resolve));
+    Atomics.store(control, CONTROL.isMainAsleep, 1);
+    this.answerDone();
+    if (Atomics.load(control, CONTROL.numBusy) > 0 && !this.failure) await woken;
+    Atomics.store(control, CONTROL.isMainAsleep, 0);
   }
 
   private hear(message: ThreadMessage): void {
-    if ('done' in message) this.nodeDone(message.done);
-    else if ('failed' in message) {
+    if ('failed' in message) {
       const { failed, isProtocolError } = message;
       const error = isProtocolError ? new ProtocolError('unexpected', failed) : new Error(failed);
-      Atomics.store(this.state.control, CONTROL.isAborted, 1);
       this.callError ??= error;
-    } else if (--this.numBusy === 0) {
-      const { finished, callError } = this;
-      this.callError = null;
-      this.nodeDone = () => undefined;
-      if (callError) finished?.reject(callError);
-      else finished?.resolve();
     }
+    this.wake();
   }
 
   private fail(error: Error): void {
     this.failure ??= error;
-    this.finished?.reject(error);
+    this.wake();
   }
 }

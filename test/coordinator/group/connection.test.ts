@@ -54,7 +54,7 @@ describe('Connection.received()', () => {
   ])('closes with 4400 on %s', async (_what, message) => {
     const run = await startRun();
     const stranger = run.connect();
-    stranger.channel.handler.received(packr.pack(message));
+    stranger.channel.handler.received([packr.pack(message)]);
     expect(stranger.closeCode).toBe(4400);
     expect(Buffer.byteLength(stranger.channel.ended!.reason)).toBeLessThanOrEqual(123);
   });

@@ -7,6 +7,7 @@ import { createSamples } from '../../../src/coordinator/samples.js';
 import { defaultServerLimits, listen } from '../../../src/coordinator/server.js';
 import { DIGITS, MNIST } from '../../../src/model/lenet.js';
 import { systemClock } from '../../../src/shared/clock.js';
+import { joinFrame } from '../../../src/shared/channel.js';
 import { decodeCoordinatorMessage, encode } from '../../../src/shared/codec.js';
 import { PROTOCOL_VERSION, type WorkerMessage } from '../../../src/shared/protocol.js';
 import { createHarness } from '../../support/coordinator-harness.js';
@@ -62,11 +63,11 @@ it('a worker that does not read is sent what its queue takes, and the rest when 
     await ended.catch(() => undefined);
     await server.close();
   });
-  const say = (message: WorkerMessage) => socket.send(encode(message));
+  const say = (message: WorkerMessage) => socket.send(joinFrame(encode(message)));
   let numSamples = 0;
   const stepCame = new Promise<void>((resolve) => {
     socket.on('message', (data) => {
-      const message = decodeCoordinatorMessage(data as Buffer);
+      const message = decodeCoordinatorMessage([data as Buffer]);
       if (message.type === 'welcome') {
         socket.pause();
         const proof = new Uint8Array(4);

@@ -2,7 +2,12 @@
  * A network in virtual time: TCP as `ws` shows it. Frames of a connection arrive whole and in order or not at all;
  * different connections overtake each other; a connection breaks with or without a word.
  */
-import type { Channel, ChannelHandler } from '../../../src/shared/channel.js';
+import {
+  frameBytes,
+  type Channel,
+  type ChannelHandler,
+  type Frame,
+} from '../../../src/shared/channel.js';
 import { DEADLINES } from '../../../src/shared/deadlines.js';
 import { closeReason } from '../../../src/shared/errors.js';
 import type { Random } from '../../../src/shared/random.js';
@@ -116,7 +121,7 @@ export class SimulatedNetwork {
 }
 
 type Item =
-  | { readonly kind: 'frame'; bytes: Uint8Array; readonly arriveAt: number; leftAt: number }
+  | { readonly kind: 'frame'; frame: Frame; readonly arriveAt: number; leftAt: number }
   | { readonly kind: 'close'; readonly code: number; readonly reason: string; arriveAt: number }
   | { readonly kind: 'reset'; arriveAt: number };
 
@@ -175,7 +180,7 @@ export class End implements Channel {
   private readonly network: SimulatedNetwork;
   private readonly connection: Connection;
   /** Frames that, as far as the process knows, have not left yet. */
-  readonly queue: Uint8Array[] = [];
+  readonly queue: { readonly frame: Frame; readonly left: (() => void) | undefined }[] = [];
   /** Under way to the peer. */
   private readonly items: Item[] = [];
   private lastLeftAt = 0;
@@ -191,29 +196,35 @@ export class End implements Channel {
   }
 
   get bufferedBytes(): number {
-    return this.queue.reduce((numBytes, frame) => numBytes + frame.length, 0);
+    return this.queue.reduce((numBytes, { frame }) => numBytes + frameBytes(frame), 0);
   }
 
   get isReceiving(): boolean {
     const { now } = this.network.time;
     const next = this.peer.items.at(0);
     if (next?.kind !== 'frame' || this.connection.isBlackHole) return false;
-    return next.arriveAt - next.bytes.length / this.connection.link.bytesPerMs <= now;
+    return next.arriveAt - frameBytes(next.frame) / this.connection.link.bytesPerMs <= now;
   }
 
-  send(frame: Uint8Array): void {
-    if (this.state !== 'open') return;
+  send(frame: Frame, left?: () => void): void {
+    if (this.state !== 'open') {
+      left?.();
+      return;
+    }
     const { link } = this.connection;
     const { time } = this.network;
     // The bytes are the sender's until they have left: whoever changes them too early is found out.
-    const leftAt = Math.max(this.lastLeftAt, time.now) + frame.length / link.bytesPerMs;
+    const leftAt = Math.max(this.lastLeftAt, time.now) + frameBytes(frame) / link.bytesPerMs;
     this.lastLeftAt = leftAt;
-    const item: Item = { kind: 'frame', bytes: frame, leftAt, arriveAt: this.arrival(leftAt) };
-    this.queue.push(frame);
+    const item: Item = { kind: 'frame', frame, leftAt, arriveAt: this.arrival(leftAt) };
+    this.queue.push({ frame, left });
     time.schedule(leftAt - time.now, () => {
-      item.bytes = item.bytes.slice();
+      item.frame = item.frame.map((piece) => piece.slice());
       this.process.after(0, () => {
-        if (this.queue.shift() && this.queue.length === 0) this.handler.drained?.();
+        const first = this.queue.shift();
+        if (!first) return;
+        first.left?.();
+        if (this.queue.length === 0) this.handler.drained?.();
       });
     });
     this.push(item);
@@ -247,7 +258,7 @@ export class End implements Channel {
     // What has not left the process goes with it.
     const left = this.items.filter((item) => item.kind !== 'frame' || item.leftAt <= now);
     this.items.splice(0, this.items.length, ...left);
-    this.queue.length = 0;
+    for (const { left } of this.queue.splice(0)) this.process.after(0, () => left?.());
     this.lastLeftAt = now;
     this.push({ kind: 'reset', arriveAt: this.arrival(now) });
   }
@@ -292,7 +303,7 @@ export class End implements Channel {
     switch (item.kind) {
       case 'frame':
         this.deliver(() => {
-          if (!this.isTold) this.handler.received(item.bytes);
+          if (!this.isTold) this.handler.received(item.frame);
         });
         break;
       case 'close':

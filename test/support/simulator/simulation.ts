@@ -14,7 +14,7 @@ import {
   type Checkpoint,
 } from '../../../src/model/checkpoint.js';
 import type { Engine, MaybePromise } from '../../../src/model/engine/engine.js';
-import type { Channel } from '../../../src/shared/channel.js';
+import { joinFrame, type Channel, type Frame } from '../../../src/shared/channel.js';
 import { float32From } from '../../../src/shared/codec.js';
 import { UserError } from '../../../src/shared/errors.js';
 import { messageOf } from '../../../src/shared/errors.js';
@@ -433,16 +433,16 @@ class Simulation {
   /** A channel whose frames may be sent twice, or be garbled. */
   private faultyChannel(worker: SimulatedWorker, channel: Channel): Channel {
     const send = channel.send.bind(channel);
-    channel.send = (frame) => {
+    channel.send = (frame, left) => {
       if (worker.numGarbledFrames > 0) {
         worker.numGarbledFrames--;
-        const garbled = frame.slice();
+        const garbled = joinFrame(frame).slice();
         garbled[this.random.below(garbled.length)] ^= 1 << this.random.below(8);
         garbled[0] = 0xc1;
-        send(garbled);
+        send([garbled], left);
         return;
       }
-      send(frame);
+      send(frame, left);
       // Pings of its own are all that a worker sends unasked; hello and ready come before any fault counts.
       if (worker.numDoubledFrames > 0) {
         worker.numDoubledFrames--;
@@ -711,11 +711,11 @@ class Simulation {
   /** No θ is sent to a worker whose last one has not left. */
   private watchQueue(channel: End): void {
     const send = channel.send.bind(channel);
-    channel.send = (frame) => {
-      if (channel.queue.some(hasParams) && hasParams(frame)) {
+    channel.send = (frame, left) => {
+      if (channel.queue.some((queued) => hasParams(queued.frame)) && hasParams(frame)) {
         this.violate('parameters were queued behind parameters that have not left');
       }
-      send(frame);
+      send(frame, left);
     };
   }
 
@@ -775,9 +775,9 @@ const PARAMS = Buffer.from('params');
 const NIL = 0xc0;
 
 /** Whether a frame of the coordinator carries θ. */
-function hasParams(frame: Uint8Array): boolean {
-  const at = Buffer.from(frame.buffer, frame.byteOffset, frame.length).indexOf(PARAMS);
-  return at >= 0 && frame[at + PARAMS.length] !== NIL;
+function hasParams([map]: Frame): boolean {
+  const at = Buffer.from(map.buffer, map.byteOffset, map.length).indexOf(PARAMS);
+  return at >= 0 && map[at + PARAMS.length] !== NIL;
 }
 
 function settled<T>(value: MaybePromise<T>): T {

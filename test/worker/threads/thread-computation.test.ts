@@ -73,8 +73,10 @@ const sha256 = (values: Float32Array) => createHash('sha256').update(bytesOf(val
 async function answersOf(computation: Computation, task: Task, samples: SampleCache) {
   const all: { range: Range; [key: string]: unknown }[] = [];
   const answers: Answers = {
-    partial: (range, { gradient, ...sums }) =>
-      all.push({ range: [...range] as Range, ...sums, gradient: sha256(gradient) }),
+    partial: (range, { gradient, ...sums }) => {
+      all.push({ range: [...range] as Range, ...sums, gradient: sha256(gradient) });
+      return Promise.resolve();
+    },
     evaluation: ([lo, hi], lossSums, predictions) => {
       // Threads may answer a long range in parts.
       for (let unit = lo; unit < hi; unit++) {
