@@ -20,7 +20,7 @@ test('the weights do not show what was done to the processes', async () => {
     seed,
     durationMs: DURATION_MS,
     numWorkers: 3,
-    flags: ['--dataset', await smallMnist(6000, 300), '--epochs', '12'],
+    config: { dataset: await smallMnist(6000, 300), epochs: 1000 },
     folder: await temporaryDirectory(),
     // The machine may be busy with something else.
     mostRepeatedMs: 10_000,

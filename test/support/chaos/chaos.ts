@@ -1,12 +1,11 @@
 /**
  * A run of real processes that are killed, stopped, slowed and restarted, compared with one that was left alone.
  */
-import { spawn } from 'node:child_process';
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import type { RunResult } from '../../../src/coordinator/events.js';
-import { MAIN } from '../program.js';
+import { train, type TrainOptions } from '../../../src/library/train.js';
 import { chaosSchedule, type Fault } from './schedule.js';
 import { Supervised } from './supervised.js';
 
@@ -15,8 +14,8 @@ export interface ChaosOptions {
   /** For how long things are done to the run, ms. */
   readonly durationMs: number;
   readonly numWorkers: number;
-  /** Flags of the run, such as `--epochs 3`. */
-  readonly flags: readonly string[];
+  /** What is trained; it is stopped when the faults are over, if it has not come to its end. */
+  readonly config: NonNullable<TrainOptions['config']> & { readonly epochs: number };
   /** An empty folder of its own. */
   readonly folder: string;
   /** Work that may be done again after a kill of the coordinator, ms: the time between checkpoints, and a write's. */
@@ -47,15 +46,10 @@ export interface Repeated {
 }
 
 export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
-  const { seed, durationMs, numWorkers, flags, folder, log, signal } = options;
-  const undisturbed = join(folder, 'undisturbed');
+  const { seed, durationMs, numWorkers, config, folder, log, signal } = options;
   const disturbed = join(folder, 'disturbed');
-  const patienceMs = 4 * durationMs + 120_000;
-  // Beside the other: twice the load is chaos too.
-  const alone = runAlone(
-    ['train', '--workers', String(numWorkers), '--quiet', '--out', undisturbed, ...flags],
-    AbortSignal.any([AbortSignal.timeout(patienceMs), ...(signal ? [signal] : [])]),
-  );
+  const configFile = join(folder, 'config.json');
+  writeFileSync(configFile, JSON.stringify(config));
 
   const port = await freePort();
   const isFinished = () => resultOf(disturbed)?.outcome === 'finished';
@@ -64,7 +58,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     'coordinator',
     ['coordinator', '--port', String(port), '--out', disturbed, '--resume', '--quiet'].concat(
       ['--verify-ledger'],
-      flags,
+      ['--config', configFile],
     ),
     isFinished,
   );
@@ -114,27 +108,33 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const sampling = setInterval(() => {
     memory.forEach(({ residentMb }, i) => residentMb.push(processes[i].residentMb()));
   }, SAMPLE_MS);
+  // Stopped once the faults are over and the run has got somewhere.
+  const finishing = setInterval(() => {
+    if (performance.now() - startedAt < durationMs || savedSteps(disturbed).length === 0) return;
+    clearInterval(finishing);
+    coordinator.finish();
+  }, 100);
   // A run that does not come to its end breaks a promise too.
   const giveUp = () => void coordinator.close();
-  const patience = setTimeout(giveUp, patienceMs);
+  const patience = setTimeout(giveUp, durationMs + PATIENCE_MS);
   signal?.addEventListener('abort', giveUp);
-  alone.catch(giveUp);
   await coordinator.ended;
   const seconds = (performance.now() - startedAt) / 1000;
   [...timers, patience].forEach(clearTimeout);
-  clearInterval(sampling);
+  [sampling, finishing].forEach(clearInterval);
   signal?.removeEventListener('abort', giveUp);
   await Promise.all(processes.map((supervised) => supervised.close()));
-  await alone;
 
-  const expected = resultOf(undisturbed)!;
-  const actual = resultOf(disturbed);
   violations.push(...processes.flatMap(({ failures }) => failures));
-  if (actual?.outcome !== 'finished') violations.push('The run did not come to its end');
-  else if (actual.weightsSha256 !== expected.weightsSha256)
+  const actual = resultOf(disturbed);
+  signal?.throwIfAborted();
+  if (!actual) violations.push('The run did not come to its end');
+  else log(`The same ${actual.globalStep} steps, left alone`);
+  const expected = actual && (await trainAlone(config, actual.globalStep, signal));
+  if (actual && actual.weightsSha256 !== expected?.weightsSha256)
     violations.push('The weights differ from those of the undisturbed run');
   if (durationMs >= SHORTEST_JUDGED_MS) {
-    if (1000 * seconds < durationMs)
+    if (actual?.outcome === 'finished')
       violations.push('The run ended before the faults: give it more --epochs');
     for (const name of KEPT) {
       const { residentMb } = memory.find((process) => process.name === name)!;
@@ -148,7 +148,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   }
   return {
     faults,
-    weights: [expected.weightsSha256, actual?.weightsSha256 ?? 'none'],
+    weights: [expected?.weightsSha256 ?? 'none', actual?.weightsSha256 ?? 'none'],
     violations,
     memory,
     numCoordinatorStarts: coordinator.numStarts,
@@ -157,6 +157,8 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   };
 }
 
+/** Within it a run has to have stopped after the faults. */
+const PATIENCE_MS = 60_000;
 /** Between two readings of the memory. */
 const SAMPLE_MS = 1000;
 /** These keep their processes in the second half (schedule.ts). */
@@ -183,33 +185,43 @@ export function growthOf(residentMb: readonly (number | null)[]): number {
   return before === 0 ? 0 : median(half.slice(-quarter)) / before - 1;
 }
 
-/** @throws {Error} when the process is gone and was not done: it failed, or was ended by the signal */
-async function runAlone(args: readonly string[], signal: AbortSignal): Promise<void> {
-  const child = spawn(process.execPath, [MAIN, ...args], {
-    stdio: ['ignore', 'ignore', 'inherit'],
+/** As many steps of the run, in one process that nobody disturbs. */
+async function trainAlone(
+  config: ChaosOptions['config'],
+  numSteps: number,
+  signal: AbortSignal | undefined,
+): Promise<RunResult> {
+  const done = new AbortController();
+  const { result } = await train({
+    config,
+    onEvent: (event) => {
+      if (event.type === 'step' && event.globalStep + 1 === numSteps) done.abort();
+    },
+    signal: signal ? AbortSignal.any([done.signal, signal]) : done.signal,
   });
-  const end = () => void child.kill('SIGTERM');
-  signal.addEventListener('abort', end);
-  const code = await new Promise((resolve) => child.once('close', resolve));
-  signal.removeEventListener('abort', end);
-  signal.throwIfAborted();
-  if (code !== 0) throw new Error(`The undisturbed run ended with code ${String(code)}`);
+  signal?.throwIfAborted();
+  return result;
 }
 
 /** Longer pauses between two steps are none of work: the coordinator was stopped, or waited for workers. */
 const LONGEST_STEP_MS = 250;
 
-/** What has been done since the last checkpoint, by the metrics; nothing if there is no checkpoint yet. */
-function repeatedWork(run: string): Repeated[] {
-  const metrics = join(run, 'metrics.jsonl');
+/** Updates made until each checkpoint that there is. */
+function savedSteps(run: string): number[] {
   const checkpoints = join(run, 'checkpoints');
-  if (!existsSync(metrics) || !existsSync(checkpoints)) return [];
-  const savedSteps = readdirSync(checkpoints).flatMap((file) => {
+  if (!existsSync(checkpoints)) return [];
+  return readdirSync(checkpoints).flatMap((file) => {
     const match = /^step-(\d+)\.safetensors$/.exec(file);
     return match ? [Number(match[1])] : [];
   });
-  if (savedSteps.length === 0) return [];
-  const since = Math.max(...savedSteps);
+}
+
+/** What has been done since the last checkpoint, by the metrics; nothing if there is no checkpoint yet. */
+function repeatedWork(run: string): Repeated[] {
+  const metrics = join(run, 'metrics.jsonl');
+  const saved = savedSteps(run);
+  if (!existsSync(metrics) || saved.length === 0) return [];
+  const since = Math.max(...saved);
   // The last line may be cut off.
   const times = readFileSync(metrics, 'utf8')
     .split('\n')

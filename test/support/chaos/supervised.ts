@@ -25,6 +25,7 @@ export class Supervised {
   private restart: NodeJS.Timeout | null = null;
   private slowing: NodeJS.Timeout | null = null;
   private isClosed = false;
+  private isFinishing = false;
   private resolveEnded: () => void = () => undefined;
   /** Resolves when it has ended for good. */
   readonly ended = new Promise<void>((resolve) => (this.resolveEnded = resolve));
@@ -51,6 +52,15 @@ export class Supervised {
     if (signal !== 'SIGTERM') return;
     this.wasTerminated = true;
     for (const afterMs of REPEAT_AFTER_MS) setTimeout(() => child?.kill(signal), afterMs);
+  }
+
+  /** Asks it to end for good. */
+  finish(): void {
+    this.isFinishing = true;
+    this.goOn();
+    if (this.restart) clearTimeout(this.restart);
+    if (this.child) this.end('SIGTERM', 0);
+    else this.resolveEnded();
   }
 
   /** Stops it for a while, as a machine that hangs does. */
@@ -119,7 +129,8 @@ export class Supervised {
       const isAsked = code === 143 && this.wasTerminated;
       if (signal === null && code !== 0 && !isAsked)
         this.failures.push(`${this.name} ended with code ${String(code)}: ${errors}`);
-      if (this.isClosed || (code === 0 && this.isDone()) || this.failures.length > 3) {
+      const isOver = this.isClosed || this.isFinishing || (code === 0 && this.isDone());
+      if (isOver || this.failures.length > 3) {
         this.resolveEnded();
         return;
       }
