@@ -175,6 +175,12 @@ export const serveOptions = {
     help: 'silence after which a worker counts as lost',
     value: 'seconds',
   }),
+  slice: z.number().int().min(1).max(1e6).optional().register(optionWords, {
+    group: 'network',
+    help: 'weights and gradients travel, are added and are updated in slices of so many KiB: for large models',
+    value: 'KiB',
+    unset: 'as a whole',
+  }),
   out: text.optional().register(optionWords, {
     group: 'output',
     help: 'run directory',

@@ -27,6 +27,8 @@ export interface ServeOptions {
   readonly minWorkers: number;
   readonly maxWorkers: number;
   readonly heartbeatTimeoutMs: number;
+  /** Values of a slice of θ and of gradients; null for one slice. */
+  readonly sliceValues: number | null;
   readonly checkpointEveryMs: number;
   readonly checkpointEverySteps: number;
   readonly logEvery: number;
@@ -59,6 +61,7 @@ export function serveOptionsOf(values: Values): ServeOptions {
     targetAccuracy,
     patience,
     checkpointEvery: every,
+    slice,
     ...rest
   } = values;
   return {
@@ -73,6 +76,7 @@ export function serveOptionsOf(values: Values): ServeOptions {
     init: init ?? null,
     resume: resume === false ? null : resume,
     heartbeatTimeoutMs: 1000 * values.heartbeatTimeout,
+    sliceValues: slice === undefined ? null : (1024 * slice) / Float32Array.BYTES_PER_ELEMENT,
     checkpointEveryMs: typeof every === 'string' ? 1000 * parseFloat(every) : Infinity,
     checkpointEverySteps: typeof every === 'number' ? every : 0,
     targetAccuracy: targetAccuracy ?? null,

@@ -21,6 +21,7 @@ import { messageOf } from '../shared/errors.js';
 import { formatNoun } from '../shared/format.js';
 import type { EvaluationSet } from '../shared/protocol.js';
 import type { Random } from '../shared/random.js';
+import { MAX_SLICES, Slices, sliceOf } from '../shared/slices.js';
 import { Checkpointer } from './checkpointer.js';
 import { Auditor, type AuditorOptions } from './round/auditor.js';
 import { Dispatcher, type RoundTimes } from './round/dispatcher.js';
@@ -32,7 +33,7 @@ import { Participants } from './participants.js';
 import { NO_PROGRESS, progressOf, type Progress } from './progress.js';
 import { Sampler } from './sampler.js';
 import type { Samples } from './samples.js';
-import { EvaluationWork, StepWork } from './round/work.js';
+import { EvaluationWork, StepWork, type WorkParams } from './round/work.js';
 
 /** Images of one block of an evaluation; part of the contract, as loss sums add block after block. */
 const EVALUATION_BLOCK = 250;
@@ -60,6 +61,8 @@ export interface CoordinatorOptions {
   /** Share of answers that are confirmed before they count, 0 to 1. */
   readonly audit: number;
   readonly heartbeatTimeoutMs: number;
+  /** Values of a slice of θ, and of gradients; null, the default, for one slice. */
+  readonly sliceValues?: number | null;
   /** A checkpoint is due after each epoch, and when this time has passed since the last, ms. */
   readonly checkpointEveryMs: number;
   /** Also due after as many steps; 0 for never. */
@@ -92,7 +95,9 @@ export class Coordinator {
   private readonly checkpointer: Checkpointer;
   private readonly ledger: Ledger | null;
 
+  /** θ (P,) */
   private readonly params: Float32Array;
+  private readonly slices: Slices;
   private readonly optimizerState: OptimizerState;
   /** No step is made meanwhile. */
   private isPaused = false;
@@ -117,6 +122,12 @@ export class Coordinator {
     this.totalSteps = config.epochs * stepsPerEpoch;
     this.schedule = createRunSchedule(config, stepsPerEpoch);
     this.optimizer = createOptimizer({ ...config, name: config.optimizer }, vectors);
+    const { numParams } = this.model;
+    const sliceValues = Math.max(
+      options.sliceValues ?? numParams,
+      Math.ceil(numParams / MAX_SLICES),
+    );
+    this.slices = new Slices(numParams, sliceValues);
     this.params = vectors.allocate();
     this.params.set(resumeFrom?.params ?? initialParams ?? initParams(this.model, config.seed));
     this.optimizerState = this.optimizer.init(this.model.numParams, () => vectors.allocate());
@@ -171,7 +182,8 @@ export class Coordinator {
         regularization: regularizationOf(config),
         microBatch: config.microBatch,
         evaluationBlock: EVALUATION_BLOCK,
-        numParams: this.model.numParams,
+        numParams,
+        sliceValues,
         datasetId: samples.datasetId,
         numSamples: samples.numTrain + samples.numValidation + samples.numTest,
         heartbeatTimeoutMs: options.heartbeatTimeoutMs,
@@ -184,6 +196,7 @@ export class Coordinator {
       auditor: new Auditor({ arbiter, regularizer, samples, clock, auditRandom, audit }),
       clock,
       vectors,
+      slices: this.slices,
       count: (fault) => this.count(fault),
     });
   }
@@ -297,7 +310,7 @@ export class Coordinator {
 
   /** One update. @returns false if it was broken off before */
   private async trainStep(signal: AbortSignal): Promise<boolean> {
-    const { clock, report, vectors } = this.options;
+    const { clock, report } = this.options;
     const { globalStep } = this;
     const waitedFrom = clock.now();
     const isOff = () => signal.aborted || this.isPaused;
@@ -314,20 +327,10 @@ export class Coordinator {
     const round = await gathering;
     if (!round) return false;
 
-    // g ← T(0, V) / n
-    const reduceFrom = clock.now();
-    const sum = step.reducer.reduce((left, right) => {
-      vectors.add(left.gradient, right.gradient);
-      return { ...addLoss(left, right), gradient: left.gradient };
-    });
-    const n = step.numImages;
-    if (sum.numImages !== n) throw new Error(`Step ${globalStep}: ${sum.numImages} images of ${n}`);
-    vectors.divide(sum.gradient, n);
-
-    // θ ← update(θ, g)
-    const updateFrom = clock.now();
+    // g ← T(0, V) / n, θ ← update(θ, g), one slice after the other
     const learningRate = this.schedule(globalStep);
-    this.optimizer.update(this.params, this.optimizerState, sum.gradient, learningRate);
+    const { sum, reduceMs, updateMs } = this.reduceAndUpdate(step, learningRate);
+    const n = step.numImages;
     this.globalStep++;
 
     const now = clock.now();
@@ -349,7 +352,7 @@ export class Coordinator {
       accuracy: sum.numCorrect / n,
       learningRate,
       worldSize: this.group.active().length,
-      times: stepTimes(round, { waitedFrom, startedAt, reduceFrom, updateFrom, now }),
+      times: stepTimes(round, { waitedFrom, startedAt, reduceMs, updateMs, now }),
       workers: round.answers.map(({ member, computeMs, sentAt, receivedAt }) => ({
         workerId: member.workerId,
         name: member.name,
@@ -366,11 +369,42 @@ export class Coordinator {
     return true;
   }
 
+  /** θ, and how it travels. */
+  private get theta(): WorkParams {
+    return { params: this.params, slices: this.slices };
+  }
+
+  /** The only place where θ changes. A slice that is done travels while the next one is computed. */
+  private reduceAndUpdate(step: StepWork, learningRate: number) {
+    const { clock, vectors } = this.options;
+    const { params, slices } = this;
+    const update = this.optimizer.begin(params, this.optimizerState, learningRate);
+    let [reduceMs, updateMs] = [0, 0];
+    const sums = slices.ranges.map((slice, i) => {
+      const reduceFrom = clock.now();
+      const sum = step.reducer.reduce((left, right) => {
+        vectors.add(sliceOf(left.gradient, slice), sliceOf(right.gradient, slice));
+        return { ...addLoss(left, right), gradient: left.gradient };
+      });
+      if (sum.numImages !== step.numImages) {
+        throw new Error(`Step ${step.globalStep}: ${sum.numImages} images of ${step.numImages}`);
+      }
+      vectors.divide(sliceOf(sum.gradient, slice), step.numImages);
+      const updateFrom = clock.now();
+      update(sum.gradient, slice);
+      reduceMs += updateFrom - reduceFrom;
+      updateMs += clock.now() - updateFrom;
+      if (i < slices.early.length) this.gatherer.sendSlice(step.globalStep + 1, this.theta, i);
+      return sum;
+    });
+    return { sum: sums[0], reduceMs, updateMs };
+  }
+
   private stepWork(globalStep: number): StepWork {
     const { config } = this.options;
     const epoch = Math.floor(globalStep / this.sampler.stepsPerEpoch);
     const batch = this.sampler.batch(globalStep);
-    return new StepWork(globalStep, epoch, batch, config.microBatch, this.params);
+    return new StepWork(globalStep, epoch, batch, config.microBatch, this.theta);
   }
 
   /** Evaluates on the sets there are. @returns false if it was broken off */
@@ -398,7 +432,7 @@ export class Coordinator {
   private async evaluate(set: EvaluationSet, isDeciding: boolean): Promise<EvaluationDone | null> {
     const { clock, samples, report } = this.options;
     const startedAt = clock.now();
-    const work = new EvaluationWork(this.globalStep, set, samples, EVALUATION_BLOCK, this.params);
+    const work = new EvaluationWork(this.globalStep, set, samples, EVALUATION_BLOCK, this.theta);
     if (!(await this.gatherer.gather(work))) return null;
     // What would end the run, or be called its best, is not taken on a worker's word.
     if (isDeciding && this.isMomentous(work.numCorrect() / work.labels.length)) {
@@ -574,16 +608,16 @@ function stepTimes(
   at: {
     waitedFrom: number;
     startedAt: number;
-    reduceFrom: number;
-    updateFrom: number;
+    reduceMs: number;
+    updateMs: number;
     now: number;
   },
 ): StepTimes {
   const { planMs, broadcastMs, computeMs } = round;
   const waitMs = at.startedAt - at.waitedFrom;
-  const reduceMs = at.updateFrom - at.reduceFrom;
-  const updateMs = at.now - at.updateFrom;
-  const wireMs = Math.max(0, at.reduceFrom - at.startedAt - planMs - broadcastMs - computeMs);
+  const { reduceMs, updateMs } = at;
+  const roundMs = at.now - at.startedAt - reduceMs - updateMs;
+  const wireMs = Math.max(0, roundMs - planMs - broadcastMs - computeMs);
   const totalMs = at.now - at.waitedFrom;
   return { totalMs, planMs, broadcastMs, computeMs, wireMs, reduceMs, updateMs, waitMs };
 }

@@ -56,6 +56,16 @@ export interface Optimizer {
     gradient: Float32Array,
     learningRate: number,
   ): void;
+  /**
+   * One update, slice by slice: each element of θ is to be in one of them. The bits are those of `update`.
+   *
+   * @returns what updates the values [first, end) by the whole (P,) gradient, of which it reads no others
+   */
+  begin(
+    params: Float32Array,
+    state: OptimizerState,
+    learningRate: number,
+  ): (gradient: Float32Array, slice: readonly [first: number, end: number]) => void;
 }
 
 /** The loops over the elements. Scalars are float32 values; arrays are (P,), changed in place but for `gradient`. */
@@ -161,31 +171,24 @@ export function createOptimizer(
       };
     },
     update(params, state, gradient, learningRate) {
-      checkLengths(name, params, state, gradient);
+      checkLength(params, gradient);
+      this.begin(params, state, learningRate)(gradient, [0, params.length]);
+    },
+    begin(params, state, learningRate) {
+      checkState(name, params, state);
       const rate = fround(learningRate);
       const decay = fround(1 - learningRate * config.weightDecay);
-      const { tensors } = state;
-      switch (name) {
-        case 'sgd':
-          kernels.sgd(params, gradient, rate, decay);
-          break;
-        case 'momentum':
-          kernels.momentum(
-            params,
-            tensors.velocity,
-            gradient,
-            fround(config.momentum),
-            rate,
-            decay,
-          );
-          break;
-        case 'adam':
-          kernels.adam(params, tensors.mean, tensors.meanSquare, gradient, {
-            ...nextAdamScalars(config, state.scalars, learningRate),
-            decay,
-          });
-          break;
-      }
+      const { velocity, mean, meanSquare } = state.tensors;
+      const adam =
+        name === 'adam' ? { ...nextAdamScalars(config, state.scalars, learningRate), decay } : null;
+      return (gradient, [first, end]) => {
+        checkLength(params, gradient);
+        const slice = (values: Float32Array) => values.subarray(first, end);
+        const [p, g] = [slice(params), slice(gradient)];
+        if (adam) kernels.adam(p, slice(mean), slice(meanSquare), g, adam);
+        else if (name === 'sgd') kernels.sgd(p, g, rate, decay);
+        else kernels.momentum(p, slice(velocity), g, fround(config.momentum), rate, decay);
+      };
     },
   };
 }
@@ -231,17 +234,14 @@ function checkConfig(config: OptimizerConfig): void {
   }
 }
 
-function checkLengths(
-  name: OptimizerName,
-  params: Float32Array,
-  state: OptimizerState,
-  gradient: Float32Array,
-): void {
-  if (gradient.length !== params.length) {
-    throw new RangeError(
-      `Cannot update ${params.length} parameters with a gradient of ${gradient.length} values`,
-    );
-  }
+function checkLength(params: Float32Array, gradient: Float32Array): void {
+  if (gradient.length === params.length) return;
+  throw new RangeError(
+    `Cannot update ${params.length} parameters with a gradient of ${gradient.length} values`,
+  );
+}
+
+function checkState(name: OptimizerName, params: Float32Array, state: OptimizerState): void {
   const names = Object.keys(state.tensors);
   const wanted = STATE_TENSORS[name];
   const fits =

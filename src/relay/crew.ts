@@ -11,6 +11,7 @@ import type { Channel } from '../shared/channel.js';
 import type { Clock, Timer } from '../shared/clock.js';
 import { MAX_ALTERNATES, type Message, type Range } from '../shared/protocol.js';
 import type { Random } from '../shared/random.js';
+import { Slices } from '../shared/slices.js';
 import { maximalNodes } from '../shared/tree.js';
 import type { Observer } from '../coordinator/events.js';
 import { WorkerGroup, type GroupOptions } from '../coordinator/group/group.js';
@@ -63,6 +64,7 @@ export class Crew implements Computation {
   readonly isExact: boolean;
   private readonly options: CrewOptions;
   private readonly welcome: Message<'welcome'>;
+  private readonly slices: Slices;
   private readonly group: WorkerGroup;
   private readonly gatherer: Gatherer;
   private readonly closed = new AbortController();
@@ -90,6 +92,7 @@ export class Crew implements Computation {
       },
       welcome: { ...rest, alternates: [parent, ...alternates].slice(0, MAX_ALTERNATES) },
     });
+    this.slices = new Slices(model.numParams, welcome.sliceValues);
     const source = this.source();
     this.gatherer = new Gatherer({
       group: this.group,
@@ -97,6 +100,7 @@ export class Crew implements Computation {
       auditor: new Auditor({ arbiter, regularizer, samples: source, clock, auditRandom, audit }),
       clock,
       vectors,
+      slices: this.slices,
       count: () => undefined,
       isRelay: true,
     });
@@ -209,14 +213,17 @@ export class Crew implements Computation {
       return { startedAt: begun, computeMs: startedAt - begun };
     };
     if (task.kind === 'step') {
-      return new StepPart(task, ranges, vectors, (range, sum) => {
+      return new StepPart(task, ranges, this.slices, vectors, (range, sum) => {
         if (!task.signal.aborted) leaving.push(answers.partial(range, sum, timing()));
       });
     }
     const set = this.samples!.view(task.first, task.numImages);
-    return new EvaluationPart(task, ranges, this.source(), set, (range, lossSums, predictions) => {
-      if (!task.signal.aborted) answers.evaluation(range, lossSums, predictions, timing());
-    });
+    return new EvaluationPart(
+      ...([task, ranges, this.slices, this.source(), set] as const),
+      (range, lossSums, predictions) => {
+        if (!task.signal.aborted) answers.evaluation(range, lossSums, predictions, timing());
+      },
+    );
   }
 
   private source(): SampleSource {

@@ -5,6 +5,7 @@
 import type { VectorOps } from '../model/engine/simd/vector.js';
 import { addLoss } from '../model/engine/tree-sum.js';
 import type { Range } from '../shared/protocol.js';
+import type { Slices } from '../shared/slices.js';
 import type { SampleSource } from '../coordinator/samples.js';
 import {
   EvaluationWork,
@@ -55,10 +56,11 @@ export class StepPart extends StepWork {
   constructor(
     task: StepTask,
     ranges: readonly Range[],
+    slices: Slices,
     vectors: VectorOps,
     answer: (range: Range, sum: StepPartial) => void,
   ) {
-    super(task.globalStep, task.epoch, task.indices, task.unitSize, task.params);
+    super(task.globalStep, task.epoch, task.indices, task.unitSize, { ...task, slices });
     this.wanted = new Wanted(task.numUnits, ranges);
     this.vectors = vectors;
     this.answer = answer;
@@ -92,6 +94,7 @@ export class EvaluationPart extends EvaluationWork {
   constructor(
     task: EvaluationTask,
     ranges: readonly Range[],
+    slices: Slices,
     source: SampleSource,
     set: { readonly images: Uint8Array; readonly labels: Uint16Array },
     answer: EvaluationPart['answer'],
@@ -99,7 +102,7 @@ export class EvaluationPart extends EvaluationWork {
     const { input, numClasses } = source;
     const { first } = task;
     const samples = { input, numClasses, evaluationSet: () => ({ ...set, first }) };
-    super(task.globalStep, task.set, samples, task.unitSize, task.params);
+    super(task.globalStep, task.set, samples, task.unitSize, { ...task, slices });
     this.wanted = new Wanted(task.numUnits, ranges);
     this.answer = answer;
   }

@@ -33,6 +33,8 @@ const MAX_COORDINATOR_ITEMS = 262_144;
 const TAILS: ReadonlyMap<unknown, string> = new Map([
   ['ready', 'proof'],
   ['partial', 'gradient'],
+  ['gradientSlice', 'values'],
+  ['paramsSlice', 'values'],
   ['samples', 'pixels'],
   ['step', 'params'],
   ['evaluate', 'params'],

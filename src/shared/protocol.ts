@@ -85,11 +85,22 @@ const ready = z.strictObject({
   proof: bytes,
 });
 
+/** A slice of a partial's gradient; the last one is the partial's own. */
+const gradientSlice = z.strictObject({
+  type: z.literal('gradientSlice'),
+  globalStep: count,
+  range: rangeSchema,
+  /** Where in the gradient it begins. */
+  first: count,
+  /** float32 */
+  values: bytes,
+});
+
 const partial = z.strictObject({
   type: z.literal('partial'),
   globalStep: count,
   range: rangeSchema,
-  /** (P,) float32 */
+  /** (P,) float32, or the last slice of it */
   gradient: bytes,
   lossSum: float,
   numCorrect: count,
@@ -145,6 +156,8 @@ const welcome = z.strictObject({
   /** Images of one unit of an evaluation. */
   evaluationBlock: unitSize,
   numParams: count.min(1),
+  /** Values of a slice of θ, and of a gradient: `numParams` where they travel as a whole. */
+  sliceValues: count.min(1),
   datasetId: name,
   /** Training, validation and test images together. */
   numSamples: count.min(1),
@@ -169,12 +182,21 @@ const samples = z.strictObject({
 
 const shards = z.record(workerId, z.array(rangeSchema).max(100_000));
 
+/** A slice of θ; the last one comes with the step, or the evaluation, that all of them are for. */
+const paramsSlice = z.strictObject({
+  type: z.literal('paramsSlice'),
+  /** Where in θ it begins; 0 begins a new θ. */
+  first: count,
+  /** float32 */
+  values: bytes,
+});
+
 const step = z.strictObject({
   type: z.literal('step'),
   globalStep: count,
   /** Which pass over the training set it belongs to: images are changed anew in each. */
   epoch: count,
-  /** (P,) float32; null where the worker has the parameters of this step already. */
+  /** (P,) float32, or the last slice of it; null where the worker has the parameters of this step already. */
   params: bytes.nullable(),
   /** (n,) uint32 sample indices of the whole batch, in order. */
   indices: bytes,
@@ -230,6 +252,7 @@ const refused = z.strictObject({
 export const workerMessageSchema = z.discriminatedUnion('type', [
   hello,
   ready,
+  gradientSlice,
   partial,
   evaluation,
   pong,
@@ -238,6 +261,7 @@ export const workerMessageSchema = z.discriminatedUnion('type', [
 export const coordinatorMessageSchema = z.discriminatedUnion('type', [
   welcome,
   samples,
+  paramsSlice,
   step,
   evaluate,
   ping,

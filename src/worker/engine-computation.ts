@@ -101,12 +101,12 @@ export class EngineComputation implements Computation {
     for (const node of engine.isExact ? maximalNodes(range, task.numUnits) : [range]) {
       const sum = this.sums[this.numSums++ % this.sums.length];
       await sum.left;
-      if (task.signal.aborted) return false;
+      if (isSuperseded(task)) return false;
       const startedAt = clock.now();
       const partial = engine.isExact
         ? await treeSum.sum(node, batchOf, proceed, sum.gradient)
         : await treeSum.sumAtOnce(node, batchOf, sum.gradient);
-      if (!partial || task.signal.aborted) return false;
+      if (!partial || isSuperseded(task)) return false;
       const timing = { startedAt, computeMs: clock.now() - startedAt };
       sum.left = answers.partial(node, partial, timing);
       if (!(await proceed())) return false;
@@ -153,4 +153,9 @@ export class EngineComputation implements Computation {
     }
     return samples.gather(indices, this.batch);
   }
+}
+
+/** A call, as the signal may have aborted while something was awaited. */
+function isSuperseded({ signal }: Task): boolean {
+  return signal.aborted;
 }

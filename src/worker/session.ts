@@ -18,12 +18,14 @@ import {
   PROTOCOL_VERSION,
   type CoordinatorMessage,
   type Message,
+  type Range,
   type RunProgress,
   type WorkerMessage,
 } from '../shared/protocol.js';
 import type { Answers, Computation, EvaluationTask, Task } from './computation.js';
 import type { Identity, Keepsake } from './keepsake.js';
 import { formatBytes } from '../shared/format.js';
+import { Assembly, Slices, sliceOf } from '../shared/slices.js';
 import { SampleCache } from './sample-cache.js';
 
 /** Frames that a worker reads and sends before it collects their memory, bytes. */
@@ -83,6 +85,9 @@ interface Joined {
   readonly welcome: Message<'welcome'>;
   readonly computation: Computation;
   readonly samples: SampleCache;
+  readonly slices: Slices;
+  /** Where slices of θ are put together: one is the task's, the other takes the next θ. */
+  readonly params: [next: Assembly, last: Assembly] | null;
 }
 
 /** One connection, from hello to its end. Only `Worker` makes one. */
@@ -187,6 +192,9 @@ export class Session implements ChannelHandler {
         this.expectJoined(message).samples.store(message);
         this.options.keepsake?.keepSamples(message);
         break;
+      case 'paramsSlice':
+        this.assemblyOf(message).take(message.first, message.values, 'params');
+        break;
       case 'step':
       case 'evaluate':
         this.accept(message);
@@ -246,7 +254,15 @@ export class Session implements ChannelHandler {
     const proof = await computation.prove(welcome.proofSeed);
     if (this.hasEnded()) return;
     this.alternates = welcome.alternates;
-    this.joined = { welcome, computation, samples: memory.samples };
+    const slices = new Slices(model.numParams, welcome.sliceValues);
+    const assembly = () => new Assembly(slices, new Float32Array(model.numParams));
+    this.joined = {
+      welcome,
+      computation,
+      samples: memory.samples,
+      slices,
+      params: slices.isWhole ? null : [assembly(), assembly()],
+    };
     this.wasReady = true;
     this.send({
       type: 'ready',
@@ -292,7 +308,7 @@ export class Session implements ChannelHandler {
       // Work of a step that is over by now, sent before the coordinator knew.
       if (task?.kind !== kind || task.globalStep !== globalStep) return;
     } else {
-      const params = float32From(message.params, welcome.numParams, 'params');
+      const params = this.completeParams(message, message.params);
       this.supersede();
       this.task = taskOf(message, welcome, params, this.superseded.signal);
     }
@@ -306,6 +322,25 @@ export class Session implements ChannelHandler {
     if (this.isComputing) return;
     this.isComputing = true;
     this.queue(() => this.compute());
+  }
+
+  /** θ (P,), of which the last slice has come. */
+  private completeParams(
+    message: Message<'step'> | Message<'evaluate'>,
+    bytes: Uint8Array,
+  ): Float32Array {
+    const { welcome, slices, params } = this.expectJoined(message);
+    if (!params) return float32From(bytes, welcome.numParams, 'params');
+    const [next] = params;
+    next.take(slices.last[0], bytes, 'params');
+    params.reverse();
+    return next.values;
+  }
+
+  private assemblyOf(message: Message<'paramsSlice'>): Assembly {
+    const { params } = this.expectJoined(message);
+    if (!params) throw new ProtocolError('unexpected', 'A slice of params, which come as a whole');
+    return params[0];
   }
 
   /** Gives up the task under way, if there is one. */
@@ -350,15 +385,27 @@ export class Session implements ChannelHandler {
 
   private answersTo(task: Task): Answers {
     const { globalStep } = task;
+    const { slices } = this.joined!;
     return {
-      partial: ([lo, hi], { gradient, lossSum, numCorrect, numImages }, timing) =>
-        new Promise((left) =>
+      partial: ([lo, hi], { gradient, lossSum, numCorrect, numImages }, timing) => {
+        const part = (slice: Range) => bytesOf(sliceOf(gradient, slice));
+        for (const slice of slices.early) {
+          this.send({
+            type: 'gradientSlice',
+            globalStep,
+            range: [lo, hi],
+            first: slice[0],
+            values: part(slice),
+          });
+        }
+        // What is sent last leaves last.
+        return new Promise((left) =>
           this.send(
             {
               type: 'partial',
               globalStep,
               range: [lo, hi],
-              gradient: bytesOf(gradient),
+              gradient: part(slices.last),
               lossSum,
               numCorrect,
               numImages,
@@ -366,7 +413,8 @@ export class Session implements ChannelHandler {
             },
             left,
           ),
-        ),
+        );
+      },
       evaluation: ([lo, hi], lossSums, predictions, timing) =>
         this.send({
           type: 'evaluation',

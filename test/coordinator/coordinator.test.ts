@@ -6,7 +6,10 @@ import {
   type FakeWorker,
   type Harness,
 } from '../support/coordinator-harness.js';
-import { bytesOf } from '../../src/shared/codec.js';
+import { bytesOf, float32From } from '../../src/shared/codec.js';
+import type { Message } from '../../src/shared/protocol.js';
+import { Slices, sliceOf } from '../../src/shared/slices.js';
+import { allTrainings } from '../support/simulator/training.js';
 
 /** Computes whatever comes, up to `numSteps` steps. */
 async function work(worker: FakeWorker, numSteps: number, from = 0): Promise<void> {
@@ -277,5 +280,59 @@ describe('Coordinator.accept()', () => {
     anna.hello();
     expect(anna.channel.sent.map(({ type }) => type)).toEqual(['finished']);
     expect(anna.closeCode).toBe(4001);
+  });
+});
+
+describe('a coordinator whose gradients come in slices', () => {
+  const SLICE = 64;
+  const { numParams } = allTrainings()[0].model;
+  const wholePartial = (range: [number, number]): Message<'partial'> => ({
+    type: 'partial',
+    globalStep: 0,
+    range,
+    gradient: bytesOf(new Float32Array(numParams)),
+    ...{ lossSum: 1, numCorrect: 1, numImages: 2, startedAt: 0, computeMs: 1 },
+  });
+  /** The partial as a worker sends it, but for the slices that the test leaves out. */
+  const say = (worker: FakeWorker, partial: Message<'partial'>, leaveOut: number[] = []) => {
+    const values = float32From(partial.gradient, numParams, 'gradient');
+    const slices = new Slices(numParams, SLICE);
+    for (const [i, slice] of slices.early.entries()) {
+      if (leaveOut.includes(i)) continue;
+      const { globalStep, range } = partial;
+      const part = bytesOf(sliceOf(values, slice));
+      worker.say({ type: 'gradientSlice', globalStep, range, first: slice[0], values: part });
+    }
+    worker.say({ ...partial, gradient: bytesOf(sliceOf(values, slices.last)) });
+  };
+
+  it('takes a gradient that is whole', async () => {
+    const harness = await startRun({ sliceValues: SLICE });
+    const anna = await harness.join();
+    for (let unit = 0; unit < 6; unit++) say(anna, wholePartial([unit, unit + 1]));
+    await harness.settle();
+    expect(harness.eventsOf('step')).toHaveLength(1);
+  });
+
+  it('closes with 4400 on one of which a slice is missing', async () => {
+    const harness = await startRun({ sliceValues: SLICE });
+    for (const leaveOut of [[0], [1], [0, 1, 2]]) {
+      const worker = await harness.join();
+      say(worker, wholePartial([0, 1]), leaveOut);
+      expect(worker.closeCode).toBe(4400);
+    }
+  });
+
+  it('sends the slices of the next θ as they are done, and nobody those that he has', async () => {
+    const harness = await startRun({ sliceValues: SLICE });
+    const anna = await harness.join();
+    const slices = new Slices(numParams, SLICE);
+    for (let unit = 0; unit < 6; unit++) say(anna, wholePartial([unit, unit + 1]));
+    await harness.settle();
+    expect(anna.channel.sent.filter(({ type }) => type === 'paramsSlice')).toHaveLength(
+      2 * slices.early.length,
+    );
+    const firsts = anna.channel.sentOf('paramsSlice').map(({ first }) => first);
+    expect(firsts).toEqual([...slices.early, ...slices.early].map(([first]) => first));
   });
 });

@@ -42,6 +42,7 @@ function replies(): Uint8Array[][] {
     microBatch: 8,
     evaluationBlock: 10,
     numParams: MODEL.numParams,
+    sliceValues: 1e9,
     datasetId: 'made up',
     numSamples: NUM_IMAGES,
     proofSeed: 11,

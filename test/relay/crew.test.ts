@@ -38,6 +38,7 @@ function createCrew(overrides: Partial<CrewOptions> = {}) {
     microBatch: config.microBatch,
     evaluationBlock: EVALUATION_BLOCK,
     numParams: model.numParams,
+    sliceValues: 1e9,
     datasetId: samples.datasetId,
     numSamples: samples.numTrain + samples.numValidation + samples.numTest,
     proofSeed: 1,

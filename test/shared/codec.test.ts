@@ -55,6 +55,13 @@ const workerMessages: fc.Arbitrary<WorkerMessage> = fc.oneof(
     proof: bytes,
   }),
   fc.record({
+    type: fc.constant('gradientSlice' as const),
+    globalStep: count,
+    range,
+    first: count,
+    values: bytes,
+  }),
+  fc.record({
     type: fc.constant('partial' as const),
     globalStep: count,
     range,
@@ -116,6 +123,7 @@ const coordinatorMessages: fc.Arbitrary<CoordinatorMessage> = fc.oneof(
     microBatch: fc.integer({ min: 1, max: 4096 }),
     evaluationBlock: fc.integer({ min: 1, max: 4096 }),
     numParams: fc.integer({ min: 1, max: 1e9 }),
+    sliceValues: fc.integer({ min: 1, max: 1e9 }),
     datasetId: name,
     numSamples: fc.integer({ min: 1, max: 1e9 }),
     proofSeed: count,
@@ -127,6 +135,11 @@ const coordinatorMessages: fc.Arbitrary<CoordinatorMessage> = fc.oneof(
     indices: bytes,
     labels: bytes,
     pixels: bytes,
+  }),
+  fc.record({
+    type: fc.constant('paramsSlice' as const),
+    first: count,
+    values: bytes,
   }),
   fc.record({
     type: fc.constant('step' as const),
@@ -198,6 +211,44 @@ describe('encode()', () => {
         expect(plain(decodeCoordinatorMessage(encode(message)))).toEqual(plain(message));
       }),
     );
+  });
+});
+
+describe('a frame', () => {
+  const message: WorkerMessage = {
+    type: 'ready',
+    fingerprint: 'simd/1',
+    device: 'a test',
+    proof: Uint8Array.of(1, 2, 3, 4, 5),
+  };
+
+  it('has the bytes of its tail as they lie in memory, after the map', () => {
+    const frame = encode(message);
+    expect(frame).toHaveLength(2);
+    expect(frame[1]).toBe(message.proof);
+  });
+
+  it('reads the same wherever it is cut into pieces on its way', () => {
+    const whole = joinFrame(encode(message));
+    const places = fc.array(fc.nat({ max: whole.length }), { maxLength: 4 });
+    fc.assert(
+      fc.property(places, (cuts) => {
+        const at = [0, ...cuts.toSorted((a, b) => a - b), whole.length];
+        const pieces = at.slice(1).map((end, i) => whole.subarray(at[i], end));
+        expect(plain(decodeWorkerMessage(pieces))).toEqual(plain(message));
+      }),
+    );
+  });
+
+  it.each([
+    ['more bytes than the map says', [pack({ ...message, proof: 5 }), new Uint8Array(6)]],
+    ['fewer', [pack({ ...message, proof: 5 }), new Uint8Array(4)]],
+    ['none', [pack({ ...message, proof: 5 })]],
+    ['bytes after a message that has no tail', [pack({ type: 'leave' }), new Uint8Array(1)]],
+    ['a length that is none', [pack({ ...message, proof: -5 }), new Uint8Array(5)]],
+    ['a type that is a name of every object', [pack({ type: 'constructor' }), new Uint8Array(5)]],
+  ])('ends in 4400 with %s', (_what, frame) => {
+    expect(() => decodeWorkerMessage(frame)).toThrow(ProtocolError);
   });
 });
 

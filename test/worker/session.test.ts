@@ -5,7 +5,13 @@ import { NO_REGULARIZATION, Regularizer } from '../../src/model/regularizer.js';
 import type { Channel } from '../../src/shared/channel.js';
 import { bytesOf, decodeWorkerMessage, encode } from '../../src/shared/codec.js';
 import { CLOSE_CODES, UserError } from '../../src/shared/errors.js';
-import type { CoordinatorMessage, Message, WorkerMessage } from '../../src/shared/protocol.js';
+import type {
+  CoordinatorMessage,
+  Message,
+  Range,
+  WorkerMessage,
+} from '../../src/shared/protocol.js';
+import { Slices, sliceOf } from '../../src/shared/slices.js';
 import type { Computation } from '../../src/worker/computation.js';
 import { Session, type Memory, type SessionOptions } from '../../src/worker/session.js';
 import { createManualClock } from '../support/manual-clock.js';
@@ -23,6 +29,7 @@ const WELCOME: Message<'welcome'> = {
   microBatch: 2,
   evaluationBlock: 10,
   numParams: MODEL.numParams,
+  sliceValues: 1e9,
   datasetId: 'd1',
   numSamples: 20,
   proofSeed: 1,
@@ -82,7 +89,10 @@ function connect(
     handler: { received: () => undefined, closed: () => undefined },
     bufferedBytes: 0,
     isReceiving: false,
-    send: (frame) => said.push(decodeWorkerMessage(frame)),
+    send: (frame, left) => {
+      said.push(decodeWorkerMessage(frame));
+      left?.();
+    },
     close: (code, reason) => (closed ??= { code, reason }),
     terminate: () => (closed ??= { code: 1006, reason: '' }),
   };
@@ -144,6 +154,36 @@ describe('a session', () => {
     await second.say(WELCOME);
     expect(second.said).toMatchObject([{ type: 'hello', workerId: 'w1' }, { type: 'ready' }]);
     expect(first.memory.computation).toBe(sound);
+  });
+
+  it('puts a θ together that comes in slices, and sends gradients in the same', async () => {
+    const numParams = MODEL.numParams;
+    const params = Float32Array.from({ length: numParams }, (_, i) => i);
+    const slices = new Slices(numParams, 10_000);
+    const part = (slice: Range) => bytesOf(sliceOf(params, slice));
+    const computation = new FakeComputation(async (task, _samples, answers) => {
+      task.ranges.splice(0);
+      await answers.partial(
+        [0, 2],
+        { gradient: task.params, lossSum: 1, numCorrect: 1, numImages: 4 },
+        { startedAt: 1, computeMs: 1 },
+      );
+    });
+    const { say, said } = connect([computation]);
+    await say(
+      { ...WELCOME, sliceValues: 10_000 },
+      ...slices.early.map((slice) => {
+        return { type: 'paramsSlice' as const, first: slice[0], values: part(slice) };
+      }),
+      { ...STEP, params: part(slices.last) },
+    );
+    expect(said.slice(2)).toEqual([
+      ...slices.early.map((slice) => ({
+        ...{ type: 'gradientSlice', globalStep: STEP.globalStep, range: [0, 2] },
+        ...{ first: slice[0], values: part(slice) },
+      })),
+      expect.objectContaining({ type: 'partial', range: [0, 2], gradient: part(slices.last) }),
+    ]);
   });
 
   it('keeps its computation where the coordinator did wrong', async () => {

@@ -124,6 +124,7 @@ describe('a worker whose coordinator is gone', () => {
         microBatch: 8,
         evaluationBlock: 10,
         numParams: model.numParams,
+        sliceValues: 1e9,
         datasetId: 'd',
         numSamples: 10,
         proofSeed: 1,

@@ -48,6 +48,8 @@ export interface GroupHandler {
   lost(member: Member, isGraceful: boolean): { readonly hadWork: boolean; readonly action: string };
   /** @throws {ProtocolError} to have the connection closed */
   answered(member: Member, message: Message<'partial'> | Message<'evaluation'>): void;
+  /** A part of an answer that is not whole yet. @throws {ProtocolError} to have the connection closed */
+  sliced(member: Member, message: Message<'gradientSlice'>): void;
 }
 
 export interface GroupOptions {
@@ -70,6 +72,7 @@ const UNATTENDED: GroupHandler = {
   drained: () => undefined,
   lost: () => ({ hadWork: false, action: 'nobody cares' }),
   answered: () => undefined,
+  sliced: () => undefined,
 };
 
 export class WorkerGroup implements ConnectionOwner {
@@ -257,6 +260,10 @@ export class WorkerGroup implements ConnectionOwner {
       case 'evaluation':
         if (connection.state !== 'active') throw unexpected(message, 'ready');
         this.handler.answered(member, message);
+        break;
+      case 'gradientSlice':
+        if (connection.state !== 'active') throw unexpected(message, 'ready');
+        this.handler.sliced(member, message);
         break;
       case 'pong':
         connection.takePong(message.sentAt);

@@ -21,9 +21,13 @@ const ROUNDS_BETWEEN_PROBES = 25;
 /** A round of work, as its owner describes it. */
 export interface Work extends Units {
   readonly kind: Kind;
+  /** θ after so many updates is what it is done with. */
+  readonly globalStep: number;
   /** Indices of the samples of a range of units. */
   samplesOf(range: Range): Uint32Array;
-  /** The frame that hands the shares out, with θ or, for workers that have it, without. */
+  /** The slices of θ that travel before the frame below, but for the first so many. */
+  earlySlices(numSent: number): readonly Frame[];
+  /** The frame that hands the shares out, with θ (its last slice) or, for workers that have it, without. */
   encode(shares: Shares, withParams: boolean): Frame;
 }
 
@@ -129,6 +133,11 @@ export class Dispatcher {
       const ranges = shares.get(peer.member.workerId);
       if (ranges) peer.prefetch(ranges.map((range) => work.samplesOf(range)));
     }
+  }
+
+  /** Sends a slice of the θ of the next round to those that have those before it and have room. */
+  sendSlice(globalStep: number, frame: Frame, index: number): void {
+    for (const peer of this.activePeers()) peer.sendSlice(globalStep, frame, index);
   }
 
   /** Whether a worker could be asked for something more at once. */
@@ -290,6 +299,7 @@ export class Dispatcher {
   private send(current: Current, now: number, shares: Shares): void {
     if (shares.size === 0) return;
     const frames = new Map<boolean, Frame>();
+    const { work } = current;
     const members = [...shares.keys()].map((workerId) => this.group.get(workerId)!);
     for (const withParams of [true, false]) {
       const some = members.filter(({ workerId }) => current.hasParams.has(workerId) !== withParams);
@@ -303,7 +313,9 @@ export class Dispatcher {
       const { workerId } = member;
       const peer = this.peerOf(member);
       const samples = shares.get(workerId)!.map((range) => current.work.samplesOf(range));
-      peer.give(samples, frames.get(!current.hasParams.has(workerId))!);
+      const needsParams = !current.hasParams.has(workerId);
+      const slices = needsParams ? work.earlySlices(peer.numSlicesOf(work.globalStep)) : [];
+      peer.give(samples, [...slices, frames.get(needsParams)!]);
       current.hasParams.add(workerId);
       const sentAt = this.clock.now();
       peer.owesSince ??= sentAt;
@@ -351,7 +363,7 @@ export class Dispatcher {
   /** Of the workers that may be asked. */
   private paces(work: Work): Pace[] {
     return this.activePeers()
-      .filter((peer) => peer.isFree)
+      .filter((peer) => peer.isFree || peer.numSlicesOf(work.globalStep) > 0)
       .map((peer) => peer.paceOf(work.kind));
   }
 

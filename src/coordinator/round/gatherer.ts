@@ -6,13 +6,21 @@ import type { VectorOps } from '../../model/engine/simd/vector.js';
 import type { Clock } from '../../shared/clock.js';
 import { copyFloat32, float32From, uint16From } from '../../shared/codec.js';
 import { ProtocolError, UserError } from '../../shared/errors.js';
-import type { Message, Range } from '../../shared/protocol.js';
+import type { Message, Range, WorkerMessage } from '../../shared/protocol.js';
+import { Assembly, type Slices } from '../../shared/slices.js';
 import { isNode } from '../../shared/tree.js';
 import type { Auditor } from './auditor.js';
 import type { Dispatcher, RoundTimes } from './dispatcher.js';
 import type { FaultKind } from '../events.js';
 import type { GroupHandler, Member, WorkerGroup } from '../group/group.js';
-import type { BlockResult, EvaluationWork, StepPartial, StepWork } from './work.js';
+import {
+  encodeSlice,
+  type BlockResult,
+  type EvaluationWork,
+  type StepPartial,
+  type StepWork,
+  type WorkParams,
+} from './work.js';
 
 export interface GathererOptions {
   readonly group: WorkerGroup;
@@ -20,6 +28,7 @@ export interface GathererOptions {
   readonly auditor: Auditor;
   readonly clock: Clock;
   readonly vectors: VectorOps;
+  readonly slices: Slices;
   /** Counts a fault met and mended. */
   readonly count: (fault: FaultKind) => void;
   /**
@@ -40,6 +49,8 @@ export class Gatherer implements GroupHandler {
   private globalStep = 0;
   /** Buffers (P,) for partials, used again from step to step. */
   private readonly freeGradients: Float32Array[] = [];
+  /** Gradients that come in slices and are not whole yet: one of each worker at most. */
+  private readonly open = new Map<Member, { range: Range; assembly: Assembly }>();
   private readonly stopped = new AbortController();
   private failure: Error | null = null;
   private wakeWaiter: () => void = () => undefined;
@@ -64,6 +75,7 @@ export class Gatherer implements GroupHandler {
     const times = await this.dispatcher.run(work, this.stopped.signal);
     this.current = null;
     if (work.kind === 'step') this.freeGradients.push(...work.gradients);
+    for (const member of [...this.open.keys()]) this.abandon(member);
     if (this.failure) throw this.failure;
     return work.isComplete ? times : null;
   }
@@ -88,6 +100,11 @@ export class Gatherer implements GroupHandler {
   /** Ends what is being gathered now; unlike after `stop`, more may follow. */
   breakOff(): void {
     this.dispatcher.breakOff();
+  }
+
+  /** Sends ahead a slice of the θ that the next round is about, but not the last one. */
+  sendSlice(globalStep: number, params: WorkParams, index: number): void {
+    this.dispatcher.sendSlice(globalStep, encodeSlice(params, index), index);
   }
 
   /** Sends ahead the samples that the next step will need. */
@@ -138,18 +155,27 @@ export class Gatherer implements GroupHandler {
     isGraceful: boolean,
   ): { readonly hadWork: boolean; readonly action: string } {
     if (!isGraceful) this.options.count('workersLost');
+    this.abandon(member);
     return this.dispatcher.lost(member);
+  }
+
+  sliced(member: Member, message: Message<'gradientSlice'>): void {
+    const { current } = this;
+    const { globalStep, range, first, values } = message;
+    this.checkBegun(message);
+    // What is said of an earlier step, or was not asked for, its last slice will tell.
+    if (current?.kind !== 'step' || current.globalStep !== globalStep) return;
+    if (!this.dispatcher.owes(member, range)) return;
+    if (first === 0) {
+      const values = this.open.get(member)?.assembly.values ?? this.takeGradient();
+      this.open.set(member, { range, assembly: new Assembly(this.options.slices, values) });
+    }
+    this.assemblyOf(member, range).take(first, values, 'gradient');
   }
 
   answered(member: Member, message: Message<'partial'> | Message<'evaluation'>): void {
     const { current } = this;
-    if (message.globalStep > this.globalStep) {
-      const { type, globalStep } = message;
-      throw new ProtocolError(
-        'unexpected',
-        `A ${type} of step ${globalStep}, now ${this.globalStep}`,
-      );
-    }
+    this.checkBegun(message);
     const isLate = this.options.isRelay === true && !this.dispatcher.owes(member, message.range);
     if (current?.globalStep === message.globalStep && !isLate) {
       if (message.type === 'partial' && current.kind === 'step') {
@@ -166,6 +192,13 @@ export class Gatherer implements GroupHandler {
       }
     }
     this.takeStale(member, message);
+  }
+
+  /** @throws {ProtocolError} if it speaks of a step that has not begun */
+  private checkBegun({ type, globalStep }: WorkerMessage & { globalStep: number }): void {
+    if (globalStep <= this.globalStep) return;
+    const message = `A ${type} of step ${globalStep}, now ${this.globalStep}`;
+    throw new ProtocolError('unexpected', message);
   }
 
   /** An answer to an earlier round: of no use but for what it tells of the worker's pace. */
@@ -190,9 +223,8 @@ export class Gatherer implements GroupHandler {
         `Wrong partial of ${show(range)}: no node of the tree, as an exact worker's is`,
       );
     }
-    const gradient = this.freeGradients.pop() ?? this.options.vectors.allocate();
+    const gradient = this.completeGradient(member, message);
     step.gradients.push(gradient);
-    copyFloat32(message.gradient, gradient, 'gradient');
     this.noteAnswer(member, message);
 
     const partial = { gradient, lossSum, numCorrect, numImages };
@@ -219,6 +251,38 @@ export class Gatherer implements GroupHandler {
       use(member, range, partial);
     }
     this.dispatcher.progressed();
+  }
+
+  /** The gradient (P,) of a partial, of which the last slice has come. */
+  private completeGradient(member: Member, message: Message<'partial'>): Float32Array {
+    const { slices } = this.options;
+    if (slices.isWhole) {
+      const gradient = this.takeGradient();
+      copyFloat32(message.gradient, gradient, 'gradient');
+      return gradient;
+    }
+    const assembly = this.assemblyOf(member, message.range);
+    assembly.take(slices.last[0], message.gradient, 'gradient');
+    this.open.delete(member);
+    return assembly.values;
+  }
+
+  private assemblyOf(member: Member, range: Range): Assembly {
+    const open = this.open.get(member);
+    if (open?.range[0] === range[0] && open.range[1] === range[1]) return open.assembly;
+    throw new ProtocolError('malformed', `A slice of ${show(range)} without those before it`);
+  }
+
+  private takeGradient(): Float32Array {
+    return this.freeGradients.pop() ?? this.options.vectors.allocate();
+  }
+
+  /** What is open of a worker's gradient will not become whole. */
+  private abandon(member: Member): void {
+    const open = this.open.get(member);
+    if (!open) return;
+    this.open.delete(member);
+    this.freeGradients.push(open.assembly.values);
   }
 
   private takeEvaluation(

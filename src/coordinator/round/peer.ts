@@ -34,6 +34,8 @@ export class Peer {
   private cached: Uint8Array = new Uint8Array(0);
   /** To be sent in this order: samples by their indices, and whole frames. */
   private waiting: (Uint32Array | { readonly frame: Frame })[] = [];
+  /** How many slices it has been sent of the θ after so many updates, ahead of the round. */
+  private slicesAhead: { readonly globalStep: number; readonly numSlices: number } | null = null;
   /** Samples to be sent when there is nothing else to send. */
   private ahead: Uint32Array[] = [];
 
@@ -53,6 +55,7 @@ export class Peer {
     this.owesSince = null;
     this.forget();
     this.ahead = [];
+    this.slicesAhead = null;
   }
 
   /** Whether all that was sent to it has left. */
@@ -68,10 +71,28 @@ export class Peer {
   }
 
   /** Sends work, after the samples that it needs. */
-  give(samples: readonly Uint32Array[], frame: Frame): void {
+  give(samples: readonly Uint32Array[], frames: readonly Frame[]): void {
     this.ahead = [];
-    this.waiting.push(...samples, { frame });
+    this.slicesAhead = null;
+    this.waiting.push(...samples, ...frames.map((frame) => ({ frame })));
     this.pump();
+  }
+
+  /** Sends the slice with that number of a θ, if it has those before it and the connection takes it. */
+  sendSlice(globalStep: number, frame: Frame, index: number): void {
+    const { connection } = this.member;
+    const hasRoom =
+      index === 0
+        ? this.isFree
+        : (connection?.channel.bufferedBytes ?? Infinity) < MAX_QUEUED_BYTES;
+    if (!hasRoom || this.numSlicesOf(globalStep) !== index) return;
+    this.slicesAhead = { globalStep, numSlices: index + 1 };
+    connection!.channel.send(frame);
+  }
+
+  /** Slices that it has of that θ, ahead of its round. */
+  numSlicesOf(globalStep: number): number {
+    return this.slicesAhead?.globalStep === globalStep ? this.slicesAhead.numSlices : 0;
   }
 
   /** Sends samples as soon as nothing else is to be sent. */

@@ -5,6 +5,7 @@
 import type { Frame } from '../../shared/channel.js';
 import { bytesOf, encode } from '../../shared/codec.js';
 import type { EvaluationSet, Range } from '../../shared/protocol.js';
+import { sliceOf, type Slices } from '../../shared/slices.js';
 import { imageBytes } from '../../model/lenet.js';
 import type { Work } from './dispatcher.js';
 import type { PartialTrace } from '../events.js';
@@ -31,17 +32,50 @@ export interface BlockResult {
   readonly predictions: Uint16Array;
 }
 
+/** What θ the work is done with, and how it travels. */
+export interface WorkParams {
+  /** θ (P,), not changed while the work is under way. */
+  readonly params: Float32Array;
+  readonly slices: Slices;
+}
+
+/** The frames of the slices of θ that travel before the message that all of them are for. */
+export function encodeSlice({ params, slices }: WorkParams, index: number): Frame {
+  const slice = slices.ranges[index];
+  const values = bytesOf(sliceOf(params, slice));
+  return encode({ type: 'paramsSlice', first: slice[0], values });
+}
+
 /** Work whose units may have an answer that does not count yet: nobody else is asked for them meanwhile. */
 abstract class ConfirmableWork {
   readonly numUnits: number;
+  readonly params: Float32Array;
+  readonly slices: Slices;
   /** Whether what an approximate worker said has counted, unconfirmed. */
   isApproximate = false;
   /** By unit: answers that are being confirmed. */
   private readonly numHeld: Uint16Array;
 
-  constructor(numUnits: number) {
+  /** Encoded once for all workers. */
+  private readonly sliceFrames: Frame[] = [];
+
+  constructor(numUnits: number, { params, slices }: WorkParams) {
     this.numUnits = numUnits;
+    this.params = params;
+    this.slices = slices;
     this.numHeld = new Uint16Array(numUnits);
+  }
+
+  /** The slices that travel before the work's own message, but for the first so many. */
+  earlySlices(numSent: number): readonly Frame[] {
+    return this.slices.early
+      .map((_, i) => (this.sliceFrames[i] ??= encodeSlice(this, i)))
+      .slice(numSent);
+  }
+
+  /** θ is read from where it lies: who gets it after it has changed is asked for nothing that still counts. */
+  protected lastSlice(): Uint8Array {
+    return bytesOf(sliceOf(this.params, this.slices.last));
   }
 
   abstract isDone(unit: number): boolean;
@@ -81,8 +115,6 @@ export class StepWork extends ConfirmableWork implements Work {
   readonly gradients: Float32Array[] = [];
   private readonly batch: Uint32Array;
   private readonly microBatch: number;
-  /** θ (P,), not changed while the work is under way. */
-  readonly params: Float32Array;
 
   /** @param batch (n,) sample indices */
   constructor(
@@ -90,14 +122,13 @@ export class StepWork extends ConfirmableWork implements Work {
     epoch: number,
     batch: Uint32Array,
     microBatch: number,
-    params: Float32Array,
+    params: WorkParams,
   ) {
-    super(Math.ceil(batch.length / microBatch));
+    super(Math.ceil(batch.length / microBatch), params);
     this.globalStep = globalStep;
     this.epoch = epoch;
     this.batch = batch;
     this.microBatch = microBatch;
-    this.params = params;
     this.reducer = new Reducer(this.numUnits);
   }
 
@@ -131,13 +162,12 @@ export class StepWork extends ConfirmableWork implements Work {
     this.credits.set(member, credit);
   }
 
-  /** θ is read from where it lies: who gets it after it has changed is asked for nothing that still counts. */
   encode(shares: Shares, withParams: boolean): Frame {
     return encode({
       type: 'step',
       globalStep: this.globalStep,
       epoch: this.epoch,
-      params: withParams ? bytesOf(this.params) : null,
+      params: withParams ? this.lastSlice() : null,
       indices: bytesOf(this.batch),
       shards: shardsOf(shares),
     });
@@ -158,8 +188,6 @@ export class EvaluationWork extends ConfirmableWork implements Work {
   private readonly block: number;
   readonly numClasses: number;
   private readonly imageBytes: number;
-  /** θ (P,), not changed while the work is under way. */
-  readonly params: Float32Array;
   /** (numUnits,) */
   private readonly lossSums: Float32Array;
   /** By unit: whose word its result is; null for the auditor's. */
@@ -171,10 +199,10 @@ export class EvaluationWork extends ConfirmableWork implements Work {
     set: EvaluationSet,
     samples: Pick<Samples, 'input' | 'numClasses' | 'evaluationSet'>,
     block: number,
-    params: Float32Array,
+    params: WorkParams,
   ) {
     const { images, labels, first } = samples.evaluationSet(set);
-    super(Math.ceil(labels.length / block));
+    super(Math.ceil(labels.length / block), params);
     this.globalStep = globalStep;
     this.set = set;
     this.images = images;
@@ -183,7 +211,6 @@ export class EvaluationWork extends ConfirmableWork implements Work {
     this.numClasses = samples.numClasses;
     this.imageBytes = imageBytes(samples.input);
     this.block = block;
-    this.params = params;
     this.predictions = new Uint16Array(labels.length);
     this.lossSums = new Float32Array(this.numUnits);
   }
@@ -262,7 +289,7 @@ export class EvaluationWork extends ConfirmableWork implements Work {
       type: 'evaluate',
       globalStep: this.globalStep,
       set: this.set,
-      params: withParams ? bytesOf(this.params) : null,
+      params: withParams ? this.lastSlice() : null,
       first: this.first,
       numImages: this.labels.length,
       shards: shardsOf(shares),

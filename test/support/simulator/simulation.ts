@@ -247,6 +247,7 @@ class Simulation {
       minWorkers: schedule.minWorkers,
       maxWorkers: schedule.maxWorkers,
       heartbeatTimeoutMs: schedule.heartbeatTimeoutMs,
+      sliceValues: training.sliceValues,
       checkpointEveryMs: schedule.checkpointEveryMs,
       checkpointEverySteps: schedule.checkpointEverySteps,
       targetAccuracy: training.targetAccuracy,
@@ -771,7 +772,7 @@ class Simulation {
   }
 }
 
-const PARAMS = Buffer.from('params');
+const PARAMS = Buffer.from('\xa6params', 'latin1');
 const NIL = 0xc0;
 
 /** Whether a frame of the coordinator carries θ. */

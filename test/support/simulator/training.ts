@@ -39,6 +39,8 @@ export interface Training {
   readonly name: string;
   readonly config: RunConfig;
   readonly targetAccuracy: number | null;
+  /** Of a slice of θ and of gradients. */
+  readonly sliceValues: number;
   readonly samples: Samples;
   readonly model: Model;
   readonly regularizer: Regularizer;
@@ -73,6 +75,8 @@ interface Recipe {
   readonly numTest: number;
   /** Stops at the accuracy that the oracle has after so many epochs. */
   readonly targetEpoch?: number;
+  /** Values of a slice of θ and of gradients; whole by default. */
+  readonly sliceValues?: number;
   readonly config: Partial<RunConfig>;
 }
 
@@ -97,6 +101,7 @@ const RECIPES: readonly Recipe[] = [
     numInFile: 46,
     numTest: 12,
     targetEpoch: 2,
+    sliceValues: 64,
     config: {
       batchSize: 16,
       microBatch: 3,
@@ -128,6 +133,7 @@ const RECIPES: readonly Recipe[] = [
     engine: 'reference',
     numInFile: 33,
     numTest: 8,
+    sliceValues: 100,
     config: {
       batchSize: 11,
       microBatch: 1,
@@ -178,6 +184,7 @@ function createTraining(recipe: Recipe): Training {
     ...base,
     ...outcome,
     targetAccuracy,
+    sliceValues: recipe.sliceValues ?? model.numParams,
     countsOf: recipe.engine === 'counting' ? (params) => countsOf(config, samples, params) : null,
   };
 }

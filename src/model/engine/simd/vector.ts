@@ -1,5 +1,5 @@
 /**
- * Vectors of one length in WebAssembly SIMD: sums of gradients and the optimizers' loops, with the bits of plain
+ * Vectors of one length, or slices of them, in WebAssembly SIMD: sums of gradients and the optimizers' loops, with the bits of plain
  * float32 arithmetic (`plainKernels` of optimizer.ts).
  *
  * Vectors from `allocate` are worked where they lie. Any other Float32Array is taken as well: it is copied in and, if it
@@ -45,23 +45,25 @@ export class VectorOps implements OptimizerKernels {
 
   /** sum ← sum + term */
   add(sum: Float32Array, term: Float32Array): void {
-    this.#run([sum, term], 1, ([s, t]) => this.#kernels.add(s, t, this.length));
+    this.#run([sum, term], 1, ([s, t], length) => this.#kernels.add(s, t, length));
   }
 
   /** x ← x / divisor, `divisor` rounded to float32. */
   divide(x: Float32Array, divisor: number): void {
-    this.#run([x], 1, ([at]) => this.#kernels.divide(at, divisor, this.length));
+    this.#run([x], 1, ([at], length) => this.#kernels.divide(at, divisor, length));
   }
 
   /** Whether no value is NaN or infinite. */
   isFinite(x: Float32Array): boolean {
     let poison = 0;
-    this.#run([x], 0, ([at]) => (poison = this.#kernels.poison(at, this.length)));
+    this.#run([x], 0, ([at], length) => (poison = this.#kernels.poison(at, length)));
     return poison === 0;
   }
 
   sgd(params: Float32Array, gradient: Float32Array, rate: number, decay: number): void {
-    this.#run([params, gradient], 1, ([p, g]) => this.#kernels.sgd(p, g, rate, decay, this.length));
+    this.#run([params, gradient], 1, ([p, g], length) =>
+      this.#kernels.sgd(p, g, rate, decay, length),
+    );
   }
 
   momentum(
@@ -72,8 +74,8 @@ export class VectorOps implements OptimizerKernels {
     rate: number,
     decay: number,
   ): void {
-    this.#run([params, velocity, gradient], 2, ([p, v, g]) =>
-      this.#kernels.momentum(p, v, g, momentum, rate, decay, this.length),
+    this.#run([params, velocity, gradient], 2, ([p, v, g], length) =>
+      this.#kernels.momentum(p, v, g, momentum, rate, decay, length),
     );
   }
 
@@ -84,10 +86,10 @@ export class VectorOps implements OptimizerKernels {
     gradient: Float32Array,
     { beta1, rest1, beta2, rest2, rate, scale, epsilon, decay }: AdamScalars,
   ): void {
-    this.#run([params, mean, meanSquare, gradient], 3, ([p, m, v, g]) =>
+    this.#run([params, mean, meanSquare, gradient], 3, ([p, m, v, g], length) =>
       // prettier-ignore
       this.#kernels.adam(
-        p, m, v, g, beta1, rest1, beta2, rest2, rate, scale, epsilon, decay, this.length,
+        p, m, v, g, beta1, rest1, beta2, rest2, rate, scale, epsilon, decay, length,
       ),
     );
   }
@@ -96,25 +98,29 @@ export class VectorOps implements OptimizerKernels {
    * Runs a kernel on the addresses of the vectors, with foreign ones in the scratch vectors meanwhile.
    *
    * @param numChanged the first so many of them change
-   * @throws {RangeError} if one is of another length
+   * @throws {RangeError} if they differ in length, or are longer than the vectors
    */
   #run(
     vectors: readonly Float32Array[],
     numChanged: number,
-    kernel: (addresses: readonly number[]) => void,
+    kernel: (addresses: readonly number[], length: number) => void,
   ): void {
+    const [{ length }] = vectors;
     const places = vectors.map((vector, index) => {
-      if (vector.length !== this.length) {
+      if (vector.length !== length || length > this.length) {
         throw new RangeError(
-          `Cannot combine a vector of ${vector.length} values with others of ${this.length}`,
+          `Cannot combine vectors of ${length} and ${vector.length} values, expected ${this.length} or a slice of them`,
         );
       }
       if (vector.buffer === this.#buffer) return vector;
-      const place = this.#scratch[index];
+      const place = this.#scratch[index].subarray(0, length);
       place.set(vector);
       return place;
     });
-    kernel(places.map((place) => place.byteOffset));
+    kernel(
+      places.map((place) => place.byteOffset),
+      length,
+    );
     for (let index = 0; index < numChanged; index++) {
       if (places[index] !== vectors[index]) vectors[index].set(places[index]);
     }
