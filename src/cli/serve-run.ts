@@ -35,7 +35,7 @@ import { loadDataset } from '../model/data/load.js';
 import { initParamsFrom, readWeightsFile, type WeightsFile } from '../model/initial-params.js';
 import { buildModel, type Model } from '../model/lenet.js';
 import { Regularizer } from '../model/regularizer.js';
-import { checkExactEngine, createProofJudge } from '../model/engine/proof.js';
+import { createProofJudge } from '../model/engine/proof.js';
 import { createReferenceEngine } from '../model/engine/reference.js';
 import { createSimdEngine } from '../model/engine/simd/node.js';
 import { createVectorOps } from '../model/engine/simd/node.js';
@@ -151,7 +151,7 @@ async function serve(
   const arbiter = createSimdEngine(model);
   const reference = createReferenceEngine(model);
   const regularizer = new Regularizer(model, regularizationOf(config));
-  checkExactEngine(arbiter, reference, regularizer);
+  const judge = createJudge(arbiter, reference, regularizer, options.requireExact);
   const resumeFrom = directory.isResumed
     ? await findResumable(directory, samples, arbiter.fingerprint, warn)
     : null;
@@ -183,7 +183,7 @@ async function serve(
     },
     arbiter,
     vectors: createVectorOps(model.numParams),
-    judge: createJudge(arbiter, reference, regularizer, options.requireExact),
+    judge,
     isTokenRight: (given) => access.token === null || isSame(given, access.token),
     resumeFrom,
     initialParams: resumeFrom === null ? initialParamsOf(config, model, init) : null,
