@@ -23,6 +23,7 @@ import { optionCommand } from './command.js';
 import { letHeapGrow } from './heap.js';
 import { tellEnding } from './ending.js';
 import { startLocalWorkers, type StartedWorkers } from './local-workers.js';
+import { checkCrewSize } from './serve-options.js';
 import { createJudge, randomSeed } from './serve-run.js';
 import { stopSignal } from './signals.js';
 import { readToken } from './token.js';
@@ -33,6 +34,7 @@ export function relayCommand() {
     'join a run as one worker, and share its part out to workers that join the relay',
     'wss://10.0.0.5:7700#TOKEN.PIN --host 0.0.0.0',
     async ({ values: options }, [argument]) => {
+      checkCrewSize(options, options.workers);
       const line = parseJoinLine(argument);
       const token = line.token ?? readToken(options.token, options.tokenFile);
       letHeapGrow();

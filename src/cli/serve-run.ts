@@ -88,7 +88,6 @@ export async function serveRun(
   launcher: Launcher | null = null,
 ): Promise<void> {
   letHeapGrow();
-  const stop = stopSignal();
   for (const engine of new Set(localWorkers.map((worker) => worker.engine))) {
     if (engine !== 'auto') await checkEngine(engine);
   }
@@ -98,6 +97,8 @@ export async function serveRun(
   if (resume === true && out === null) {
     throw new UsageError('Cannot resume: which run? Give --resume DIR, or --out DIR --resume');
   }
+  // Until here there is nothing to be kept: a signal ends the process at once.
+  const stop = stopSignal();
   const directory = await openRunDirectory(
     typeof resume === 'string' ? resume : (out ?? newRunPath()),
     {

@@ -48,6 +48,21 @@ describe('a start that fails', () => {
     expect(await readdir(parent)).toEqual([]);
   });
 
+  test('ends at once where no worker will ever start', async () => {
+    const ended = await lockstep(
+      [
+        ...['train', '--workers', '1', '--out', join(await temporaryDirectory(), 'run'), '--quiet'],
+        ...['--dataset', await smallMnist(100, 50), '--port', '0'],
+      ],
+      { LOCKSTEP_MAX_MEMORY: '1' },
+    );
+    expect(ended).toMatchObject({
+      code: 1,
+      stderr: 'lockstep: Cannot keep any worker running; see the lines above\n',
+    });
+    expect(ended.stdout.match(/LOCKSTEP_MAX_MEMORY=1/g)).toHaveLength(1);
+  });
+
   test('a worker says that its engine is missing before it looks for a coordinator', async () => {
     const ended = await lockstep(['worker', 'ws://127.0.0.1:1', '--engine', 'webgpu'], {
       VK_ICD_FILENAMES: '/nowhere',
@@ -140,6 +155,16 @@ describe.skipIf(!mayMount)('a full disk', () => {
     expect(await readdir(disk)).toEqual(['full']);
   });
 });
+
+test.skipIf(process.platform !== 'linux')(
+  'a result that cannot be printed is a failure, but not for a reader who has seen enough',
+  async () => {
+    const printTo = (where: string) =>
+      start(['summary'], {}, ['sh', '-c', `exec "$@" ${where}`, 'sh']).ended;
+    expectSentence(await printTo('>/dev/full'), /Cannot print what was asked for: ENOSPC/);
+    expect(await printTo('| true')).toMatchObject({ stderr: '' });
+  },
+);
 
 test.skipIf(process.platform !== 'linux')(
   'a console that takes nothing does not stop a run',
