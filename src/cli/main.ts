@@ -33,10 +33,10 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
 /** Of these the console only has the log, and what came of them is elsewhere. */
 const LOGGING = ['train', 'coordinator', 'worker', 'relay', 'launch'];
 
-let lost: Error | null = null;
+const lost: Error[] = [];
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   // A reader may have seen enough, as `head` has.
-  if (error.code !== 'EPIPE') lost = error;
+  if (error.code !== 'EPIPE') lost.push(error);
 });
 catchTheRest();
 try {
@@ -58,8 +58,10 @@ try {
   }
   await program.parseAsync();
   await new Promise((resolve) => process.stdout.write('', resolve));
-  if (lost !== null && !LOGGING.includes(asked)) {
-    throw new UserError(`Cannot print what was asked for: ${messageOf(lost)}`, { cause: lost });
+  if (lost.length > 0 && !LOGGING.includes(asked)) {
+    throw new UserError(`Cannot print what was asked for: ${messageOf(lost[0])}`, {
+      cause: lost[0],
+    });
   }
   process.exit();
 } catch (error) {
