@@ -41,7 +41,7 @@ export function evaluateCommand() {
               2,
             )
           : [
-              `${path}: step ${formatCount(globalStep)}, epoch ${epoch}`,
+              `${printable(path)}: step ${formatCount(globalStep)}, epoch ${epoch}`,
               `${source}, ${formatCount(report.numImages)} test images: accuracy ` +
                 `${formatPercent(report.accuracy)}, loss ${loss.toFixed(4)}`,
               '',

@@ -1,5 +1,6 @@
 /** The last words of the process: one sentence for whoever started it, the stack for the log. */
 import { appendFileSync, writeSync } from 'node:fs';
+import { BOOLEAN_WORDS } from '../shared/boolean-words.js';
 import { UsageError, UserError, messageOf } from '../shared/errors.js';
 
 let logPath: string | null = null;
@@ -23,7 +24,7 @@ export function endWith(error: unknown): never {
 /** Its sentence; the stack goes where it can be found, or where it is wanted. */
 function unexpected(error: unknown): string {
   const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  if (process.env.LOCKSTEP_DEBUG) say(stack);
+  if (BOOLEAN_WORDS.get(process.env.LOCKSTEP_DEBUG?.toLowerCase() ?? '')) say(stack);
   const hint = isOutOfFiles(error)
     ? 'too many files are open for the limit of this process; raise it, as with ulimit -n 1024'
     : writeStack(messageOf(error), stack);

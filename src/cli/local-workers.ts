@@ -10,8 +10,12 @@ import { DEADLINES } from '../shared/deadlines.js';
 import type { Logger } from '../shared/node/log.js';
 
 const MAIN = fileURLToPath(new URL('./local-worker.js', import.meta.url));
-/** A worker that dies sooner than this after its start has failed to start, ms. */
-const SHORTEST_LIFE_MS = 2_000;
+/** A worker that ends by itself sooner than this has failed to start, on a busy machine too, ms. */
+const SHORTEST_LIFE_MS = 10_000;
+/** The same of one that is killed, which may be for nothing of its own, ms. */
+const SHORTEST_LIFE_OF_KILLED_MS = 2_000;
+/** Bad usage: it will be no better the next time. */
+const HOPELESS = 2;
 const MAX_FAILED_STARTS = 3;
 /** Between the end of a worker and the start of the next in its place, ms. */
 const RESTART_AFTER_MS = 500;
@@ -65,8 +69,9 @@ export function startLocalWorkers(options: LocalWorkersOptions): StartedWorkers 
         stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
         env: {
           ...process.env,
-          // It may be a pipe, which this process has read to its end.
+          // They may be pipes, which this process has read to their end.
           LOCKSTEP_CONFIG: undefined,
+          LOCKSTEP_TOKEN_FILE: undefined,
           ...(token === null ? {} : { LOCKSTEP_TOKEN: token }),
         },
       },
@@ -74,15 +79,21 @@ export function startLocalWorkers(options: LocalWorkersOptions): StartedWorkers 
     children.add(child);
     createInterface({ input: child.stderr! }).on('line', (line) => log.warn(`${name}: ${line}`));
     child.once('error', (error) => {
-      // No `exit` follows where there never was a process.
+      // Where there never was a process.
       if (child.pid !== undefined || !children.delete(child)) return;
       log.error(`Cannot start ${name}: ${error.message}`);
       giveUp();
     });
-    child.once('exit', (code, signal) => {
-      children.delete(child);
-      if (isClosing || stop.aborted || code === 0) return;
-      const failed = Date.now() - startedAt < SHORTEST_LIFE_MS ? numFailed + 1 : 0;
+    // Not `exit`, which may come before its last words.
+    child.once('close', (code, signal) => {
+      if (!children.delete(child) || isClosing || stop.aborted || code === 0) return;
+      const shortestMs = signal === null ? SHORTEST_LIFE_MS : SHORTEST_LIFE_OF_KILLED_MS;
+      const failed = Date.now() - startedAt < shortestMs ? numFailed + 1 : 0;
+      if (code === HOPELESS) {
+        log.error(`${name} cannot be started; see the line above`);
+        giveUp();
+        return;
+      }
       const how = signal === null ? `with code ${String(code)}` : `by ${signal}`;
       if (failed >= MAX_FAILED_STARTS) {
         log.error(`${name} ended ${how} ${failed} times in a row and is not started again`);

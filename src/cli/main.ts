@@ -5,7 +5,7 @@
  */
 import { endianness } from 'node:os';
 import { Command, CommanderError } from 'commander';
-import { UserError } from '../shared/errors.js';
+import { UserError, messageOf } from '../shared/errors.js';
 import { version } from '../shared/node/version.js';
 import { catchTheRest, endWith } from './last-resort.js';
 import { whyNotHere } from './machine.js';
@@ -30,6 +30,14 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   board: async () => (await import('./board.js')).boardCommand(),
 };
 
+/** Of these the console only has the log, and what came of them is elsewhere. */
+const LOGGING = ['train', 'coordinator', 'worker', 'relay', 'launch'];
+
+const lost: Error[] = [];
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  // A reader may have seen enough, as `head` has.
+  if (error.code !== 'EPIPE') lost.push(error);
+});
 catchTheRest();
 try {
   const obstacle = whyNotHere(endianness());
@@ -49,6 +57,12 @@ try {
     command.showHelpAfterError(`See ${line} --help`).exitOverride();
   }
   await program.parseAsync();
+  await new Promise((resolve) => process.stdout.write('', resolve));
+  if (lost.length > 0 && !LOGGING.includes(asked)) {
+    throw new UserError(`Cannot print what was asked for: ${messageOf(lost[0])}`, {
+      cause: lost[0],
+    });
+  }
   process.exit();
 } catch (error) {
   if (error instanceof CommanderError) process.exit(error.exitCode === 0 ? 0 : 2);

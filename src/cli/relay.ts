@@ -1,6 +1,5 @@
 /** `lockstep relay`: a worker to a coordinator, or to another relay, and a coordinator to workers of its own. */
 import { randomBytes } from 'node:crypto';
-import { mkdir } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { hostname } from 'node:os';
 import { isLoopback } from '../coordinator/certificate.js';
@@ -8,12 +7,12 @@ import type { RunEvent } from '../coordinator/events.js';
 import { isSame } from '../coordinator/page/gate.js';
 import { MAX_STRANGERS } from '../coordinator/group/group.js';
 import { defaultServerLimits, listen } from '../coordinator/server.js';
-import { checkExactEngine } from '../model/engine/proof.js';
 import { createReferenceEngine } from '../model/engine/reference.js';
 import { createSimdEngine, createVectorOps } from '../model/engine/simd/node.js';
 import { systemClock } from '../shared/clock.js';
-import { UserError } from '../shared/errors.js';
+import { UserError, messageOf } from '../shared/errors.js';
 import { formatJoinLine, parseJoinLine } from '../shared/join-line.js';
+import { makeFolders } from '../shared/node/folders.js';
 import { createLog, type Logger } from '../shared/node/log.js';
 import { createRandom } from '../shared/random.js';
 import type { Crew } from '../relay/crew.js';
@@ -24,6 +23,7 @@ import { optionCommand } from './command.js';
 import { letHeapGrow } from './heap.js';
 import { tellEnding } from './ending.js';
 import { startLocalWorkers, type StartedWorkers } from './local-workers.js';
+import { checkCrewSize } from './serve-options.js';
 import { createJudge, randomSeed } from './serve-run.js';
 import { stopSignal } from './signals.js';
 import { readToken } from './token.js';
@@ -34,6 +34,7 @@ export function relayCommand() {
     'join a run as one worker, and share its part out to workers that join the relay',
     'wss://10.0.0.5:7700#TOKEN.PIN --host 0.0.0.0',
     async ({ values: options }, [argument]) => {
+      checkCrewSize(options, options.workers);
       const line = parseJoinLine(argument);
       const token = line.token ?? readToken(options.token, options.tokenFile);
       letHeapGrow();
@@ -45,7 +46,7 @@ export function relayCommand() {
       const stop = stopSignal();
       const failed = new AbortController();
       const { out, name = hostname(), retryFor = Infinity } = options;
-      if (!isLoopback(options.host)) await mkdir(out, { recursive: true });
+      if (!isLoopback(options.host)) await makeOut(out);
       const { tlsCert = null, tlsKey = null } = options;
       // Nobody looks at a relay: the coordinator's page shows what is behind it.
       const own = {
@@ -81,7 +82,6 @@ export function relayCommand() {
         crewOptions: (model, regularizer) => {
           const arbiter = createSimdEngine(model);
           const reference = createReferenceEngine(model);
-          checkExactEngine(arbiter, reference);
           return {
             clock: systemClock,
             random: createRandom(randomSeed(), 'relay'),
@@ -172,5 +172,15 @@ function say(event: RunEvent, log: Logger): void {
     log[event.isGraceful ? 'info' : 'warn'](`${event.message}; ${event.worldSize} here`);
   } else if (event.type === 'notice') {
     log[event.level](event.message);
+  }
+}
+
+async function makeOut(out: string): Promise<void> {
+  try {
+    await makeFolders(out);
+  } catch (error) {
+    throw new UserError(`Cannot make the folder ${out} (--out): ${messageOf(error)}`, {
+      cause: error,
+    });
   }
 }

@@ -35,7 +35,9 @@ export function resumeCommand(
     if (name === '--port') port ??= Number(value);
   }
   if (port !== null) words.push('--port', String(port));
-  return ['npx lockstep', ...words, '--resume', quoted(run.path)].join(' ');
+  // A value that may be left out cannot begin as a flag does.
+  const path = run.path.startsWith('-') ? `./${run.path}` : run.path;
+  return ['npx lockstep', ...words, '--resume', quoted(path)].join(' ');
 }
 
 /** `"${LOCKSTEP_TOKEN:?}"` for `--token`. */

@@ -1,4 +1,5 @@
 /** How a run is served, as the coordinator takes it: times in ms, null for what is left open. */
+import { UsageError } from '../shared/errors.js';
 import type { OptionValues } from '../shared/option.js';
 import type { serveOptions } from './options.js';
 import { readToken } from './token.js';
@@ -64,6 +65,7 @@ export function serveOptionsOf(values: Values): ServeOptions {
     slice,
     ...rest
   } = values;
+  checkCrewSize(values);
   return {
     ...rest,
     port: port ?? null,
@@ -83,4 +85,21 @@ export function serveOptionsOf(values: Values): ServeOptions {
     patience: patience ?? null,
     requireExact: values.require === 'exact',
   };
+}
+
+/**
+ * @param numLocal workers that are started here
+ * @throws {UsageError} if more workers are waited for, or started, than are taken
+ */
+export function checkCrewSize(
+  { minWorkers, maxWorkers }: Pick<ServeOptions, 'minWorkers' | 'maxWorkers'>,
+  numLocal = 0,
+): void {
+  for (const [what, numWorkers] of [
+    [`wait for ${minWorkers} workers (--min-workers)`, minWorkers],
+    [`start ${numLocal} workers`, numLocal],
+  ] as const) {
+    if (numWorkers <= maxWorkers) continue;
+    throw new UsageError(`Cannot ${what} and take ${maxWorkers} at most (--max-workers)`);
+  }
 }

@@ -35,7 +35,7 @@ import { loadDataset } from '../model/data/load.js';
 import { initParamsFrom, readWeightsFile, type WeightsFile } from '../model/initial-params.js';
 import { buildModel, type Model } from '../model/lenet.js';
 import { Regularizer } from '../model/regularizer.js';
-import { checkExactEngine, createProofJudge } from '../model/engine/proof.js';
+import { createProofJudge } from '../model/engine/proof.js';
 import { createReferenceEngine } from '../model/engine/reference.js';
 import { createSimdEngine } from '../model/engine/simd/node.js';
 import { createVectorOps } from '../model/engine/simd/node.js';
@@ -88,7 +88,6 @@ export async function serveRun(
   launcher: Launcher | null = null,
 ): Promise<void> {
   letHeapGrow();
-  const stop = stopSignal();
   for (const engine of new Set(localWorkers.map((worker) => worker.engine))) {
     if (engine !== 'auto') await checkEngine(engine);
   }
@@ -98,6 +97,8 @@ export async function serveRun(
   if (resume === true && out === null) {
     throw new UsageError('Cannot resume: which run? Give --resume DIR, or --out DIR --resume');
   }
+  // Until here there is nothing to be kept: a signal ends the process at once.
+  const stop = stopSignal();
   const directory = await openRunDirectory(
     typeof resume === 'string' ? resume : (out ?? newRunPath()),
     {
@@ -151,7 +152,7 @@ async function serve(
   const arbiter = createSimdEngine(model);
   const reference = createReferenceEngine(model);
   const regularizer = new Regularizer(model, regularizationOf(config));
-  checkExactEngine(arbiter, reference, regularizer);
+  const judge = createJudge(arbiter, reference, regularizer, options.requireExact);
   const resumeFrom = directory.isResumed
     ? await findResumable(directory, samples, arbiter.fingerprint, warn)
     : null;
@@ -183,7 +184,7 @@ async function serve(
     },
     arbiter,
     vectors: createVectorOps(model.numParams),
-    judge: createJudge(arbiter, reference, regularizer, options.requireExact),
+    judge,
     isTokenRight: (given) => access.token === null || isSame(given, access.token),
     resumeFrom,
     initialParams: resumeFrom === null ? initialParamsOf(config, model, init) : null,

@@ -41,8 +41,8 @@ export function sweepCommand() {
     'train with every combination of options in a file, or with random ones',
     'sweep.json --out sweeps/lr --trials 20',
     async ({ values: { out, trials: numTrials = null, seed, json } }, [file]) => {
-      const stop = stopSignal();
       const space = parseSpace(parseJson(readConfigFile(file), file), file);
+      const stop = stopSignal();
       const plan = numTrials === null ? gridTrials(space) : randomTrials(space, numTrials, seed);
       await checkSame(out, { space: [...space], seed: numTrials === null ? null : seed });
       const say = (line: string) =>

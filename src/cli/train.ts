@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os';
 import type { EngineRequest } from '../model/engine/engine.js';
 import { optionCommand } from './command.js';
 import { serveRun } from './serve-run.js';
-import { serveOptionsOf } from './serve-options.js';
+import { checkCrewSize, serveOptionsOf } from './serve-options.js';
 
 const MAX_DEFAULT_WORKERS = 8;
 
@@ -13,8 +13,10 @@ export function trainCommand() {
     'train with a coordinator and local workers, in one command',
     '--workers 2 --epochs 5',
     async (settings) => {
-      const { engine, workers = defaultNumWorkers(), threads } = settings.values;
+      const { engine, maxWorkers, threads } = settings.values;
+      const { workers = Math.min(defaultNumWorkers(), maxWorkers) } = settings.values;
       const engines = settings.values.engines ?? new Array<EngineRequest>(workers).fill(engine);
+      checkCrewSize(settings.values, engines.length);
       await serveRun(
         settings,
         serveOptionsOf(settings.values),

@@ -11,30 +11,24 @@
  *   result.json     once the run is finished, or stopped
  *   worker-key      what the secrets of the workers' ids are made of; for nobody to read
  *   token           what workers have to know, where it was not given; off loopback, for nobody to read
+ *   look-token      the same for those who look at the page and the metrics
  *   tls-key.pem     the key that workers know the coordinator by; off loopback, for nobody to read
  *   tls-cert.pem    its certificate, as --cacert of curl takes it
  *   join            what a worker joins, with the token; off loopback, for `lockstep worker @FILE`, for nobody else to read
+ *   page            the link that opens the page, with the looking token; for nobody else to read
+ *   browser-link    the link by which browsers join, with --browser-workers and a token; for nobody else to read
  *   lock.json       while a coordinator works in it
  */
 import { randomBytes } from 'node:crypto';
 import { readFileSync, rmSync } from 'node:fs';
-import {
-  lstat,
-  mkdir,
-  readFile,
-  readdir,
-  rename,
-  rm,
-  rmdir,
-  stat,
-  writeFile,
-} from 'node:fs/promises';
+import { lstat, readFile, readdir, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as z from 'zod';
 import { parseRunConfig, type RunConfig } from '../shared/config.js';
 import { UsageError, UserError, messageOf } from '../shared/errors.js';
+import { isFolder, makeFolders } from '../shared/node/folders.js';
 import { fileStorage } from '../shared/node/storage.js';
 import type { RunResult } from './events.js';
 
@@ -87,9 +81,12 @@ const LEFTOVERS = new Set([
   'tensorboard',
   'trace.json',
   'token',
+  'look-token',
   'tls-key.pem',
   'tls-cert.pem',
   'join',
+  'page',
+  'browser-link',
 ]);
 
 /** runs/2026-11-24-034102-3f9a, by the local date and time. */
@@ -111,7 +108,7 @@ export async function openRunDirectory(
 ): Promise<RunDirectory> {
   const { resume, configure } = options;
   if (resume === 'always' && !(await isFolder(path))) throw nothingToResume(path);
-  const firstMade = await makeFolder(path);
+  const firstMade = await makeRunFolder(path);
   const release = await lockDirectory(path).catch(async (error: unknown) => {
     await removeEmpty(path, firstMade);
     throw error;
@@ -163,17 +160,10 @@ function nothingToResume(path: string): UsageError {
   );
 }
 
-function isFolder(path: string): Promise<boolean> {
-  return stat(path).then(
-    (found) => found.isDirectory(),
-    () => false,
-  );
-}
-
 /** @returns the first folder on the way that was not there before */
-async function makeFolder(path: string): Promise<string | undefined> {
+async function makeRunFolder(path: string): Promise<string | undefined> {
   try {
-    return await mkdir(path, { recursive: true });
+    return await makeFolders(path);
   } catch (error) {
     throw new UserError(`Cannot make the run directory ${path}: ${messageOf(error)}`, {
       cause: error,

@@ -3,6 +3,7 @@
  * texts and error messages are all made from it, so that none of them can differ from what is checked.
  */
 import * as z from 'zod';
+import { BOOLEAN_WORDS } from './boolean-words.js';
 import { UsageError } from './errors.js';
 import { printable } from './printable.js';
 
@@ -84,16 +85,12 @@ export function optionValue(schema: z.ZodType, text: string): unknown {
   return valueOfText(jsonSchemaOf(schema), text);
 }
 
-const BOOLEANS: ReadonlyMap<string, boolean> = new Map([
-  ...['true', '1', 'yes', 'on'].map((word) => [word, true] as const),
-  ...['false', '0', 'no', 'off'].map((word) => [word, false] as const),
-]);
 const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 
 function valueOfText(schema: JsonSchema, text: string): unknown {
   switch (schema.type ?? 'choice') {
     case 'boolean':
-      return BOOLEANS.get(text.toLowerCase()) ?? text;
+      return BOOLEAN_WORDS.get(text.toLowerCase()) ?? text;
     case 'integer':
     case 'number':
       return NUMBER.test(text) ? Number(text) : text;

@@ -27,6 +27,12 @@ describe('resumeCommand()', () => {
     expect(resumeCommand(given.split(' '), run)).toBe(`npx lockstep ${expected}`);
   });
 
+  it('names a run whose path looks like a flag so that it is none', () => {
+    expect(resumeCommand(['train', '--out=-x'], { path: '-x', port: null })).toBe(
+      'npx lockstep train --resume ./-x',
+    );
+  });
+
   it('has the port where the workers look for the run', () => {
     for (const given of [['coordinator'], ['coordinator', '--port', '0']]) {
       expect(resumeCommand(given, { ...run, port: 7700 })).toBe(

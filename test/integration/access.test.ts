@@ -223,3 +223,19 @@ test('a certificate of its own wants no pin: workers trust its authority', async
   expect((await lockstep(args, { NODE_EXTRA_CA_CERTS: cert })).code).toBe(0);
   expect((await coordinator.ended).code).toBe(0);
 });
+
+test('whatever a run keeps goes with it when it is removed', async () => {
+  const runs = await temporaryDirectory();
+  const out = join(runs, 'run');
+  const train = ['train', '--workers', '1', '--port', '0', '--out', out, '--resume'];
+  const dataset = ['--dataset', await smallMnist(100, 50)];
+  await lockstep([...train, ...dataset, '--epochs', '1', '--trace', '--host', '0.0.0.0']);
+  const token = ['--token', 'abracadabra-abracadabra'];
+  await lockstep([...train, '--epochs', '2', '--trace', '--browser-workers', ...token]);
+  expect(await readdir(out)).toEqual(
+    expect.arrayContaining(['token', 'look-token', 'tls-key.pem', 'join', 'page', 'browser-link']),
+  );
+  const { stderr } = await lockstep(['runs', runs, '--prune', '--keep-last', '0', '--yes']);
+  expect(stderr).toBe('');
+  expect(await readdir(runs)).toEqual([]);
+});

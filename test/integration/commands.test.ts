@@ -47,6 +47,13 @@ describe('exit code 2', () => {
     [['worker', 'http://127.0.0.1:1'], {}, /a coordinator's URL, such as ws:/],
     [['board', 'runs', '--port', '65536'], {}, /--port 65536: expected a whole number/],
     [
+      ['train', '--min-workers', '3', '--max-workers', '2'],
+      {},
+      /Cannot wait for 3 workers \(--min/,
+    ],
+    [['train', '--workers', '3', '--max-workers', '2'], {}, /Cannot start 3 workers and take 2 at/],
+    [['relay', 'ws://a', '--min-workers', '300'], {}, /and take 256 at most \(--max-workers\)$/],
+    [
       ['summary', '--config', 'no-such-file'],
       {},
       /configuration no-such-file \(--config\): ENOENT/,

@@ -23,6 +23,11 @@ describe('a start that fails', () => {
   };
   test.each([
     ['a port in use', async () => ['--port', await portInUse()], /the port is in use/],
+    [
+      'a port in use off loopback',
+      async () => ['--host', '0.0.0.0', '--port', await portInUse()],
+      /the port is in use/,
+    ],
     ['a dataset that is not there', () => ['--dataset', 'nowhere'], /Cannot load the dataset/],
     ['a model that does not fit', () => ['--kernel-size', '15'], /does not fit/],
     [
@@ -41,6 +46,21 @@ describe('a start that fails', () => {
     expect(ended.stderr).not.toContain('not expected');
     expect([1, 2]).toContain(ended.code);
     expect(await readdir(parent)).toEqual([]);
+  });
+
+  test('ends at once where no worker will ever start', async () => {
+    const ended = await lockstep(
+      [
+        ...['train', '--workers', '1', '--out', join(await temporaryDirectory(), 'run'), '--quiet'],
+        ...['--dataset', await smallMnist(100, 50), '--port', '0'],
+      ],
+      { LOCKSTEP_MAX_MEMORY: '1' },
+    );
+    expect(ended).toMatchObject({
+      code: 1,
+      stderr: 'lockstep: Cannot keep any worker running; see the lines above\n',
+    });
+    expect(ended.stdout.match(/LOCKSTEP_MAX_MEMORY=1/g)).toHaveLength(1);
   });
 
   test('a worker says that its engine is missing before it looks for a coordinator', async () => {
@@ -67,7 +87,28 @@ describe.skipIf(process.platform !== 'linux')('a process that may open few files
   });
 });
 
+test.skipIf(process.platform !== 'linux')(
+  'a place where nothing can be made is named at once',
+  async () => {
+    const [sweep, out] = [join(await temporaryDirectory(), 'sweep.json'), ['--out', '/proc/x']];
+    await writeFile(sweep, '{"epochs": 1, "lr": [0.01, 0.02]}');
+    for (const args of [['train'], ['sweep', sweep], ['relay', 'ws://a', '--host', '0.0.0.0']]) {
+      expectSentence(await lockstep([...args, ...out]), /Cannot (make|write) .*\/proc\/x.*ENOENT/);
+    }
+  },
+);
+
 describe('an error that nobody expected', () => {
+  test.each(['0', 'false', '1', 'yes'])('shows its stack if told so: %s', async (isWanted) => {
+    const bug = `Object.defineProperty(console, 'log', { value() { throw new Error('a bug') } })`;
+    const { code, stderr } = await lockstep(['summary'], {
+      NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(bug)}`,
+      LOCKSTEP_DEBUG: isWanted,
+    });
+    expect(code).toBe(1);
+    expect(/ {4}at /.test(stderr)).toBe(['1', 'yes'].includes(isWanted));
+  });
+
   test('ends the run with one sentence, and its stack stands in the log', async () => {
     const out = join(await temporaryDirectory(), 'run');
     const bug = `process.argv[2] === "train" && setTimeout(() => { throw new Error("a bug") }, 3000)`;
@@ -114,6 +155,16 @@ describe.skipIf(!mayMount)('a full disk', () => {
     expect(await readdir(disk)).toEqual(['full']);
   });
 });
+
+test.skipIf(process.platform !== 'linux')(
+  'a result that cannot be printed is a failure, but not for a reader who has seen enough',
+  async () => {
+    const printTo = (where: string) =>
+      start(['summary'], {}, ['sh', '-c', `exec "$@" ${where}`, 'sh']).ended;
+    expectSentence(await printTo('>/dev/full'), /Cannot print what was asked for: ENOSPC/);
+    expect(await printTo('| true')).toMatchObject({ stderr: '' });
+  },
+);
 
 test.skipIf(process.platform !== 'linux')(
   'a console that takes nothing does not stop a run',

@@ -106,7 +106,7 @@ describe('lockstep data', () => {
   });
 
   test.each([
-    [['no-such-folder'], /expected mnist, or a folder of pictures/],
+    [['no-such-folder'], /expected mnist, an .npz file, or a folder of pictures/],
     [['mnist', '--color', 'grey'], /Cannot use --color with the dataset mnist/],
     [['mnist', '--sheet', '/proc/sheet.png'], /Cannot write \/proc\/sheet\.png/],
   ])('refuses %j in one sentence', async (args, sentence) => {

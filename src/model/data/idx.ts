@@ -215,7 +215,7 @@ async function findFiles(dir: string): Promise<DatasetFiles> {
     names = await readdir(dir);
   } catch (error) {
     throw new UserError(
-      `Cannot load the dataset ${dir}: expected mnist, or a folder of pictures, Parquet or IDX files (${messageOf(error)})`,
+      `Cannot load the dataset ${dir}: expected mnist, an .npz file, or a folder of pictures, Parquet or IDX files (${messageOf(error)})`,
       { cause: error },
     );
   }

@@ -110,12 +110,18 @@ export function judgeProof(
   };
 }
 
-/** The judge of a run. Both engines must compute at once, not later; it sets their parameters. */
+/**
+ * The judge of a run. Both engines must compute at once, not later; it sets their parameters.
+ *
+ * @param exact the coordinator's own, which is held against the reference first
+ * @throws {UserError} naming the tensor in which it is wrong
+ */
 export function createProofJudge(
   exact: Engine,
   reference: Engine,
   regularizer?: Regularizer,
 ): (proof: Proof, proofSeed: number) => Verdict {
+  checkExactEngine(exact, reference, regularizer);
   return (proof, proofSeed) =>
     judgeProof(
       exact.model,
@@ -131,17 +137,8 @@ export function createProofJudge(
  */
 export const NUM_DRAWS = 3;
 
-/**
- * Compares the coordinator's own exact engine with the reference, once for a run's model: bits that equal its own prove
- * nothing of a worker as long as both may share a fault. Sets the parameters of both.
- *
- * @throws {UserError} naming the tensor that is wrong
- */
-export function checkExactEngine(
-  exact: Engine,
-  reference: Engine,
-  regularizer?: Regularizer,
-): void {
+/** Once for a run's model: bits that equal its own prove nothing of a worker as long as both may share a fault. */
+function checkExactEngine(exact: Engine, reference: Engine, regularizer?: Regularizer): void {
   const { model } = exact;
   let worst = { tensor: '', distance: Infinity };
   for (let seed = 1; seed <= NUM_DRAWS; seed++) {

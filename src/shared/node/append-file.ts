@@ -2,9 +2,10 @@
  * A file that grows by whole records, for those who must not wait: `append` only queues, writing happens beside the
  * caller's work. A disk that is full costs records, counted, and one warning; nothing else.
  */
-import { mkdir, open, type FileHandle } from 'node:fs/promises';
+import { open, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { messageOf } from '../errors.js';
+import { makeFolders } from './folders.js';
 
 export interface AppendFile {
   readonly path: string;
@@ -87,7 +88,7 @@ export function createAppendFile(path: string, options: AppendFileOptions): Appe
     queue = [];
     try {
       if (handle === null) {
-        await mkdir(dirname(path), { recursive: true });
+        await makeFolders(dirname(path));
         handle = await open(path, options.truncate ? 'w' : 'a');
       }
       while (bytes.length > 0) {

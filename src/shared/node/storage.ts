@@ -1,8 +1,9 @@
 /**
  * Files that must survive a crash, behind an interface, so that the same code runs in memory under the simulator.
  */
-import { lstat, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { lstat, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { makeFolders } from './folders.js';
 
 export interface Storage {
   /** Names of what is in the folder, in no particular order; none if there is no such folder, or it is a file. */
@@ -35,7 +36,7 @@ export const fileStorage: Storage = {
 
   async writeDurably(path, bytes) {
     const partial = `${path}.partial`;
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolders(dirname(path));
     const there = await lstat(path).catch(() => null);
     // A rename would put the file in place of a device, a pipe, a socket.
     if (there && !there.isFile() && !there.isSymbolicLink()) {

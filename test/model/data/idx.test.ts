@@ -87,7 +87,7 @@ describe('loadDataset()', () => {
 
   test('names a folder that is not there', async () => {
     await expect(loadDataset('no/such/folder')).rejects.toThrow(
-      'Cannot load the dataset no/such/folder: expected mnist, or a folder of pictures, Parquet or IDX files',
+      'Cannot load the dataset no/such/folder: expected mnist, an .npz file, or a folder of pictures, Parquet or IDX files',
     );
   });
 

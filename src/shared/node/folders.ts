@@ -1,0 +1,42 @@
+/**
+ * Folders on disk. Node's own `mkdir` with `recursive` is not used: it tries for ever, and holds a whole processor, where
+ * a file system lets nothing be made, such as /proc.
+ */
+import { mkdir, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+/**
+ * Makes the folder with those above it.
+ *
+ * @returns the first folder on the way that was not there before
+ * @throws {Error} if it cannot be made, or what is there is no folder
+ */
+export async function makeFolders(path: string): Promise<string | undefined> {
+  try {
+    return await makeFolder(path);
+  } catch (error) {
+    const above = dirname(path);
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || above === path) throw error;
+    const firstMade = await makeFolders(above);
+    const own = await makeFolder(path);
+    return firstMade ?? own;
+  }
+}
+
+/** @returns its path; nothing if it was there, or another process was faster */
+async function makeFolder(path: string): Promise<string | undefined> {
+  try {
+    await mkdir(path);
+    return path;
+  } catch (error) {
+    if (await isFolder(path)) return undefined;
+    throw error;
+  }
+}
+
+export function isFolder(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+}
