@@ -14,8 +14,8 @@ import { environment, measureRun, type MeasuredRun } from './measured-run.js';
 const REPLAYING_WORKERS = fileURLToPath(new URL('./replaying-workers.js', import.meta.url));
 const NUMS_OF_WORKERS = [1, 4, 16, 64, 256];
 const UNITS_PER_WORKER = 2;
-/** Steps before the warm-up counts as begun: everybody has joined. */
-const FIRST_STEPS = 20;
+/** Steps that warm up, and half of the measured time on top. */
+const WARM_UP_STEPS = 100;
 const ANSWERS_WITHIN_MS = 30_000;
 
 export interface CoordinatorBench {
@@ -41,7 +41,7 @@ export async function benchCoordinator(
       ...{ port: 0, 'min-workers': workers, 'max-workers': workers + 1 },
       // What an image costs is the workers' business; so an epoch is long, and its evaluation rare.
       ...{ 'micro-batch': 1, 'batch-size': UNITS_PER_WORKER * workers },
-      'log-every': FIRST_STEPS,
+      'log-every': WARM_UP_STEPS,
     };
     const { measured } = await measureRun('coordinator', flags, stop, (run) =>
       measure(run, workers, seconds),

@@ -33,6 +33,8 @@ import { followParent } from './signals.js';
  */
 const MS_PER_UNIT = 100;
 const MAX_MEMORY_BYTES = 4e9;
+/** A machine that is busy with something else may break a connection. */
+const RETRY_FOR_MS = 60_000;
 
 class ReplayedComputation implements Computation {
   readonly model: Model;
@@ -92,11 +94,7 @@ let engine: Engine | null = null;
 /** What each of them says it has: nothing at first, then every sample. */
 let samples: SampleCache | null = null;
 
-function work(
-  name: string,
-  signal: AbortSignal,
-  onWelcome: () => void = () => undefined,
-): Promise<WorkerOutcome> {
+function work(name: string, signal: AbortSignal, onWelcome: () => void): Promise<WorkerOutcome> {
   const worker = new Worker({
     dial: () => dial(url, null, signal),
     createComputation: (model, regularizer) => {
@@ -120,7 +118,7 @@ function work(
       },
       keepSamples: () => undefined,
     },
-    retryForMs: 0,
+    retryForMs: RETRY_FOR_MS,
     log: (level, message) => {
       if (level === 'warn') console.error(`${name}: ${message}`);
     },
@@ -137,9 +135,15 @@ const [url, numWorkers] = process.argv.slice(2);
 const known = new AbortController();
 await work('scout', known.signal, () => known.abort());
 samples!.memory.cached.fill(0xff);
-const ends = Array.from({ length: Number(numWorkers) }, (_, i) =>
-  work(`worker-${i + 1}`, new AbortController().signal),
-);
+const ends: Promise<WorkerOutcome>[] = [];
+// One after the other: of connections that have not said hello, a coordinator takes so many and no more.
+for (let i = 1; i <= Number(numWorkers); i++) {
+  await new Promise<void>((resolve) => {
+    const end = work(`worker-${i}`, new AbortController().signal, resolve);
+    ends.push(end);
+    void end.then(() => resolve());
+  });
+}
 const { outcome } = await Promise.race(ends);
 console.error(`A replaying worker ended: ${outcome}`);
 process.exit(1);
