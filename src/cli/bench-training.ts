@@ -10,10 +10,8 @@ import { initParams } from '../model/init.js';
 import { LENET5, buildModel } from '../model/lenet.js';
 import { measureRun, type StepLine } from './measured-run.js';
 
-/** Steps that warm up: samples travel, V8 compiles. */
-const WARM_UP_STEPS = 600;
-/** The steps that a run starts with, whose speed is compared with that of those after the warm-up. */
-export const FIRST_STEPS = 400;
+/** Of the warm-up, in which samples travel and V8 compiles: their speed is compared with that of the steps after it. */
+const FIRST_STEPS = 400;
 /** Images of one call by which the engine alone is measured. */
 const ENGINE_IMAGES = 16;
 const ENGINE_MS = 1_000;
@@ -29,6 +27,7 @@ export interface StepBench {
   readonly engineImagesPerSecond: number;
   /** Images/s of the run ÷ (cores × the engine's own). */
   readonly efficiency: number;
+  readonly numFirstSteps: number;
   /** Images/s of the first steps ÷ those after the warm-up. */
   readonly startSpeed: number;
   /** Median of each, over the steps of all rounds. */
@@ -48,6 +47,8 @@ export interface ScalingBench {
 
 export interface TrainingBenchOptions {
   readonly batchSize: number;
+  /** Steps of each run that are not measured. */
+  readonly warmUp: number;
   /** Of each run, after the warm-up. */
   readonly seconds: number;
   /** Medians are over as many. */
@@ -57,16 +58,17 @@ export interface TrainingBenchOptions {
 /** @param workers of the run; undefined for what `train` takes by itself */
 export async function benchStep(
   workers: number | undefined,
-  { batchSize, seconds, rounds }: TrainingBenchOptions,
+  options: TrainingBenchOptions,
   stop: AbortSignal,
 ): Promise<StepBench> {
+  const { batchSize, rounds } = options;
   const cores = availableParallelism();
-  const engineAlone = createEngineBench(seconds);
+  const engineAlone = createEngineBench(options);
   const laps: { readonly engine: number; readonly run: Run }[] = [];
   for (let round = 0; round < rounds; round++) {
     const flags = workers === undefined ? {} : { workers, 'min-workers': workers };
     const engine = await engineAlone();
-    laps.push({ engine, run: await train({ ...flags, 'batch-size': batchSize }, seconds, stop) });
+    laps.push({ engine, run: await train(flags, options, stop) });
   }
   const steps = laps.flatMap(({ run }) => run.later);
   return {
@@ -80,6 +82,7 @@ export async function benchStep(
     efficiency: median(
       laps.map(({ engine, run }) => imagesPerSecond(run.later) / (cores * engine)),
     ),
+    numFirstSteps: laps[0].run.first.length,
     startSpeed: median(
       laps.map(({ run }) => imagesPerSecond(run.first) / imagesPerSecond(run.later)),
     ),
@@ -91,18 +94,18 @@ export async function benchStep(
 /** With 1 to `most` workers of one thread each. */
 export async function benchScaling(
   most: number,
-  { batchSize, seconds, rounds }: TrainingBenchOptions,
+  options: TrainingBenchOptions,
   stop: AbortSignal,
 ): Promise<ScalingBench[]> {
   const numsOfWorkers = Array.from({ length: most }, (_, i) => i + 1);
-  const engineAlone = createEngineBench(seconds);
+  const engineAlone = createEngineBench(options);
   const laps: { readonly engine: number; readonly speeds: readonly number[] }[] = [];
-  for (let round = 0; round < rounds; round++) {
+  for (let round = 0; round < options.rounds; round++) {
     const engine = await engineAlone();
     const speeds: number[] = [];
     for (const workers of numsOfWorkers) {
-      const flags = { workers, 'min-workers': workers, threads: 1, 'batch-size': batchSize };
-      const { later } = await train(flags, seconds, stop);
+      const flags = { workers, 'min-workers': workers, threads: 1 };
+      const { later } = await train(flags, options, stop);
       speeds.push(imagesPerSecond(later));
     }
     laps.push({ engine, speeds });
@@ -126,20 +129,20 @@ interface Run {
 
 async function train(
   flags: Readonly<Record<string, number>>,
-  seconds: number,
+  { batchSize, warmUp, seconds }: TrainingBenchOptions,
   stop: AbortSignal,
 ): Promise<Run> {
-  const all = { ...flags, 'log-every': WARM_UP_STEPS };
+  const all = { ...flags, 'batch-size': batchSize, 'log-every': warmUp };
   const { steps } = await measureRun('train', all, stop, async (run) => {
     // The first line about steps
     await run.said(/images\/s/);
     await run.wait(1000 * seconds);
   });
-  return { first: steps.slice(0, FIRST_STEPS), later: steps.slice(WARM_UP_STEPS - 1) };
+  return { first: steps.slice(0, Math.min(FIRST_STEPS, warmUp)), later: steps.slice(warmUp - 1) };
 }
 
 /** @returns what measures images/s of the engine alone, on one core */
-function createEngineBench(seconds: number): () => Promise<number> {
+function createEngineBench({ seconds }: TrainingBenchOptions): () => Promise<number> {
   const model = buildModel(LENET5);
   const engine = createSimdEngine(model);
   engine.setParams(initParams(model, 1));

@@ -11,7 +11,7 @@ import { LENET5, buildModel } from '../model/lenet.js';
 import { createSimdEngine } from '../model/engine/simd/node.js';
 import { formatBytes, formatCount, formatNoun, formatPercent } from '../shared/format.js';
 import { benchCoordinator } from './bench-coordinator.js';
-import { FIRST_STEPS, benchScaling, benchStep } from './bench-training.js';
+import { benchScaling, benchStep, type TrainingBenchOptions } from './bench-training.js';
 import { optionCommand } from './command.js';
 import { rightAligned } from './evaluate.js';
 import { stopSignal } from './signals.js';
@@ -42,11 +42,8 @@ export function benchCommand() {
   ).addArgument(new Argument('[kind]', 'one of them only').choices(KINDS));
 }
 
-interface BenchOptions {
+interface BenchOptions extends TrainingBenchOptions {
   readonly workers?: number | undefined;
-  readonly batchSize: number;
-  readonly seconds: number;
-  readonly rounds: number;
 }
 
 interface Bench {
@@ -79,7 +76,7 @@ const BENCHES: Record<Kind, (options: BenchOptions, stop: AbortSignal) => Promis
       ...columns.map((column, index) => `${column}  ${STEP_PARTS[index][2]}`),
       `Efficiency: ${formatPercent(data.efficiency, 0)} of what the engine does alone on ${formatNoun(cores, 'core')}, ` +
         `${cores} × ${formatCount(data.engineImagesPerSecond)} images/s`,
-      `Start: the first ${FIRST_STEPS} steps have ${formatPercent(data.startSpeed, 0)} of that speed`,
+      `Start: the first ${data.numFirstSteps} steps have ${formatPercent(data.startSpeed, 0)} of that speed`,
       roundsLine(options),
     ];
     return { data, lines };

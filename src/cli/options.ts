@@ -499,6 +499,11 @@ export const COMMAND_OPTIONS = {
       help: 'time for each run, once it is warm, and for engine',
       value: 'seconds',
     }),
+    warmUp: z.number().int().min(1).max(1e6).default(600).register(optionWords, {
+      group: 'run',
+      help: 'steps before step and scaling are measured',
+      value: 'steps',
+    }),
     rounds: z.number().int().min(1).max(1000).default(3).register(optionWords, {
       group: 'run',
       help: 'runs of step and scaling, in turn; medians are over them',

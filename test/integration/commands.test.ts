@@ -233,11 +233,11 @@ describe('bench', () => {
     return JSON.parse(stdout) as Record<string, unknown>;
   };
 
-  const short = ['--batch-size', '8', '--seconds', '0.2', '--rounds', '1'];
+  const short = ['--batch-size', '8', '--warm-up', '20', '--seconds', '0.2', '--rounds', '1'];
 
   test('step measures a run, which it stops, against the engine alone', async () => {
     const { step } = (await measured('step', '--workers', '1', ...short)) as { step: StepBench };
-    expect(step).toMatchObject({ workers: 1, batchSize: 8 });
+    expect(step).toMatchObject({ workers: 1, batchSize: 8, numFirstSteps: 20 });
     const { cores, imagesPerSecond, engineImagesPerSecond, efficiency, startSpeed } = step;
     expect(step.numSteps).toBeGreaterThan(0);
     expect(efficiency).toBeCloseTo(imagesPerSecond / (cores * engineImagesPerSecond));
