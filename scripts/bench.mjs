@@ -1,5 +1,6 @@
 /**
- * Everything that is measured: `lockstep bench`, then Lockstep and PyTorch in turn, medians and ratios of one run.
+ * Everything that is measured: `lockstep bench`, then Lockstep and PyTorch in turn, medians and ratios of one run. Each
+ * takes the whole machine: `lockstep train` as it is, PyTorch with a process a core.
  *
  *   npm run bench [-- --rounds 3] [-- --seconds 5]
  *
@@ -9,7 +10,7 @@
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -25,7 +26,7 @@ const path = (relative) => fileURLToPath(new URL(`../${relative}`, import.meta.u
 const MAIN = path('dist/cli/main.js');
 const PEER = path('scripts/peer-pytorch.py');
 const TARGET = 0.98;
-const NUM_WORKERS = 2;
+const NUM_CORES = availableParallelism();
 
 if (!existsSync(MAIN)) {
   console.error('bench: there is no dist/; run npm run build');
@@ -35,17 +36,14 @@ if (!existsSync(MAIN)) {
 const lockstep = (...args) => execFileSync(process.execPath, [MAIN, ...args], { encoding: 'utf8' });
 const json = (text) => JSON.parse(text.trim().split('\n').at(-1));
 
-/** What `lockstep train` leaves behind: its result, and its metrics by line. */
+/** The lines of the metrics that `lockstep train` leaves behind. */
 function train(...args) {
   const folder = mkdtempSync(join(tmpdir(), 'lockstep-bench-'));
   try {
     const run = join(folder, 'run');
-    lockstep('train', '--workers', String(NUM_WORKERS), '--quiet', '--out', run, ...args);
-    const metrics = readFileSync(join(run, 'metrics.jsonl'), 'utf8').trimEnd().split('\n');
-    return {
-      result: JSON.parse(readFileSync(join(run, 'result.json'), 'utf8')),
-      metrics: metrics.map((line) => JSON.parse(line)),
-    };
+    lockstep('train', '--quiet', '--out', run, ...args);
+    const lines = readFileSync(join(run, 'metrics.jsonl'), 'utf8').trimEnd().split('\n');
+    return lines.map((line) => JSON.parse(line));
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -53,19 +51,18 @@ function train(...args) {
 
 /** images/s of the second epoch: in the first, samples travel and V8 compiles. PyTorch's is taken the same way. */
 function ourSpeed(batch) {
-  const { metrics } = train('--batch-size', String(batch), '--epochs', '2');
-  const steps = metrics.filter(({ type, epoch }) => type === 'step' && epoch >= 1);
+  const lines = train('--batch-size', String(batch), '--epochs', '2');
+  const steps = lines.filter(({ type, epoch }) => type === 'step' && epoch >= 1);
   const sum = (key) => steps.reduce((total, step) => total + step[key], 0);
   return (1000 * sum('numImages')) / sum('totalMs');
 }
 
 /** Seconds of training, evaluations aside on both sides, until the test accuracy is there. */
 function ourSecondsToTarget() {
-  const { metrics } = train('--target-accuracy', String(TARGET));
+  const lines = train('--target-accuracy', String(TARGET));
   return (
-    metrics
-      .filter(({ type }) => type === 'step')
-      .reduce((total, { totalMs }) => total + totalMs, 0) / 1000
+    lines.filter(({ type }) => type === 'step').reduce((total, { totalMs }) => total + totalMs, 0) /
+    1000
   );
 }
 
@@ -92,21 +89,34 @@ function median(numbers) {
 
 const count = (value) => Math.round(value).toLocaleString('en-US');
 
-/** Ours and theirs in turn, `rounds` times. */
-function compare(what, unit, ours, theirs) {
-  const [own, other] = [[], []];
-  for (let round = 0; round < rounds; round++) {
-    own.push(ours());
-    if (theirs) other.push(theirs());
-  }
-  const show = (numbers) =>
-    unit === 's' ? `${median(numbers).toFixed(1)} s` : `${count(median(numbers))} ${unit}`;
-  const ratio = median(own.map((value, round) => value / other[round]));
-  const peer = theirs ? `, PyTorch ${show(other)}, ratio ${ratio.toFixed(2)}` : '';
-  console.log(`${what}: Lockstep ${show(own)}${peer}`);
+/** Ours and theirs in turn, `rounds` times; with what the engine does alone on one core, efficiency too. */
+function compare(what, unit, ours, theirs, engineAlone = null) {
+  const laps = Array.from({ length: rounds }, () => ({
+    engine: engineAlone?.(),
+    own: ours(),
+    other: theirs?.(),
+  }));
+  const show = (value) => (unit === 's' ? `${value.toFixed(1)} s` : `${count(value)} ${unit}`);
+  const middle = (of) => median(laps.map(of));
+  const peer = theirs
+    ? `, PyTorch ${show(middle(({ other }) => other))}, ` +
+      `ratio ${middle(({ own, other }) => own / other).toFixed(2)}`
+    : '';
+  console.log(`${what}: Lockstep ${show(middle(({ own }) => own))}${peer}`);
+  if (!engineAlone) return;
+  const efficiency = middle(({ own, engine }) => own / (NUM_CORES * engine));
+  console.log(
+    `  efficiency ${(100 * efficiency).toFixed(0)} % of ${NUM_CORES} cores with ` +
+      `${show(middle(({ engine }) => engine))} each by the engine alone`,
+  );
 }
 
-process.stdout.write(lockstep('bench', '--seconds', values.seconds));
+const bench = spawnSync(
+  process.execPath,
+  [MAIN, 'bench', '--seconds', values.seconds, '--rounds', values.rounds],
+  { stdio: 'inherit' },
+);
+if (bench.status !== 0) process.exit(bench.status ?? 1);
 
 const found = findPython();
 console.log(
@@ -124,7 +134,7 @@ const env = {
 };
 const torch = (...args) =>
   json(execFileSync(found.python, [PEER, '--data', data, ...args], { encoding: 'utf8', env }));
-const ddp = (...args) => torch('--world', String(NUM_WORKERS), ...args);
+const ddp = (...args) => torch('--world', String(NUM_CORES), ...args);
 
 compare(
   'Gradient at 16 images, one core',
@@ -134,10 +144,11 @@ compare(
 );
 for (const batch of [128, 64]) {
   compare(
-    `Training with ${NUM_WORKERS} workers, batch ${batch}`,
+    `Training on ${NUM_CORES} cores, batch ${batch}`,
     'images/s',
     () => ourSpeed(batch),
     found && (() => ddp('--batch', String(batch), '--epochs', '2').epochs[1].imagesPerSecond),
+    () => ourGradient(16),
   );
 }
 compare(

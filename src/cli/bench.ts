@@ -1,59 +1,49 @@
 /**
  * `lockstep bench`: this machine's figures. `engine` is one core computing; `step` and `scaling` are runs of
- * `lockstep train` on MNIST with worker processes and WebSockets, in a folder that is removed afterwards.
+ * `lockstep train` on MNIST with worker processes and WebSockets, `coordinator` is one with workers that compute nothing.
  */
-import { spawn } from 'node:child_process';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { availableParallelism, tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { availableParallelism } from 'node:os';
 import { Argument } from 'commander';
 import type { StepTimes } from '../coordinator/events.js';
 import { benchEngine, type EngineBench } from '../model/engine/bench.js';
 import { initParams } from '../model/init.js';
 import { LENET5, buildModel } from '../model/lenet.js';
 import { createSimdEngine } from '../model/engine/simd/node.js';
-import { UserError } from '../shared/errors.js';
-import { formatCount, formatNoun, formatPercent } from '../shared/format.js';
+import { formatBytes, formatCount, formatNoun, formatPercent } from '../shared/format.js';
+import { benchCoordinator } from './bench-coordinator.js';
+import { benchScaling, benchStep, type TrainingBenchOptions } from './bench-training.js';
 import { optionCommand } from './command.js';
 import { rightAligned } from './evaluate.js';
 import { stopSignal } from './signals.js';
 import { defaultNumWorkers } from './train.js';
 
-const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
-const KINDS = ['engine', 'step', 'scaling'] as const;
+const KINDS = ['engine', 'step', 'scaling', 'coordinator'] as const;
 type Kind = (typeof KINDS)[number];
-/** Exit code of a run that SIGTERM has stopped. */
-const STOPPED_CODE = 143;
-/** Steps that warm up: samples travel, V8 compiles. Half of a run at most. */
-const WARM_UP_STEPS = 600;
 /** Gradient and evaluation for six sizes, layers, parameters. */
 const ENGINE_FIGURES = 14;
+const DEFAULT_REPLAYING_WORKERS = 64;
 
 export function benchCommand() {
   return optionCommand(
     'bench',
-    "measure this machine: the engine, a step's parts, scaling",
+    "measure this machine: the engine, a step's parts, scaling, what workers cost the coordinator",
     'step --seconds 20',
     async ({ values }, args) => {
       const kind = args.at(0) as Kind | undefined;
-      const options = { ...values, workers: values.workers ?? defaultNumWorkers() };
       const stop = stopSignal();
       const results: Partial<Record<Kind, unknown>> = {};
       for (const each of kind === undefined ? KINDS : [kind]) {
-        const { data, lines } = await BENCHES[each](options, stop);
+        const { data, lines } = await BENCHES[each](values, stop);
         results[each] = data;
-        if (!options.json) console.log([...lines, ''].join('\n'));
+        if (!values.json) console.log([...lines, ''].join('\n'));
       }
-      if (options.json) console.log(JSON.stringify(results, null, 2));
+      if (values.json) console.log(JSON.stringify(results, null, 2));
     },
   ).addArgument(new Argument('[kind]', 'one of them only').choices(KINDS));
 }
 
-interface BenchOptions {
-  readonly workers: number;
-  readonly batchSize: number;
-  readonly seconds: number;
+interface BenchOptions extends TrainingBenchOptions {
+  readonly workers?: number | undefined;
 }
 
 interface Bench {
@@ -69,9 +59,9 @@ const BENCHES: Record<Kind, (options: BenchOptions, stop: AbortSignal) => Promis
     return { data, lines: engineLines(data) };
   },
 
-  async step({ workers, batchSize, seconds }, stop) {
-    const data = await benchTraining(workers, batchSize, seconds, stop);
-    const { parts } = data;
+  async step(options, stop) {
+    const data = await benchStep(options.workers, options, stop);
+    const { parts, cores } = data;
     const columns = rightAligned(
       STEP_PARTS.map(([name, key]) => [
         name,
@@ -81,36 +71,58 @@ const BENCHES: Record<Kind, (options: BenchOptions, stop: AbortSignal) => Promis
       ]),
     );
     const lines = [
-      `One step: ${formatNoun(workers, 'local worker')}, batch ${batchSize}, ` +
+      `One step: ${formatNoun(data.workers, 'local worker')}, batch ${data.batchSize}, ` +
         `${formatCount(data.imagesPerSecond)} images/s; medians of ${formatNoun(data.numSteps, 'step')}, and from where the slowest tenth begins`,
       ...columns.map((column, index) => `${column}  ${STEP_PARTS[index][2]}`),
+      `Efficiency: ${formatPercent(data.efficiency, 0)} of what the engine does alone on ${formatNoun(cores, 'core')}, ` +
+        `${cores} × ${formatCount(data.engineImagesPerSecond)} images/s`,
+      `Start: the first ${data.numFirstSteps} steps have ${formatPercent(data.startSpeed, 0)} of that speed`,
+      roundsLine(options),
     ];
     return { data, lines };
   },
 
-  async scaling({ workers, batchSize, seconds }, stop) {
-    const data: { workers: number; imagesPerSecond: number; efficiency: number }[] = [];
-    for (let numWorkers = 1; numWorkers <= workers; numWorkers++) {
-      const { imagesPerSecond } = await benchTraining(numWorkers, batchSize, seconds, stop);
-      const alone = data.at(0)?.imagesPerSecond ?? imagesPerSecond;
-      const efficiency = imagesPerSecond / (numWorkers * alone);
-      data.push({ workers: numWorkers, imagesPerSecond, efficiency });
-    }
+  async scaling(options, stop) {
+    const data = await benchScaling(options.workers ?? defaultNumWorkers(), options, stop);
     const lines = [
-      `Scaling on ${formatNoun(availableParallelism(), 'core')}, batch ${batchSize}; ` +
-        'efficiency: share of as many times one worker',
+      `Scaling on ${formatNoun(availableParallelism(), 'core')}, batch ${options.batchSize}; ` +
+        'efficiency: share of what the engine does alone on as many cores',
       ...rightAligned([
-        ['workers', 'images/s', 'efficiency'],
+        ['workers', 'images/s', 'times one', 'efficiency'],
         ...data.map((row) => [
           String(row.workers),
           formatCount(row.imagesPerSecond),
+          row.timesOne.toFixed(2),
           formatPercent(row.efficiency, 0),
+        ]),
+      ]),
+      roundsLine(options),
+    ];
+    return { data, lines };
+  },
+
+  async coordinator({ workers = DEFAULT_REPLAYING_WORKERS, seconds }, stop) {
+    const data = await benchCoordinator(workers, seconds, stop);
+    const lines = [
+      "The coordinator's processor time and memory, with workers that answer at once, two micro-batches each",
+      ...rightAligned([
+        ['workers', 'a worker and step', 'a step', 'steps/s', 'resident'],
+        ...data.map((row) => [
+          String(row.workers),
+          `${row.cpuMsPerWorkerAndStep.toFixed(3)} ms`,
+          `${row.cpuMsPerStep.toFixed(2)} ms`,
+          row.stepsPerSecond.toFixed(1),
+          formatBytes(row.memoryBytes),
         ]),
       ]),
     ];
     return { data, lines };
   },
 };
+
+function roundsLine({ rounds }: BenchOptions): string {
+  return `(medians of ${formatNoun(rounds, 'round')}, the engine alone and runs in turn)`;
+}
 
 function engineLines({ sizes, layers, setParamsMs }: EngineBench): string[] {
   const microseconds = (ms: number) => ((1000 * ms) / 16).toFixed(2);
@@ -150,103 +162,3 @@ const STEP_PARTS: readonly (readonly [string, keyof StepTimes, string])[] = [
   ['wait', 'waitMs', 'before the step'],
   ['total', 'totalMs', ''],
 ];
-
-interface TrainingBench {
-  readonly workers: number;
-  readonly batchSize: number;
-  readonly numSteps: number;
-  readonly imagesPerSecond: number;
-  /** Median of each. */
-  readonly parts: StepTimes;
-  /** What the slowest tenth of the steps needed at least, part by part. */
-  readonly slowestTenth: StepTimes;
-}
-
-type StepLine = StepTimes & { readonly type: string; readonly numImages: number };
-
-/** Trains for some seconds and reads the times from its metrics.jsonl. */
-async function benchTraining(
-  numWorkers: number,
-  batchSize: number,
-  seconds: number,
-  stop: AbortSignal,
-): Promise<TrainingBench> {
-  const folder = await mkdtemp(join(tmpdir(), 'lockstep-bench-'));
-  try {
-    const run = join(folder, 'run');
-    const flags = {
-      workers: numWorkers,
-      'min-workers': numWorkers,
-      'batch-size': batchSize,
-      epochs: 100_000,
-      'checkpoint-every': 1e9,
-    };
-    const args = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, String(value)]);
-    await trainFor(seconds, ['--out', run, ...args], stop);
-    const text = await readFile(join(run, 'metrics.jsonl'), 'utf8');
-    const steps = text
-      .trimEnd()
-      .split('\n')
-      .map((line) => JSON.parse(line) as StepLine)
-      .filter(({ type, numImages }) => type === 'step' && numImages === batchSize);
-    const counted = steps.slice(Math.min(WARM_UP_STEPS, steps.length >> 1));
-    if (counted.length === 0) {
-      throw new UserError(`No step was done in ${seconds} s: give it more --seconds`);
-    }
-    const totalMs = counted.reduce((sum, step) => sum + step.totalMs, 0);
-    return {
-      workers: numWorkers,
-      batchSize,
-      numSteps: counted.length,
-      imagesPerSecond: (1000 * batchSize * counted.length) / totalMs,
-      parts: timesAt(counted, 0.5),
-      slowestTenth: timesAt(counted, 0.9),
-    };
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
-}
-
-/** Runs `lockstep train`, and stops it so many seconds after its first line about steps. */
-async function trainFor(
-  seconds: number,
-  args: readonly string[],
-  stop: AbortSignal,
-): Promise<void> {
-  const child = spawn(process.execPath, [MAIN, 'train', ...args, '--no-progress'], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    // Variables that set options of a run would change what is measured.
-    env: Object.fromEntries(
-      Object.entries(process.env).filter(([name]) => !name.startsWith('LOCKSTEP_')),
-    ),
-  });
-  let timer = null as NodeJS.Timeout | null;
-  let errors = '';
-  const end = () => void child.kill('SIGTERM');
-  stop.addEventListener('abort', end, { once: true });
-  child.stdout.on('data', (chunk: Buffer) => {
-    if (timer === null && chunk.includes('images/s')) timer = setTimeout(end, 1000 * seconds);
-  });
-  child.stderr.on('data', (chunk: Buffer) => (errors += chunk.toString()));
-  const code = await new Promise<number | null>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', resolve);
-  });
-  if (timer !== null) clearTimeout(timer);
-  stop.removeEventListener('abort', end);
-  if (stop.aborted) throw new UserError('Stopped before the end of the measurement');
-  if (code !== STOPPED_CODE) {
-    throw new UserError(`The run to be measured failed: ${errors.trim()}`);
-  }
-}
-
-/** Each part's time that a share of the steps is below. */
-function timesAt(steps: readonly StepTimes[], share: number): StepTimes {
-  const timeAt = (key: keyof StepTimes) => {
-    const sorted = steps.map((step) => step[key]).sort((a, b) => a - b);
-    return sorted[Math.floor(share * (sorted.length - 1))];
-  };
-  return Object.fromEntries(
-    STEP_PARTS.map(([, key]) => [key, timeAt(key)]),
-  ) as unknown as StepTimes;
-}

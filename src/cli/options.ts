@@ -489,11 +489,11 @@ export const COMMAND_OPTIONS = {
     tokenFile,
   },
   bench: {
-    workers: z.number().int().min(1).max(64).optional().register(optionWords, {
+    workers: z.number().int().min(1).max(256).optional().register(optionWords, {
       group: 'run',
-      help: 'workers of step; the most of scaling',
+      help: 'workers of step; the most of scaling and coordinator',
       value: 'n',
-      unset: 'one per core, at most 8',
+      unset: 'as train has it; 64 of coordinator',
     }),
     batchSize: z.number().int().min(1).max(60_000).default(128).register(optionWords, {
       group: 'training',
@@ -502,8 +502,18 @@ export const COMMAND_OPTIONS = {
     }),
     seconds: z.number().gt(0).max(1e6).default(5).register(optionWords, {
       group: 'run',
-      help: 'time for each kind, or each number of workers',
+      help: 'time for each run, once it is warm, and for engine',
       value: 'seconds',
+    }),
+    warmUp: z.number().int().min(1).max(1e6).default(600).register(optionWords, {
+      group: 'run',
+      help: 'steps before step and scaling are measured',
+      value: 'steps',
+    }),
+    rounds: z.number().int().min(1).max(1000).default(3).register(optionWords, {
+      group: 'run',
+      help: 'runs of step and scaling, in turn; medians are over them',
+      value: 'n',
     }),
     json,
   },

@@ -1,14 +1,17 @@
 /** What users get told, and with which exit code; the commands that use a result; the package. */
 import { execFile } from 'node:child_process';
-import { readFile, symlink, writeFile } from 'node:fs/promises';
+import { readFile, readdir, symlink, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { lockstep, resultOf, smallMnist, startProgram } from '../support/lockstep.js';
+import type { CoordinatorBench } from '../../src/cli/bench-coordinator.js';
+import type { ScalingBench, StepBench } from '../../src/cli/bench-training.js';
+import { lockstep, resultOf, smallMnist, start, startProgram } from '../support/lockstep.js';
 import { MAIN } from '../support/program.js';
 import { mnist } from '../support/mnist.js';
+import { processesWith } from '../support/processes.js';
 import { pngOf } from '../support/png-file.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 
@@ -26,7 +29,10 @@ describe('exit code 2', () => {
   test.each([
     [['train', '--no-such-option'], /^lockstep: unknown option '--no-such-option'/],
     [['worker'], /^lockstep: missing required argument 'url'/],
-    [['bench', 'everything'], /^lockstep: .* Allowed choices are engine, step, scaling/],
+    [
+      ['bench', 'everything'],
+      /^lockstep: .* Allowed choices are engine, step, scaling, coordinator/,
+    ],
     [['no-such-command'], /^lockstep: unknown command/],
   ])('and where to look, for %j', async (args, message) => {
     const { code, stderr } = await lockstep(args);
@@ -228,13 +234,62 @@ describe('the package', () => {
 });
 
 describe('bench', () => {
-  test('measures the steps of a run, which it stops', async () => {
-    const args = ['bench', 'step', '--workers', '1', '--seconds', '0.5', '--json'];
-    const { code, stdout, stderr } = await lockstep(args);
+  const measured = async (...args: string[]) => {
+    const { code, stdout, stderr } = await lockstep(['bench', ...args, '--json']);
     expect(code, stderr).toBe(0);
-    const { step } = JSON.parse(stdout) as { step: { numSteps: number; imagesPerSecond: number } };
+    return JSON.parse(stdout) as Record<string, unknown>;
+  };
+
+  const short = ['--batch-size', '8', '--warm-up', '20', '--seconds', '0.2', '--rounds', '1'];
+
+  test('step measures a run, which it stops, against the engine alone', async () => {
+    const { step } = (await measured('step', '--workers', '1', ...short)) as { step: StepBench };
+    expect(step).toMatchObject({ workers: 1, batchSize: 8, numFirstSteps: 20 });
+    const { cores, imagesPerSecond, engineImagesPerSecond, efficiency, startSpeed } = step;
     expect(step.numSteps).toBeGreaterThan(0);
-    expect(step.imagesPerSecond).toBeGreaterThan(0);
+    expect(efficiency).toBeCloseTo(imagesPerSecond / (cores * engineImagesPerSecond));
+    expect(startSpeed).toBeGreaterThan(0);
+  });
+
+  test('scaling compares numbers of workers with one, and with the engine alone', async () => {
+    const { scaling } = (await measured('scaling', '--workers', '1', ...short)) as {
+      scaling: ScalingBench[];
+    };
+    expect(scaling).toMatchObject([{ workers: 1, timesOne: 1 }]);
+    expect(scaling[0].efficiency).toBeGreaterThan(0);
+  });
+
+  test('coordinator measures what each of several workers costs it', async () => {
+    const flags = ['--workers', '4', '--seconds', '0.5'];
+    const { coordinator } = (await measured('coordinator', ...flags)) as {
+      coordinator: CoordinatorBench[];
+    };
+    expect(coordinator.map(({ workers }) => workers)).toEqual([1, 4]);
+    for (const {
+      workers,
+      numSteps,
+      cpuMsPerStep,
+      cpuMsPerWorkerAndStep,
+      memoryBytes,
+    } of coordinator) {
+      expect(numSteps).toBeGreaterThan(0);
+      expect(cpuMsPerStep).toBeGreaterThan(0);
+      expect(cpuMsPerWorkerAndStep).toBeCloseTo(cpuMsPerStep / workers);
+      expect(memoryBytes).toBeGreaterThan(10_000_000);
+    }
+  });
+
+  test('leaves no process and no file when it is stopped', async () => {
+    const dir = await temporaryDirectory();
+    const bench = start(['bench', 'coordinator', '--workers', '1'], { TMPDIR: dir });
+    await expect.poll(() => processesWith(dir), { timeout: 30_000 }).toHaveLength(1);
+    bench.kill('SIGTERM');
+    expect(await bench.ended).toMatchObject({
+      code: 1,
+      stderr: 'lockstep: Stopped before the end of the measurement\n',
+    });
+    expect(processesWith(dir)).toEqual([]);
+    expect(await readdir(dir)).toEqual([]);
   });
 });
 

@@ -34,8 +34,11 @@ export interface EngineBench {
   readonly setParamsMs: number;
 }
 
-export interface EngineBenchOptions {
+export interface EngineBenchOptions extends TimingOptions {
   readonly sizes?: readonly number[];
+}
+
+interface TimingOptions {
   /** Time for each figure; the first tenth warms up. */
   readonly msPerFigure?: number;
   /** In milliseconds, ascending. */
@@ -51,58 +54,72 @@ interface Profiled {
 export async function benchEngine(
   engine: Engine & Partial<Profiled>,
   params: Float32Array,
-  {
-    sizes = BENCH_SIZES,
-    msPerFigure = 300,
-    now = () => performance.now(),
-  }: EngineBenchOptions = {},
+  { sizes = BENCH_SIZES, ...options }: EngineBenchOptions = {},
 ): Promise<EngineBench> {
-  const measure = async (work: () => unknown): Promise<number[]> => {
-    const durations: number[] = [];
-    const start = now();
-    let warmUp = true;
-    for (let end = start; end - start < msPerFigure || durations.length === 0;) {
-      const before = now();
-      await work();
-      end = now();
-      if (warmUp && end - start > msPerFigure / 10) warmUp = false;
-      else if (!warmUp) durations.push(end - before);
-    }
-    return durations.sort((a, b) => a - b);
-  };
-  const throughput = (numImages: number, durations: readonly number[]): Throughput => ({
-    best: (1000 * numImages) / durations[0],
-    median: (1000 * numImages) / durations[durations.length >> 1],
-  });
-
   engine.setParams(params);
-  const out = engine.allocateGradient();
   const results: SizeBench[] = [];
   for (const numImages of sizes) {
     const { images, labels } = benchImages(engine.model, numImages);
-    const gradients = await measure(() => engine.gradient(images, labels, out));
-    const evaluations = await measure(() => engine.evaluate(images, labels));
+    const evaluate = () => engine.evaluate(images, labels);
     results.push({
       numImages,
-      gradient: throughput(numImages, gradients),
-      evaluation: throughput(numImages, evaluations),
+      gradient: await benchGradient(engine, numImages, options),
+      evaluation: throughput(numImages, await durationsOf(evaluate, options)),
     });
   }
 
   let layers: StageTime[] = [];
   if (engine.profile !== undefined) {
     const { images, labels } = benchImages(engine.model, 16);
-    await measure(() => {
+    const profile = () => {
       const times = engine.profile!(images, labels);
       layers = times.map((time, index) => ({
         layer: time.layer,
         forwardMs: Math.min(time.forwardMs, layers.at(index)?.forwardMs ?? Infinity),
         backwardMs: Math.min(time.backwardMs, layers.at(index)?.backwardMs ?? Infinity),
       }));
-    });
+    };
+    await durationsOf(profile, options);
   }
-  const [setParamsMs] = await measure(() => engine.setParams(params));
+  const [setParamsMs] = await durationsOf(() => engine.setParams(params), options);
   return { sizes: results, layers, setParamsMs };
+}
+
+/** The gradient alone, with so many images a call, of an engine that has its parameters. */
+export async function benchGradient(
+  engine: Engine,
+  numImages: number,
+  options: TimingOptions = {},
+): Promise<Throughput> {
+  const { images, labels } = benchImages(engine.model, numImages);
+  const out = engine.allocateGradient();
+  const gradient = () => engine.gradient(images, labels, out);
+  return throughput(numImages, await durationsOf(gradient, options));
+}
+
+/** Of repeated calls, ascending, ms. */
+async function durationsOf(
+  work: () => unknown,
+  { msPerFigure = 300, now = () => performance.now() }: TimingOptions,
+): Promise<number[]> {
+  const durations: number[] = [];
+  const start = now();
+  let warmUp = true;
+  for (let end = start; end - start < msPerFigure || durations.length === 0;) {
+    const before = now();
+    await work();
+    end = now();
+    if (warmUp && end - start > msPerFigure / 10) warmUp = false;
+    else if (!warmUp) durations.push(end - before);
+  }
+  return durations.sort((a, b) => a - b);
+}
+
+function throughput(numImages: number, durations: readonly number[]): Throughput {
+  return {
+    best: (1000 * numImages) / durations[0],
+    median: (1000 * numImages) / durations[durations.length >> 1],
+  };
 }
 
 /** Bytes and labels that are no image of anything: time does not depend on them. */
