@@ -21,14 +21,16 @@ export function boardCommand() {
     'board',
     'serve the pages of finished runs, and compare several',
     'runs/first runs/second',
-    async ({ values: { host, port } }, paths) => {
+    async ({ values: { host, port, dataset } }, paths) => {
       const stop = stopSignal();
       const dirs = (await Promise.all(paths.map(runDirectories))).flat();
       if (dirs.length > MAX_RUNS) {
         throw new UserError(`Cannot compare ${dirs.length} runs: at most ${MAX_RUNS} at a time`);
       }
       const warn = (message: string) => process.stderr.write(`lockstep: ${message}\n`);
-      const runs = await Promise.all(dirs.map((dir) => openStoredRun(dir, { warn })));
+      const runs = await Promise.all(
+        dirs.map((dir) => openStoredRun(dir, { warn, ...(dataset !== undefined && { dataset }) })),
+      );
       const board = await createBoard(runs);
       // Whoever reaches the port may look; but no other site through their browser.
       const gate = new Gate({

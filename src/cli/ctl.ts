@@ -1,11 +1,12 @@
 /** `lockstep ctl`: asks something of a run that goes on, as its page does. */
-import { stat, readFile } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { request as plainRequest } from 'node:http';
 import { request as secureRequest } from 'node:https';
 import { join } from 'node:path';
 import { ACTIONS, CONTROL_HEADER, type Action } from '../coordinator/page/control.js';
 import { UsageError, UserError, messageOf } from '../shared/errors.js';
 import { parseJoinLine, type JoinLine } from '../shared/join-line.js';
+import { readInputText } from '../shared/node/input-file.js';
 import { sendIfPinned } from '../shared/node/pin.js';
 import { formatChoices, shorten } from '../shared/option.js';
 import { printable } from '../shared/printable.js';
@@ -14,6 +15,8 @@ import { readToken } from './token.js';
 
 /** For the coordinator to answer, ms. */
 const ANSWER_MS = 10_000;
+/** Of a file with a join line. */
+const MAX_LINE_BYTES = 10_000;
 /** Of an answer; the rest is not read. */
 const MAX_ANSWER_CHARS = 1_000;
 
@@ -58,7 +61,7 @@ async function lineOf(where: string): Promise<JoinLine> {
   );
   if (!isFolder) return parseJoinLine(where);
   try {
-    return parseJoinLine(await readFile(join(where, 'join'), 'utf8'));
+    return parseJoinLine(await readInputText(join(where, 'join'), MAX_LINE_BYTES));
   } catch (error) {
     throw new UserError(`Cannot find where ${where} is served: ${messageOf(error)}`, {
       cause: error,

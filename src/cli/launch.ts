@@ -1,12 +1,15 @@
 /** `lockstep launch`: a coordinator here, and a worker on each machine of a hostfile, over ssh. */
 import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { UserError, messageOf } from '../shared/errors.js';
+import { readShortText } from '../shared/node/input-file.js';
 import { optionCommand } from './command.js';
 import { parseHostfile } from './hostfile.js';
 import { SAME_PROGRAM, startRemoteWorkers } from './remote-workers.js';
 import { serveOptionsOf } from './serve-options.js';
 import { serveRun } from './serve-run.js';
+
+/** A thousand lines have less. */
+const MAX_HOSTFILE_BYTES = 2 ** 20;
 
 export function launchCommand() {
   return optionCommand(
@@ -34,7 +37,7 @@ export function launchCommand() {
 
 function readHostfile(path: string): string {
   try {
-    return readFileSync(path, 'utf8');
+    return readShortText(path, MAX_HOSTFILE_BYTES);
   } catch (error) {
     throw new UserError(`Cannot read the hostfile ${path}: ${messageOf(error)}`, { cause: error });
   }

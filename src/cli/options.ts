@@ -222,6 +222,13 @@ export const commonOptions = {
   }),
 };
 
+const testImages = text.optional().register(optionWords, {
+  group: 'data',
+  help: 'mnist, a folder of pictures, Parquet or IDX files, or an .npz file',
+  value: 'name|path',
+  unset: 'mnist, of a model trained on it; no path from a file is opened',
+});
+
 const threads = z.number().int().min(1).max(MAX_THREADS);
 
 const workerOptions = {
@@ -377,12 +384,7 @@ export const COMMAND_OPTIONS = {
     logLevel,
   },
   evaluate: {
-    dataset: text.optional().register(optionWords, {
-      group: 'data',
-      help: 'mnist, a folder of pictures, Parquet or IDX files, or an .npz file',
-      value: 'name|path',
-      unset: 'the one it was trained on',
-    }),
+    dataset: testImages,
     testFraction: pictureOptions.testFraction,
     badImages: pictureOptions.badImages,
     json,
@@ -524,6 +526,7 @@ export const COMMAND_OPTIONS = {
       help: 'port to listen on; 0 for any free one',
       value: 'port',
     }),
+    dataset: testImages,
   },
 } satisfies Record<string, OptionShape>;
 

@@ -2,10 +2,11 @@
  * Where a command's options get their values: from the flag, else from the environment, else from the file of
  * `--config`, else they are the defaults.
  */
-import { closeSync, openSync, readSync } from 'node:fs';
 import type * as z from 'zod';
 import { runOptions } from '../shared/config.js';
 import { UsageError, messageOf } from '../shared/errors.js';
+import { parseJson } from '../shared/json.js';
+import { readShortText } from '../shared/node/input-file.js';
 import {
   flagName,
   optionValue,
@@ -106,7 +107,7 @@ function parseFile(path: string, text: string): ConfigFile {
     new UsageError(`Cannot read the configuration ${shorten(path)} (--config): ${why}`, { cause });
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parseJson(text);
   } catch (error) {
     throw refuse(shorten(messageOf(error)), error);
   }
@@ -127,31 +128,14 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 
 /** @throws {UsageError} if it cannot be read, or is too large for a configuration */
 export function readConfigFile(path: string): string {
-  const bytes = Buffer.alloc(MAX_FILE_BYTES + 1);
-  let numBytes = 0;
   try {
-    const file = openSync(path, 'r');
-    try {
-      for (let got = -1; got !== 0 && numBytes < bytes.length; numBytes += got) {
-        got = readSync(file, bytes, numBytes, bytes.length - numBytes, null);
-      }
-    } finally {
-      closeSync(file);
-    }
+    return readShortText(path, MAX_FILE_BYTES);
   } catch (error) {
     throw new UsageError(
       `Cannot read the configuration ${shorten(path)} (--config): ${shorten(messageOf(error))}`,
-      {
-        cause: error,
-      },
+      { cause: error },
     );
   }
-  if (numBytes > MAX_FILE_BYTES) {
-    throw new UsageError(
-      `Cannot read the configuration ${shorten(path)} (--config): it has more than ${MAX_FILE_BYTES} bytes`,
-    );
-  }
-  return bytes.toString('utf8', 0, numBytes);
 }
 
 /** What `--print-config` prints: each option as a flag, and where its value came from. */

@@ -3,12 +3,13 @@
  * process of its own. A trial is a run in a folder of the sweep's; what is there is not done again.
  */
 import { spawn } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { FINAL_STATES, summarizeRun, type RunState } from '../coordinator/run-summary.js';
 import { messageOf, UsageError, UserError } from '../shared/errors.js';
 import { formatNoun, formatPercent } from '../shared/format.js';
+import { parseJson } from '../shared/json.js';
+import { readInputText } from '../shared/node/input-file.js';
 import { fileStorage } from '../shared/node/storage.js';
 import { textOf, variableName } from '../shared/option.js';
 import { optionCommand } from './command.js';
@@ -27,6 +28,9 @@ import {
 
 const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 
+/** Of what a sweep is of: as much as the file that says it may have. */
+const MAX_SWEEP_BYTES = 2_000_000;
+
 /** A trial and what became of it. */
 interface Trial {
   readonly name: string;
@@ -41,7 +45,7 @@ export function sweepCommand() {
     'train with every combination of options in a file, or with random ones',
     'sweep.json --out sweeps/lr --trials 20',
     async ({ values: { out, trials: numTrials = null, seed, json } }, [file]) => {
-      const space = parseSpace(parseJson(readConfigFile(file), file), file);
+      const space = parseSpace(parseSweep(readConfigFile(file), file), file);
       const stop = stopSignal();
       const plan = numTrials === null ? gridTrials(space) : randomTrials(space, numTrials, seed);
       await checkSame(out, { space: [...space], seed: numTrials === null ? null : seed });
@@ -85,9 +89,9 @@ export function sweepCommand() {
   ).argument('<file>', 'JSON file: options with a value, a list of values, or {"min", "max"}');
 }
 
-function parseJson(text: string, file: string): unknown {
+function parseSweep(text: string, file: string): unknown {
   try {
-    return JSON.parse(text);
+    return parseJson(text);
   } catch (error) {
     throw new UsageError(`Cannot read the sweep ${file}: ${messageOf(error)}`, { cause: error });
   }
@@ -101,7 +105,7 @@ function parseJson(text: string, file: string): unknown {
 async function checkSame(out: string, sweep: unknown): Promise<void> {
   const path = join(out, 'sweep.json');
   const text = `${JSON.stringify(sweep, null, 2)}\n`;
-  const before = await readFile(path, 'utf8').catch(() => null);
+  const before = await readInputText(path, MAX_SWEEP_BYTES).catch(() => null);
   if (before === text) return;
   if (before !== null) {
     throw new UserError(`Cannot sweep in ${out}: it holds another sweep; take another --out`);

@@ -1,6 +1,9 @@
 /** The token as a user gives it, to either role: in a flag, a variable, or a file. */
-import { readFileSync } from 'node:fs';
 import { UsageError, UserError, messageOf } from '../shared/errors.js';
+import { readShortText } from '../shared/node/input-file.js';
+
+/** Of a token, a certificate, a key: no file of them has more, bytes. */
+const MAX_SECRET_BYTES = 2 ** 20;
 
 /** @param flag of the two that name it @throws {UserError} if the file cannot be read or is empty */
 export function readToken(
@@ -22,7 +25,7 @@ export function readToken(
 /** @param what for the message @throws {UserError} if it cannot be read */
 export function readText(file: string, what: string): string {
   try {
-    return readFileSync(file, 'utf8');
+    return readShortText(file, MAX_SECRET_BYTES);
   } catch (error) {
     throw new UserError(`Cannot read the ${what} from ${file}: ${messageOf(error)}`, {
       cause: error,

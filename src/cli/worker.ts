@@ -1,13 +1,15 @@
 /** `lockstep worker`: joins a run. */
-import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { checkEngine, createEngine, selectEngine } from '../model/engine/engines.js';
 import { systemClock } from '../shared/clock.js';
+import { UserError } from '../shared/errors.js';
 import { parseJoinLine } from '../shared/join-line.js';
+import { readShortText } from '../shared/node/input-file.js';
 import { createLog } from '../shared/node/log.js';
 import { createRandom } from '../shared/random.js';
 import { dial, dialAlternate } from '../worker/connection.js';
 import { EngineComputation } from '../worker/engine-computation.js';
+import { longestCall } from '../worker/needs.js';
 import { startThreads } from '../worker/threads/thread-computation.js';
 import { Worker } from '../worker/worker.js';
 import { optionCommand } from './command.js';
@@ -16,6 +18,15 @@ import { tellEnding } from './ending.js';
 import { holdLifeline } from './lifeline.js';
 import { isLocalWorker, stopSignal } from './signals.js';
 import { readToken } from './token.js';
+
+/** Of a file with a join line. */
+const MAX_LINE_BYTES = 10_000;
+
+/**
+ * Multiply–adds of a call that is made on a thread beside, so that this one hears of signals and answers pings; a slow
+ * machine needs a second for as many.
+ */
+const LONG_CALL = 2 ** 30;
 
 export function workerCommand() {
   return optionCommand(
@@ -44,17 +55,24 @@ export function workerCommand() {
       const worker = new Worker({
         dial: (signal, alternate) => {
           // The coordinator writes it when it starts, and again where it comes back at another address.
-          if (file !== null) line = parseJoinLine(readFileSync(file, 'utf8'));
+          if (file !== null) line = parseJoinLine(readShortText(file, MAX_LINE_BYTES));
           if (alternate === null) return dial(line!.url, line!.pin, signal);
           return dialAlternate(alternate, line!, signal);
         },
-        createComputation: async (model, regularizer) =>
-          options.threads > 1 && choice.name === 'simd'
-            ? startThreads(model, regularizer, options.threads, systemClock)
-            : new EngineComputation(await createEngine(choice.name, model, { device }), {
-                clock: systemClock,
-                regularizer,
-              }),
+        createComputation: async (model, regularizer, welcome) => {
+          const { threads } = options;
+          const isLong = longestCall(model, welcome) > LONG_CALL;
+          if (choice.name === 'simd' && (threads > 1 || isLong)) {
+            return startThreads(model, regularizer, threads, systemClock);
+          }
+          if (choice.name === 'reference' && isLong) {
+            throw new UserError(
+              'The reference engine is too slow for this model: take --engine simd',
+            );
+          }
+          const engine = await createEngine(choice.name, model, { device });
+          return new EngineComputation(engine, { clock: systemClock, regularizer });
+        },
         engineName: choice.name,
         name,
         host: hostname(),

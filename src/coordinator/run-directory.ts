@@ -28,9 +28,16 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import * as z from 'zod';
 import { parseRunConfig, type RunConfig } from '../shared/config.js';
 import { UsageError, UserError, messageOf } from '../shared/errors.js';
+import { parseJson } from '../shared/json.js';
 import { isFolder, makeFolders } from '../shared/node/folders.js';
+import { readInputText } from '../shared/node/input-file.js';
 import { fileStorage } from '../shared/node/storage.js';
 import type { RunResult } from './events.js';
+
+/** Of config.json, result.json and lock.json. */
+const MAX_CONFIG_BYTES = 1_000_000;
+export const MAX_RESULT_BYTES = 10_000_000;
+const MAX_LOCK_BYTES = 10_000;
 
 export interface RunDirectory {
   readonly path: string;
@@ -226,7 +233,7 @@ function isOwn(entry: string): boolean {
 }
 
 async function writeResult(path: string, result: RunResult): Promise<void> {
-  const stored = await readFile(path, 'utf8').catch(() => null);
+  const stored = await readInputText(path, MAX_RESULT_BYTES).catch(() => null);
   if (stored !== null && isLess(result, stored)) return;
   try {
     await writeJson(path, result);
@@ -243,7 +250,7 @@ const storedResultSchema = z.object({ outcome: z.string(), globalStep: z.number(
 /** @param stored the text of the result that is there; one that cannot be read is worth nothing */
 function isLess({ globalStep }: RunResult, stored: string): boolean {
   try {
-    const before = storedResultSchema.parse(JSON.parse(stored));
+    const before = storedResultSchema.parse(parseJson(stored));
     if (before.globalStep !== globalStep) return before.globalStep > globalStep;
     return before.outcome !== 'stopped';
   } catch {
@@ -257,11 +264,16 @@ async function removeUnfinishedTraces(path: string): Promise<void> {
   for (const name of names) await rm(join(path, name), { force: true });
 }
 
+/** @throws {Error} if there is no such file, or it holds no configuration */
+export async function readRunConfig(file: string): Promise<RunConfig> {
+  return parseRunConfig(parseJson(await readInputText(file, MAX_CONFIG_BYTES)));
+}
+
 /** The configuration of the run in the folder; null if there is none. */
 async function readConfig(path: string): Promise<RunConfig | null> {
   const file = join(path, 'config.json');
   try {
-    return parseRunConfig(JSON.parse(await readFile(file, 'utf8')));
+    return await readRunConfig(file);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw new UserError(`Cannot resume ${path}: config.json is damaged: ${messageOf(error)}`, {
@@ -367,7 +379,7 @@ async function removeStaleLock(path: string, file: string): Promise<void> {
   // Of two that find the same stale lock one gets it; the other must not take away the lock that followed.
   const aside = `${file}.${process.pid}.partial`;
   await rename(file, aside).catch(() => undefined);
-  const taken = await readFile(aside, 'utf8').catch(() => null);
+  const taken = await readInputText(aside, MAX_LOCK_BYTES).catch(() => null);
   if (taken !== null && taken !== text) await rename(aside, file);
   else await rm(aside, { force: true });
 }
@@ -375,7 +387,7 @@ async function removeStaleLock(path: string, file: string): Promise<void> {
 /** The lock's text; null if it is gone. One that is just being written gets a moment. */
 async function readLock(file: string): Promise<string | null> {
   for (let attempt = 0; ; attempt++) {
-    const text = await readFile(file, 'utf8').catch(() => null);
+    const text = await readInputText(file, MAX_LOCK_BYTES).catch(() => null);
     if (text === null || parseLock(text) !== null || attempt === 5) return text;
     await sleep(20);
   }
@@ -383,7 +395,7 @@ async function readLock(file: string): Promise<string | null> {
 
 function parseLock(text: string): Lock | null {
   try {
-    return lockSchema.parse(JSON.parse(text));
+    return lockSchema.parse(parseJson(text));
   } catch {
     return null;
   }

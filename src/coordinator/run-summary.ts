@@ -1,15 +1,15 @@
 /** A run in one line: what its directory tells without its metrics being read. It may be written meanwhile. */
 import type { Stats } from 'node:fs';
-import { lstat, readdir, readFile, stat } from 'node:fs/promises';
+import { lstat, readdir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import * as z from 'zod';
 import { readLatestCheckpoint } from '../model/checkpoint.js';
-import { parseRunConfig, type RunConfig } from '../shared/config.js';
+import type { RunConfig } from '../shared/config.js';
 import { UserError, messageOf } from '../shared/errors.js';
 import { fileStorage } from '../shared/node/storage.js';
 import type { RunResult } from './events.js';
 import { readResult } from './observers/stored-run.js';
-import { isInUse } from './run-directory.js';
+import { isInUse, readRunConfig } from './run-directory.js';
 
 /** `interrupted` was killed; `stopped` was told to stop. Both can be resumed. */
 export type RunState = 'running' | RunResult['outcome'] | 'interrupted' | 'damaged';
@@ -90,7 +90,7 @@ export async function summarizeRun(path: string): Promise<RunSummary | null> {
 
 async function readConfig(path: string): Promise<RunConfig | null> {
   try {
-    return parseRunConfig(JSON.parse(await readFile(path, 'utf8')));
+    return await readRunConfig(path);
   } catch {
     return null;
   }

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { imageBytes, type DataShape, type InputShape } from '../model/lenet.js';
 import { bytesOf } from '../shared/codec.js';
 import { UserError } from '../shared/errors.js';
-import type { EvaluationSet } from '../shared/protocol.js';
+import { MAX_SAMPLES, type EvaluationSet } from '../shared/protocol.js';
 
 /** Images and their labels. */
 export interface LabelledImages {
@@ -43,7 +43,7 @@ interface LabelledDataset {
   readonly test: LabelledImages;
 }
 
-/** @throws {UserError} if the validation set would leave nothing to train on */
+/** @throws {UserError} if the validation set would leave nothing to train on, or there are too many images */
 export function createSamples(
   { input, classNames, train, test }: LabelledDataset,
   validationSize: number,
@@ -55,6 +55,10 @@ export function createSamples(
     throw new UserError(
       `Cannot hold out ${validationSize} images for validation: the training set has ${numInFile}`,
     );
+  }
+  const numSamples = numInFile + test.labels.length;
+  if (numSamples > MAX_SAMPLES) {
+    throw new UserError(`Cannot train with ${numSamples} images, expected at most ${MAX_SAMPLES}`);
   }
   const find = (index: number) =>
     index < numInFile ? { set: train, at: index } : { set: test, at: index - numInFile };

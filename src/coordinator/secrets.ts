@@ -3,9 +3,11 @@
  * knows its workers again, and they know it.
  */
 import { createPrivateKey, generateKeyPairSync, randomBytes, type KeyObject } from 'node:crypto';
-import { chmod, readFile, rename, writeFile } from 'node:fs/promises';
+import { chmod, rename, writeFile } from 'node:fs/promises';
 import { UserError, messageOf } from '../shared/errors.js';
+import { readInput } from '../shared/node/input-file.js';
 
+const MAX_SECRET_BYTES = 10_000;
 const WORKER_KEY_BYTES = 32;
 /** 128 bits, as 22 characters. */
 const TOKEN_BYTES = 16;
@@ -58,11 +60,11 @@ async function openSecret<Secret>(
   },
 ): Promise<Secret> {
   try {
-    const bytes = await readFile(path).catch((error: unknown) => {
+    const bytes = await readInput(path, MAX_SECRET_BYTES).catch((error: unknown) => {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
       throw error;
     });
-    const stored = bytes && kind.parse(bytes);
+    const stored = bytes && kind.parse(Buffer.from(bytes));
     if (stored !== null) {
       // A copy of the directory may have lost it.
       await chmod(path, 0o600);

@@ -11,7 +11,12 @@ import * as z from 'zod';
 import { bytesOf } from '../shared/codec.js';
 import { hyperparametersSchema, inputShapeSchema } from '../shared/config.js';
 import { messageOf, UserError } from '../shared/errors.js';
+import { formatBytes } from '../shared/format.js';
+import { parseJson, stringifyJson } from '../shared/json.js';
 import type { Storage } from '../shared/node/storage.js';
+import { shorten } from '../shared/option.js';
+import { simdMemoryBytes } from './engine/simd/engine.js';
+import { MAX_MEMORY_BYTES } from './engine/simd/wasm.js';
 import {
   buildModel,
   DIGITS,
@@ -29,9 +34,9 @@ import {
   encodeSafetensors,
   entriesOf,
   parseHeader,
-  parseJson,
-  stringifyJson,
+  readSafetensors,
   type NamedTensor,
+  type SafetensorsHeader,
 } from './safetensors.js';
 
 export interface Checkpoint {
@@ -138,52 +143,17 @@ export function isCheckpoint(bytes: Uint8Array): boolean {
  * @throws {UserError} in one sentence, if the file is damaged or is no checkpoint of Lockstep
  */
 export function decodeCheckpoint(bytes: Uint8Array, file = 'the checkpoint'): Checkpoint {
-  const fail = (why: string, cause?: unknown): never => {
-    throw new UserError(`Cannot use ${file}: ${why}`, { cause });
-  };
-  const { metadata: rawMetadata, entries, dataFrom } = attempt(() => parseHeader(bytes), fail);
-  if (!isRecord(rawMetadata) || rawMetadata.format !== FORMAT) {
-    return fail('it is no checkpoint of Lockstep');
-  }
-  const { formatVersion } = rawMetadata;
-  if (formatVersion !== FORMAT_VERSION && formatVersion !== FORMAT_VERSION_OF_MNIST) {
-    const found = JSON.stringify(formatVersion);
-    return fail(`its format has the version ${found}, expected "${FORMAT_VERSION}"`);
-  }
-  const parsed = metadataSchema.safeParse(rawMetadata);
-  if (!parsed.success) {
-    const [issue] = parsed.error.issues;
-    return fail(`its metadata are wrong: ${issue.path.map(String).join('.')}: ${issue.message}`);
-  }
-  const metadata = parsed.data;
+  const fail = failing(file);
+  const header = attempt(() => parseHeader(bytes), fail);
+  const { metadata, numParams, optimizerNames } = checkHeader(header, bytes.length, fail);
   checkDigest(bytes, metadata.sha256, fail);
-
-  const { hyperparameters, input, classNames } = metadata;
-  const model = attempt(() => modelOf(metadata), fail);
-  const optimizerNames = Object.keys(entries)
-    .filter((name) => name.startsWith(OPTIMIZER_PREFIX))
-    .map((name) => name.slice(OPTIMIZER_PREFIX.length));
-  if (optimizerNames.length > MAX_OPTIMIZER_TENSORS) {
-    return fail(`it has ${optimizerNames.length} tensors of the optimizer`);
-  }
-  const wanted = entriesOf(tensorsOf(model, optimizerNames));
-  for (const name of new Set([...Object.keys(wanted), ...Object.keys(entries)])) {
-    const [found, expected] = [entries[name], wanted[name]].map((entry) => describeEntry(entry));
-    if (found !== expected) fail(`its tensor ${name} is ${found}, expected ${expected}`);
-  }
-  const numBytes = dataFrom + (1 + optimizerNames.length) * 4 * model.numParams;
-  if (bytes.length !== numBytes) {
-    fail(`it has ${bytes.length} bytes, but its header promises ${numBytes}`);
-  }
-
   const vectorAt = (index: number): Float32Array => {
-    const from = dataFrom + index * 4 * model.numParams;
-    return new Float32Array(
-      Uint8Array.from(bytes.subarray(from, from + 4 * model.numParams)).buffer,
-    );
+    const from = header.dataFrom + index * 4 * numParams;
+    return new Float32Array(Uint8Array.from(bytes.subarray(from, from + 4 * numParams)).buffer);
   };
   const params = vectorAt(0);
   if (!params.every(Number.isFinite)) fail('its weights are not all finite');
+  const { hyperparameters, input, classNames } = metadata;
   return {
     params,
     optimizerState: {
@@ -200,6 +170,56 @@ export function decodeCheckpoint(bytes: Uint8Array, file = 'the checkpoint'): Ch
     engineFingerprint: metadata.engineFingerprint,
     metrics: metadata.metrics,
   };
+}
+
+/**
+ * All that can be known before the data are read.
+ *
+ * @param fileBytes of the whole file
+ */
+function checkHeader(header: SafetensorsHeader, fileBytes: number, fail: Fail) {
+  const { metadata: rawMetadata, entries, dataFrom } = header;
+  if (!isRecord(rawMetadata) || rawMetadata.format !== FORMAT) {
+    return fail('it is no checkpoint of Lockstep');
+  }
+  const { formatVersion } = rawMetadata;
+  if (formatVersion !== FORMAT_VERSION && formatVersion !== FORMAT_VERSION_OF_MNIST) {
+    const found = shorten(String(JSON.stringify(formatVersion)));
+    return fail(`its format has the version ${found}, expected "${FORMAT_VERSION}"`);
+  }
+  const parsed = metadataSchema.safeParse(rawMetadata);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    const where = issue.path.map(String).join('.');
+    return fail(`its metadata are wrong: ${shorten(`${where}: ${issue.message}`)}`);
+  }
+  const metadata = parsed.data;
+  const model = attempt(() => modelOf(metadata), fail);
+  const neededBytes = simdMemoryBytes(model);
+  if (neededBytes > MAX_MEMORY_BYTES) {
+    fail(
+      `its model needs ${formatBytes(neededBytes)} of memory, more than the ` +
+        `${formatBytes(MAX_MEMORY_BYTES)} of the largest that can be trained`,
+    );
+  }
+  const optimizerNames = Object.keys(entries)
+    .filter((name) => name.startsWith(OPTIMIZER_PREFIX))
+    .map((name) => name.slice(OPTIMIZER_PREFIX.length));
+  if (optimizerNames.length > MAX_OPTIMIZER_TENSORS) {
+    return fail(`it has ${optimizerNames.length} tensors of the optimizer`);
+  }
+  const wanted = entriesOf(tensorsOf(model, optimizerNames));
+  for (const name of new Set([...Object.keys(wanted), ...Object.keys(entries)])) {
+    const [found, expected] = [entries[name], wanted[name]].map((entry) => describeEntry(entry));
+    if (found !== expected) {
+      fail(`its tensor ${shorten(name)} is ${found}, expected ${expected}`);
+    }
+  }
+  const numBytes = dataFrom + (1 + optimizerNames.length) * 4 * model.numParams;
+  if (fileBytes !== numBytes) {
+    fail(`it has ${fileBytes} bytes, but its header promises ${numBytes}`);
+  }
+  return { metadata, numParams: model.numParams, optimizerNames };
 }
 
 /**
@@ -233,12 +253,10 @@ export async function writeCheckpoint(
  * @throws {UserError} if there is no such file or it is no sound checkpoint
  */
 export async function readCheckpoint(storage: Storage, path: string): Promise<Checkpoint> {
-  let bytes: Uint8Array;
-  try {
-    bytes = await storage.read(path);
-  } catch (error) {
-    throw new UserError(`Cannot read ${path}: ${messageOf(error)}`, { cause: error });
-  }
+  const fail = failing(path);
+  const bytes = await readSafetensors(storage, path, (header, fileBytes) => {
+    checkHeader(header, fileBytes, fail);
+  });
   return decodeCheckpoint(bytes, path);
 }
 
@@ -372,12 +390,19 @@ function metadataOf(checkpoint: Checkpoint): Record<keyof z.input<typeof metadat
 
 type Fail = (why: string, cause?: unknown) => never;
 
+function failing(file: string): Fail {
+  return (why, cause) => {
+    throw new UserError(`Cannot use ${file}: ${why}`, { cause });
+  };
+}
+
 /** The digest covers the whole file, itself written as zeros. */
 function checkDigest(bytes: Uint8Array, expected: string, fail: Fail): void {
-  const copy = Buffer.from(bytes);
-  const at = copy.indexOf(expected);
-  if (at >= 0) copy.write(NO_DIGEST, at, 'latin1');
-  if (at < 0 || digestOf(copy) !== expected) {
+  const file = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  const at = file.indexOf(expected);
+  const hash = createHash('sha256').update(file.subarray(0, at)).update(NO_DIGEST);
+  const found = hash.update(file.subarray(at + NO_DIGEST.length)).digest('hex');
+  if (at < 0 || found !== expected) {
     fail('it is damaged, its bytes do not have the SHA-256 that its header states');
   }
 }

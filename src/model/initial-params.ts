@@ -1,6 +1,6 @@
 /** θ₀ from weights that are there: fine-tuning, and what PyTorch has trained. */
 import { createHash } from 'node:crypto';
-import { UserError, messageOf } from '../shared/errors.js';
+import { UserError } from '../shared/errors.js';
 import type { Storage } from '../shared/node/storage.js';
 import { flagName, textOf } from '../shared/option.js';
 import { decodeCheckpoint, findCheckpoint, isCheckpoint, modelOf } from './checkpoint.js';
@@ -8,6 +8,7 @@ import { initParams } from './init.js';
 import { describeInput, type Model } from './lenet.js';
 import { paramTensorsOf } from './param-tensors.js';
 import { readPyTorchTensors } from './pytorch-weights.js';
+import { checkLength, readSafetensors } from './safetensors.js';
 
 /** A file of weights, not looked into yet. */
 export interface WeightsFile {
@@ -20,7 +21,7 @@ export interface WeightsFile {
 /**
  * @param path a checkpoint or another safetensors file, or a run directory: its best checkpoint, else its last
  * @param skipped is told of each damaged checkpoint, in a sentence
- * @throws {UserError} if there is none
+ * @throws {UserError} if there is none, or it is no safetensors file
  */
 export async function readWeightsFile(
   storage: Storage,
@@ -29,12 +30,7 @@ export async function readWeightsFile(
 ): Promise<WeightsFile> {
   const isFolder = (await storage.list(path)).length > 0;
   const file = isFolder ? (await findCheckpoint(storage, path, skipped)).path : path;
-  let bytes: Uint8Array;
-  try {
-    bytes = await storage.read(file);
-  } catch (error) {
-    throw new UserError(`Cannot read ${file}: ${messageOf(error)}`, { cause: error });
-  }
+  const bytes = await readSafetensors(storage, file, checkLength);
   return { path: file, bytes, sha256: createHash('sha256').update(bytes).digest('hex') };
 }
 

@@ -9,12 +9,16 @@
  */
 import * as z from 'zod';
 import { bytesOf } from '../shared/codec.js';
+import { UserError, messageOf } from '../shared/errors.js';
+import { parseJson } from '../shared/json.js';
+import type { InputFile } from '../shared/node/input-file.js';
+import type { Storage } from '../shared/node/storage.js';
 
 const LENGTH_BYTES = 8;
-/** Of a header, read or written. JSON takes up to forty times its length of memory once it is parsed. */
+/** Of a header, read or written. */
 const MAX_HEADER_BYTES = 2 ** 23;
-/** How deep JSON in a file may be nested: each level costs more memory than its two characters. */
-const MAX_JSON_DEPTH = 8;
+/** Of a file that is read: the state of the largest model that can be trained has less. */
+const MAX_FILE_BYTES = 2 ** 28;
 /** Data begins at a multiple of it; spaces fill the header up. */
 const ALIGNMENT = 8;
 
@@ -89,23 +93,12 @@ export interface SafetensorsHeader {
   readonly dataFrom: number;
 }
 
-/** @throws {RangeError | SyntaxError} with the reason, if the bytes have no header */
+/**
+ * @param bytes of the file, or of its beginning with the header
+ * @throws {RangeError | SyntaxError} with the reason, if the bytes have no header
+ */
 export function parseHeader(bytes: Uint8Array): SafetensorsHeader {
-  const room = bytes.length - LENGTH_BYTES;
-  if (room < 0) {
-    throw new RangeError(`it is truncated, ${bytes.length} bytes do not hold a header`);
-  }
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const headerBytes = Number(view.getBigUint64(0, true));
-  if (headerBytes > MAX_HEADER_BYTES) {
-    throw new RangeError('it is no safetensors file, or its header is damaged');
-  }
-  if (headerBytes > room) {
-    throw new RangeError(
-      `it is truncated, ${bytes.length} bytes do not hold a header of ${headerBytes}`,
-    );
-  }
-  const dataFrom = LENGTH_BYTES + headerBytes;
+  const dataFrom = dataBegin(bytes, bytes.length);
   const text = new TextDecoder().decode(bytes.subarray(LENGTH_BYTES, dataFrom));
   let header: unknown;
   try {
@@ -120,40 +113,64 @@ export function parseHeader(bytes: Uint8Array): SafetensorsHeader {
   return { metadata, entries, dataFrom };
 }
 
-/** @throws {SyntaxError | RangeError} if it is no JSON, or deeper than what is ever written */
-export function parseJson(text: string): unknown {
-  checkDepth(text);
-  return JSON.parse(text);
+/** Where the data begin, by the first bytes of a file of as many. */
+function dataBegin(first: Uint8Array, fileBytes: number): number {
+  const room = fileBytes - LENGTH_BYTES;
+  if (room < 0) {
+    throw new RangeError(`it is truncated, ${fileBytes} bytes do not hold a header`);
+  }
+  const view = new DataView(first.buffer, first.byteOffset, first.byteLength);
+  const headerBytes = Number(view.getBigUint64(0, true));
+  if (headerBytes > MAX_HEADER_BYTES) {
+    throw new RangeError('it is no safetensors file, or its header is damaged');
+  }
+  if (headerBytes > room) {
+    throw new RangeError(
+      `it is truncated, ${fileBytes} bytes do not hold a header of ${headerBytes}`,
+    );
+  }
+  return LENGTH_BYTES + headerBytes;
 }
 
-/** As `JSON.stringify`. @throws {RangeError} if `parseJson` would not take it */
-export function stringifyJson(value: unknown): string {
-  const text = JSON.stringify(value);
-  checkDepth(text);
-  return text;
-}
-
-function checkDepth(text: string): void {
-  if (depthOf(text) > MAX_JSON_DEPTH) {
-    throw new RangeError(`JSON of more than ${MAX_JSON_DEPTH} levels`);
+/**
+ * The bytes of a safetensors file, of which no more than the header is read before that has been checked.
+ *
+ * @param check throws what is wrong with the header of a file of as many bytes
+ * @throws {UserError} in one sentence
+ */
+export async function readSafetensors(
+  storage: Storage,
+  path: string,
+  check: (header: SafetensorsHeader, fileBytes: number) => void,
+): Promise<Uint8Array> {
+  const file = await storage.open(path).catch((error: unknown) => {
+    throw new UserError(`Cannot read ${path}: ${messageOf(error)}`, { cause: error });
+  });
+  try {
+    const header = await readHeader(file);
+    check(header, file.size);
+    if (file.size > MAX_FILE_BYTES) throw new Error(`it has more than ${MAX_FILE_BYTES} bytes`);
+    return await file.read(0, file.size);
+  } catch (error) {
+    if (error instanceof UserError) throw error;
+    throw new UserError(`Cannot use ${path}: ${messageOf(error)}`, { cause: error });
+  } finally {
+    await file.close();
   }
 }
 
-/** How many levels of lists and objects a JSON text has, found without parsing it. */
-function depthOf(json: string): number {
-  let depth = 0;
-  let deepest = 0;
-  let isInString = false;
-  for (let at = 0; at < json.length; at++) {
-    const character = json[at];
-    if (isInString) {
-      if (character === '\\') at++;
-      else if (character === '"') isInString = false;
-    } else if (character === '"') isInString = true;
-    else if (character === '[' || character === '{') deepest = Math.max(deepest, ++depth);
-    else if (character === ']' || character === '}') depth--;
+async function readHeader(file: InputFile): Promise<SafetensorsHeader> {
+  const first = await file.read(0, Math.min(file.size, LENGTH_BYTES));
+  return parseHeader(await file.read(0, dataBegin(first, file.size)));
+}
+
+/** @throws {RangeError} if a file of as many bytes is not what its header promises */
+export function checkLength({ entries, dataFrom }: SafetensorsHeader, fileBytes: number): void {
+  const ends = Object.values(entries).map((entry) => parseEntry(entry)?.data_offsets[1] ?? 0);
+  const promised = dataFrom + ends.reduce((last, end) => Math.max(last, end), 0);
+  if (promised !== fileBytes) {
+    throw new RangeError(`it has ${fileBytes} bytes, but its header promises ${promised}`);
   }
-  return deepest;
 }
 
 /** The entry, if it has the form of one; its offsets may still be anywhere. */

@@ -26,6 +26,9 @@ export const MAX_WORKERS_BEHIND = 65_536;
 /** Addresses that a welcome may name besides the one it comes from. */
 export const MAX_ALTERNATES = 8;
 
+/** Images of a run, for training, validation and testing together. */
+export const MAX_SAMPLES = 2_000_000;
+
 /** Bytes of a frame besides the parameters, samples or predictions it carries. */
 export const FRAME_OVERHEAD_BYTES = 64 * 1024;
 
@@ -160,7 +163,7 @@ const welcome = z.strictObject({
   sliceValues: count.min(1),
   datasetId: name,
   /** Training, validation and test images together. */
-  numSamples: count.min(1),
+  numSamples: count.min(1).max(MAX_SAMPLES),
   /** Seeds the micro-batch of the proof. */
   proofSeed: count,
   /** Silence after which either side takes the other for gone. */

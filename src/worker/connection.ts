@@ -12,7 +12,7 @@ import { parseJoinLine, type JoinLine } from '../shared/join-line.js';
 import { NO_LIMITS, SocketChannel } from '../shared/node/socket-channel.js';
 
 /** The longest frame that a worker takes: the parameters of the largest model that fits. */
-const MAX_PAYLOAD_BYTES = 256 * 1024 * 1024;
+const MAX_PAYLOAD_BYTES = 128 * 1024 * 1024;
 
 /**
  * Opens a connection.

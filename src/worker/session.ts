@@ -26,6 +26,7 @@ import type { Answers, Computation, EvaluationTask, Task } from './computation.j
 import type { Identity, Keepsake } from './keepsake.js';
 import { formatBytes } from '../shared/format.js';
 import { Assembly, Slices, sliceOf } from '../shared/slices.js';
+import { memoryNeeded } from './needs.js';
 import { SampleCache } from './sample-cache.js';
 
 /** Frames that a worker reads and sends before it collects their memory, bytes. */
@@ -235,7 +236,7 @@ export class Session implements ChannelHandler {
     }
     const { datasetId, numSamples } = welcome;
     const { maxMemoryBytes } = this.options;
-    const neededBytes = memoryNeeded(model, numSamples, this.options.numThreads ?? 1);
+    const neededBytes = memoryNeeded(model, welcome, this.options.numThreads ?? 1);
     if (neededBytes > maxMemoryBytes) {
       throw new UserError(
         `The run needs ${formatBytes(neededBytes)} of memory, ` +
@@ -543,17 +544,4 @@ function taskOf(
 
 function isSame(a: object, b: object): boolean {
   return JSON.stringify(a) === JSON.stringify(b);
-}
-
-/** Buffers of the size of θ that each thread holds: θ, its packed copy, the sums of its leaves and of the tree's levels. */
-const BUFFERS_OF_PARAMS = 32;
-/** Besides its pixels, a sample has a label, and a bit that says it is here. */
-const SAMPLE_OVERHEAD_BYTES = 3;
-
-/** What a run takes of a worker's memory in the end, bytes: known before any of it is taken. */
-function memoryNeeded(model: Model, numSamples: number, numThreads: number): number {
-  return (
-    4 * model.numParams * BUFFERS_OF_PARAMS * numThreads +
-    numSamples * (imageBytes(model.input) + SAMPLE_OVERHEAD_BYTES)
-  );
 }

@@ -157,7 +157,13 @@ describe('evaluate and predict', () => {
       'checkpoints',
       `step-${String(globalStep).padStart(8, '0')}.safetensors`,
     );
-    const evaluated = await lockstep(['evaluate', last, '--json']);
+    const unasked = await lockstep(['evaluate', last]);
+    expect(unasked).toMatchObject({ code: 1, stdout: '' });
+    expect(unasked.stderr).toBe(
+      `lockstep: Cannot find the test images: the model was trained on ${dataset}, ` +
+        'a path that is not opened unless you name it; give --dataset PATH\n',
+    );
+    const evaluated = await lockstep(['evaluate', last, '--dataset', dataset, '--json']);
     expect(evaluated, evaluated.stderr).toMatchObject({ code: 0 });
     expect(JSON.parse(evaluated.stdout)).toMatchObject({
       dataset,
@@ -165,7 +171,7 @@ describe('evaluate and predict', () => {
       accuracy: testAccuracy,
       loss: testLoss,
     });
-    const table = await lockstep(['evaluate', out]);
+    const table = await lockstep(['evaluate', out, '--dataset', dataset]);
     expect(table.stdout).toMatch(/class +images +precision +recall +F1/);
     expect(table.stdout).toMatch(/label( +\d){10}/);
 

@@ -46,7 +46,7 @@ test('gives one hash on 1 and 2 workers and through a kill, and knows new pictur
   expect(predicted, predicted.stderr).toMatchObject({ code: 0 });
   expect(JSON.parse(predicted.stdout)).toMatchObject([{ class: 'green' }, { class: 'blue' }]);
 
-  const evaluated = await lockstep(['evaluate', two, '--json']);
+  const evaluated = await lockstep(['evaluate', two, '--dataset', dataset, '--json']);
   expect(evaluated, evaluated.stderr).toMatchObject({ code: 0 });
   expect(JSON.parse(evaluated.stdout)).toMatchObject({ accuracy: 1, numImages: 24 });
   const other = await folderOf({
@@ -133,7 +133,7 @@ test('prints what fits a terminal of many classes', async () => {
     ...['--channels', '4', '--kernel-size', '3', '--hidden', '16'],
   ]);
   expect(trained, trained.stderr).toMatchObject({ code: 0 });
-  const evaluated = await lockstep(['evaluate', out]);
+  const evaluated = await lockstep(['evaluate', out, '--dataset', dataset]);
   expect(evaluated.stdout).toMatch(
     /\nMost frequent mistakes\n +label +taken for +images\n *class-\d\d +class-\d\d +\d+\n/,
   );

@@ -1,5 +1,6 @@
 /** A `Storage` in memory. */
 import { dirname, join } from 'node:path';
+import type { InputFile } from '../../src/shared/node/input-file.js';
 import type { Storage } from '../../src/shared/node/storage.js';
 
 export class MemoryStorage implements Storage {
@@ -11,11 +12,14 @@ export class MemoryStorage implements Storage {
     return Promise.resolve(inside.map((path) => path.slice(join(dir).length + 1)));
   }
 
-  read(path: string): Promise<Uint8Array> {
+  open(path: string): Promise<InputFile> {
     const bytes = this.files.get(path);
-    return bytes
-      ? Promise.resolve(bytes.slice())
-      : Promise.reject(new Error(`no such file: ${path}`));
+    if (!bytes) return Promise.reject(new Error(`no such file: ${path}`));
+    return Promise.resolve({
+      size: bytes.length,
+      read: (at, numBytes) => Promise.resolve(new Uint8Array(bytes.subarray(at, at + numBytes))),
+      close: () => Promise.resolve(),
+    });
   }
 
   writeDurably(path: string, bytes: Uint8Array): Promise<void> {

@@ -255,10 +255,46 @@ describe('a session', () => {
 
   it('does not join a run that would need more memory than it may take, and takes none', async () => {
     const { say, ended, memory } = connect([new FakeComputation()], newMemory(), 1e8);
-    await say({ ...WELCOME, numSamples: 2 ** 32 - 1 });
-    expect(await ended).toEqual({
+    await say({ ...WELCOME, numSamples: 2_000_000 });
+    expect(await ended).toMatchObject({
       outcome: 'unable',
-      reason: 'The run needs 3.4 TB of memory, more than the 100.0 MB that --max-memory allows',
+      reason: expect.stringMatching(
+        /^The run needs 1\.6 GB of memory, more than the 100\.0 MB that --max-memory allows$/,
+      ),
+    });
+    expect(memory.samples).toBeNull();
+  });
+
+  it('counts a batch of large images, and what the layers hold of one', async () => {
+    const large = { channels: 4, height: 1024, width: 1024 };
+    const wide = { ...LENET5, channels: [64], kernelSize: 1, hidden: [], stride: 8, padding: 0 };
+    for (const [changes, wanted] of [
+      [{ input: large, microBatch: 4096, numSamples: 1 }, /^The run needs 3\d\.\d GB/],
+      [
+        { input: large, microBatch: 1, evaluationBlock: 4096, numSamples: 1 },
+        /^The run needs 3\d\.\d GB/,
+      ],
+      [
+        { input: large, microBatch: 1, evaluationBlock: 1, numSamples: 1 },
+        /^The run needs \d\d\d\.\d MB/,
+      ],
+    ] as const) {
+      const { numParams } = buildModel(wide, { input: large, numClasses: 10 });
+      const { say, ended } = connect([new FakeComputation()], newMemory(), 1e8);
+      await say({ ...WELCOME, hyperparameters: wide, numClasses: 10, numParams, ...changes });
+      expect(await ended).toMatchObject({
+        outcome: 'unable',
+        reason: expect.stringMatching(wanted),
+      });
+    }
+  });
+
+  it('refuses a welcome of more samples than a run may have', async () => {
+    const { say, ended, memory } = connect([new FakeComputation()], newMemory(), Infinity);
+    await say({ ...WELCOME, numSamples: 2 ** 32 - 1 });
+    expect(await ended).toMatchObject({
+      outcome: 'lost',
+      reason: expect.stringContaining('numSamples'),
     });
     expect(memory.samples).toBeNull();
   });

@@ -2,11 +2,16 @@
  * metrics.jsonl: one line a step and one an evaluation, flat but for the list of workers, so that pandas and DuckDB
  * read it as it is. The names are stable; docs/monitoring.md documents each.
  */
-import { createReadStream } from 'node:fs';
 import { truncate } from 'node:fs/promises';
 import * as z from 'zod';
+import { parseJson } from '../../shared/json.js';
 import { createAppendFile } from '../../shared/node/append-file.js';
+import { linesOf } from '../../shared/node/input-file.js';
 import type { EvaluationDone, Observer, StepDone } from '../events.js';
+
+/** Of one line: that of a step of a thousand workers has a quarter of a megabyte. */
+export const MAX_LINE_BYTES = 2 ** 20;
+const NEWLINE = 10;
 
 export interface MetricsFile {
   readonly observe: Observer;
@@ -120,10 +125,10 @@ const lineSchema = z.discriminatedUnion('type', [
 async function cutMetrics(path: string, globalStep: number): Promise<void> {
   let keptBytes = 0;
   try {
-    for await (const line of readLines(path)) {
-      const updates = updatesBefore(line);
-      if (updates === null || updates > globalStep) break;
-      keptBytes += line.length + 1;
+    for await (const line of linesOf(path, MAX_LINE_BYTES)) {
+      const updates = line?.at(-1) === NEWLINE ? updatesBefore(line) : null;
+      if (line === null || updates === null || updates > globalStep) break;
+      keptBytes += line.length;
     }
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
@@ -135,22 +140,9 @@ async function cutMetrics(path: string, globalStep: number): Promise<void> {
 /** Updates that had been made when the line was written; null if it is no line of ours. */
 function updatesBefore(line: Buffer): number | null {
   try {
-    const { type, globalStep } = lineSchema.parse(JSON.parse(line.toString()));
+    const { type, globalStep } = lineSchema.parse(parseJson(line.toString()));
     return type === 'step' ? globalStep + 1 : globalStep;
   } catch {
     return null;
-  }
-}
-
-/** The lines of a file that end in a newline, without it. */
-async function* readLines(path: string): AsyncGenerator<Buffer> {
-  let rest = Buffer.alloc(0);
-  for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 })) {
-    let bytes = Buffer.concat([rest, chunk as Buffer]);
-    for (let end = bytes.indexOf(10); end >= 0; end = bytes.indexOf(10)) {
-      yield bytes.subarray(0, end);
-      bytes = bytes.subarray(end + 1);
-    }
-    rest = bytes;
   }
 }

@@ -2,10 +2,8 @@
  * A run as its directory tells it: config.json, metrics.jsonl, result.json and the last checkpoint, given as the events
  * that it once had. Files may come from anywhere: what does not fit is left out and counted.
  */
-import { createReadStream } from 'node:fs';
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-import { createInterface } from 'node:readline';
 import * as z from 'zod';
 import { modelOf, readLatestCheckpoint, type Checkpoint } from '../../model/checkpoint.js';
 import type { Split } from '../../model/data/dataset.js';
@@ -13,13 +11,17 @@ import { loadTestSet } from '../../model/data/load.js';
 import { buildModel, DIGITS, imageBytes, MNIST, type InputShape } from '../../model/lenet.js';
 import type { SimdEngine } from '../../model/engine/simd/engine.js';
 import { createSimdEngine } from '../../model/engine/simd/node.js';
-import { parseRunConfig, type RunConfig } from '../../shared/config.js';
+import type { RunConfig } from '../../shared/config.js';
 import { UserError, messageOf } from '../../shared/errors.js';
+import { parseJson } from '../../shared/json.js';
+import { linesOf, readInputText } from '../../shared/node/input-file.js';
 import { fileStorage } from '../../shared/node/storage.js';
+import { shorten } from '../../shared/option.js';
 import { FAULT_KINDS, OUTCOMES, type RunEvent, type RunResult } from '../events.js';
 import { participantSchema } from '../participants.js';
+import { MAX_RESULT_BYTES, readRunConfig } from '../run-directory.js';
+import { MAX_LINE_BYTES } from './metrics-file.js';
 
-const MAX_RESULT_BYTES = 10 * 1024 * 1024;
 /** About 100,000 steps. */
 const MAX_REPLAYED_BYTES = 64 * 1024 * 1024;
 const EVALUATION_CHUNK = 1000;
@@ -113,13 +115,18 @@ export interface StoredRun {
 export interface StoredRunOptions {
   /** Told, in a sentence, what could not be used. */
   readonly warn: (message: string) => void;
+  /** Where the test images are, of a run that was trained on no dataset that comes with Lockstep. */
+  readonly dataset?: string | null;
 }
 
 /**
  * @param dir the run's directory
  * @throws {UserError} if it holds no run
  */
-export async function openStoredRun(dir: string, { warn }: StoredRunOptions): Promise<StoredRun> {
+export async function openStoredRun(
+  dir: string,
+  { warn, dataset = null }: StoredRunOptions,
+): Promise<StoredRun> {
   const name = basename(resolve(dir));
   const config = await readConfig(dir);
   const result = await readResult(dir, warn);
@@ -140,7 +147,7 @@ export async function openStoredRun(dir: string, { warn }: StoredRunOptions): Pr
       for await (const line of readLines(metrics)) {
         if (line) for (const event of eventsOf(line, seen, result)) observe(event);
       }
-      const test = checkpoint && (await testSetOf(config, checkpoint, warn));
+      const test = checkpoint && (await testSetOf(config, checkpoint, dataset, warn));
       if (checkpoint && engine && test) observe(evaluate(checkpoint, engine, test, shape.endedAt));
       for (const workerId of seen) observe(leftEvent(workerId, shape.endedAt));
       if (result) observe({ type: 'finished', time: shape.endedAt, result });
@@ -188,7 +195,7 @@ export async function replayMetrics(
 async function readConfig(dir: string): Promise<RunConfig> {
   const path = join(dir, 'config.json');
   try {
-    return parseRunConfig(JSON.parse(await readFile(path, 'utf8')));
+    return await readRunConfig(path);
   } catch (error) {
     throw new UserError(`Cannot show ${dir}: it holds no run (${path}: ${messageOf(error)})`, {
       cause: error,
@@ -202,16 +209,12 @@ export async function readResult(
   warn: (message: string) => void,
 ): Promise<RunResult | null> {
   const path = join(dir, 'result.json');
-  const size = await stat(path).then(
-    (found) => found.size,
-    () => null,
-  );
-  if (size === null) return null;
   try {
-    if (size > MAX_RESULT_BYTES) throw new RangeError(`${size} bytes are too many`);
-    return resultSchema.parse(JSON.parse(await readFile(path, 'utf8')));
+    return resultSchema.parse(parseJson(await readInputText(path, MAX_RESULT_BYTES)));
   } catch (error) {
-    warn(`Cannot use ${path}: ${messageOf(error)}`);
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
+      warn(`Cannot use ${path}: ${shorten(messageOf(error))}`);
+    }
     return null;
   }
 }
@@ -255,19 +258,16 @@ function startOf(line: Line): number {
 
 /** The lines of the file; null for one that is none of ours. Nothing where there is no file. */
 async function* readLines(path: string): AsyncGenerator<Line | null> {
-  const stream = createReadStream(path, { encoding: 'utf8', highWaterMark: 1024 * 1024 });
   try {
-    for await (const text of createInterface({ input: stream, crlfDelay: Infinity })) {
-      yield parseLine(text);
-    }
+    for await (const line of linesOf(path, MAX_LINE_BYTES)) yield line && parseLine(line);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
 }
 
-function parseLine(text: string): Line | null {
+function parseLine(line: Buffer): Line | null {
   try {
-    return lineSchema.parse(JSON.parse(text));
+    return lineSchema.parse(parseJson(line.toString()));
   } catch {
     return null;
   }
@@ -385,10 +385,11 @@ function engineOf(checkpoint: Checkpoint): SimdEngine {
 async function testSetOf(
   config: RunConfig,
   checkpoint: Checkpoint,
+  dataset: string | null,
   warn: (message: string) => void,
 ): Promise<Split | null> {
   try {
-    return (await loadTestSet({ ...checkpoint, config }, null, {}, { warn })).test;
+    return (await loadTestSet({ ...checkpoint, config }, dataset, {}, { warn })).test;
   } catch (error) {
     warn(`No confusion matrix and no mistakes: ${messageOf(error)}`);
     return null;

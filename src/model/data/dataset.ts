@@ -1,5 +1,6 @@
 /** What is trained on and tested with: images, their classes, and which dataset fits which model. */
 import { UserError } from '../../shared/errors.js';
+import { MAX_SAMPLES } from '../../shared/protocol.js';
 import { describeInput, DIGITS, MAX_CLASSES, type InputShape } from '../lenet.js';
 
 /** n images with their labels. */
@@ -22,7 +23,7 @@ export interface Dataset {
 }
 
 /** Images of one file, or pictures of one folder, at most: more than EMNIST has. */
-export const MAX_IMAGES = 1_000_000;
+export const MAX_IMAGES = MAX_SAMPLES / 2;
 /** Bytes of the images of one file, or of all pictures of a folder, at most: what Node reads at once. */
 export const MAX_IMAGES_BYTES = 2 ** 31;
 

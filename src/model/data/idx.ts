@@ -7,12 +7,12 @@
  *
  * The files may come from anywhere: nothing in them is believed before it has been checked, and every size is bounded.
  */
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { basename, dirname, join, resolve } from 'node:path';
-import { promisify } from 'node:util';
-import { gunzip } from 'node:zlib';
 import { messageOf, UserError } from '../../shared/errors.js';
+import { withInput } from '../../shared/node/input-file.js';
+import { gunzipFile } from '../../shared/node/unpack.js';
 import {
   area,
   describeInput,
@@ -67,10 +67,16 @@ export function parseImages(
   bytes: Uint8Array,
   file: string,
 ): { readonly images: Uint8Array; readonly input: InputShape } {
+  const { input, numImages, headerBytes } = imagesHeader(bytes, file);
+  return { images: checkedBody(bytes, file, headerBytes, numImages * imageBytes(input)), input };
+}
+
+/** @param bytes of the file, or of its beginning */
+function imagesHeader(bytes: Uint8Array, file: string) {
   const magic =
     bytes.length < 4 ? IMAGES_MAGIC : new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
   const hasChannels = magic === CHANNELS_MAGIC;
-  const headerBytes = hasChannels ? 20 : 16;
+  const headerBytes = hasChannels ? MAX_HEADER_BYTES : 16;
   const wanted = hasChannels ? CHANNELS_MAGIC : IMAGES_MAGIC;
   const [numImages, ...shape] = readHeader(bytes, file, wanted, headerBytes, 'images');
   const [channels, height, width] = hasChannels ? shape : [1, ...shape];
@@ -86,7 +92,7 @@ export function parseImages(
         `${area(MAX_SIDE, MAX_SIDE)} pixels and ${MAX_CHANNELS} channels`,
     );
   }
-  return { images: checkedBody(bytes, file, headerBytes, numImages * imageBytes(input)), input };
+  return { input, numImages, headerBytes };
 }
 
 /**
@@ -105,10 +111,16 @@ async function loadSplit(
   imagesFile: string,
   labelsFile: string,
 ): Promise<Split & { readonly input: InputShape }> {
-  const imagesBytes = await readBounded(imagesFile, MAX_HEADER_BYTES + MAX_IMAGES_BYTES);
+  const imagesBytes = await readIdx(imagesFile, MAX_IMAGES_BYTES, (head) => {
+    const { input, numImages, headerBytes } = imagesHeader(head, imagesFile);
+    return headerBytes + numImages * imageBytes(input);
+  });
   const { images, input } = parseImages(imagesBytes, imagesFile);
-  const maxLabelsBytes = LABELS_HEADER_BYTES + MAX_IMAGES;
-  const labels = parseLabels(await readBounded(labelsFile, maxLabelsBytes), labelsFile);
+  const labelsBytes = await readIdx(labelsFile, MAX_IMAGES, (head) => {
+    const [numLabels] = readHeader(head, labelsFile, LABELS_MAGIC, LABELS_HEADER_BYTES, 'labels');
+    return LABELS_HEADER_BYTES + numLabels;
+  });
+  const labels = parseLabels(labelsBytes, labelsFile);
   const numImages = images.length / imageBytes(input);
   if (numImages !== labels.length) {
     throw new UserError(
@@ -155,47 +167,55 @@ function checkedBody(
   headerBytes: number,
   bodyBytes: number,
 ): Uint8Array {
-  const wanted = headerBytes + bodyBytes;
-  if (bytes.length < wanted) {
-    throw new UserError(
-      `Cannot read ${file}: it is truncated, its header promises ${wanted} bytes and there are ${bytes.length}`,
-    );
-  }
-  if (bytes.length > wanted) {
-    throw new UserError(
-      `Cannot read ${file}: ${bytes.length - wanted} bytes follow the ${wanted} that its header promises`,
-    );
-  }
+  checkBytes(file, bytes.length, headerBytes + bodyBytes);
   // No Buffer, whose slice() would share where an array's copies.
   return new Uint8Array(bytes.buffer, bytes.byteOffset + headerBytes, bodyBytes);
+}
+
+function checkBytes(file: string, numBytes: number, wanted: number): void {
+  if (numBytes < wanted) {
+    throw new UserError(
+      `Cannot read ${file}: it is truncated, its header promises ${wanted} bytes and there are ${numBytes}`,
+    );
+  }
+  if (numBytes > wanted) {
+    throw new UserError(
+      `Cannot read ${file}: ${numBytes - wanted} bytes follow the ${wanted} that its header promises`,
+    );
+  }
 }
 
 function hex(magic: number): string {
   return `0x${magic.toString(16).padStart(8, '0')}`;
 }
 
-/** The bytes of a file, unpacked if its name ends in .gz; more than `maxBytes` are never held. */
-async function readBounded(file: string, maxBytes: number): Promise<Uint8Array> {
+/**
+ * The bytes of a file, unpacked if its name ends in .gz: as many as its header promises, and none before that is read.
+ *
+ * @param promisedBytes by the beginning of the file
+ */
+async function readIdx(
+  file: string,
+  maxBodyBytes: number,
+  promisedBytes: (head: Uint8Array) => number,
+): Promise<Uint8Array> {
   try {
-    const info = await stat(file);
-    if (!info.isFile()) throw new Error('it is not a regular file');
-    if (info.size > maxBytes) throw new Error(`it has more than ${maxBytes} bytes`);
-    const bytes = await readFile(file);
-    return file.endsWith('.gz') ? await unpack(bytes, maxBytes) : bytes;
+    return await withInput(file, async (input) => {
+      const promised = (head: Uint8Array) => {
+        const wanted = promisedBytes(head);
+        if (wanted <= MAX_HEADER_BYTES + maxBodyBytes) return wanted;
+        throw new Error(`its header promises ${wanted} bytes, expected at most ${maxBodyBytes}`);
+      };
+      if (file.endsWith('.gz')) return await gunzipFile(input, MAX_HEADER_BYTES, promised);
+      const wanted = promised(await input.read(0, Math.min(MAX_HEADER_BYTES, input.size)));
+      checkBytes(file, input.size, wanted);
+      return await input.read(0, wanted);
+    });
   } catch (error) {
+    if (error instanceof UserError) throw error;
     throw new UserError(`Cannot read ${file}: ${messageOf(error)}`, { cause: error });
   }
 }
-
-async function unpack(bytes: Uint8Array, maxBytes: number): Promise<Uint8Array> {
-  try {
-    return await promisify(gunzip)(bytes, { maxOutputLength: maxBytes });
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ERR_BUFFER_TOO_LARGE') throw error;
-    throw new Error(`it has more than ${maxBytes} bytes when unpacked`, { cause: error });
-  }
-}
-
 type Part = 'trainImages' | 'trainLabels' | 'testImages' | 'testLabels';
 type DatasetFiles = Record<Part, string>;
 

@@ -2,7 +2,7 @@
 import * as z from 'zod';
 import { runOptions } from '../../shared/config.js';
 import { UserError } from '../../shared/errors.js';
-import { flagName } from '../../shared/option.js';
+import { flagName, shorten } from '../../shared/option.js';
 import type { Checkpoint } from '../checkpoint.js';
 import { testSetFor, type Dataset, type Split } from './dataset.js';
 import { loadIdxFolder, loadMnist } from './idx.js';
@@ -68,12 +68,17 @@ export async function loadDataset(
   return format === 'npz' ? loadNpz(source) : loadIdxFolder(source);
 }
 
+/** Named by a dataset that comes with Lockstep; any other is a path. */
+const BUILT_IN: readonly string[] = ['mnist'];
+
 /**
  * The images to test a checkpoint with, with its class numbers.
  *
- * @param source null for the dataset that it was trained on
+ * A checkpoint may come from anywhere, so a path that it names is not opened unless the user gives it too.
+ *
+ * @param source null for the dataset that it was trained on, where that comes with Lockstep
  * @param options for pictures of another dataset, which are given the shape that the model takes
- * @throws {UserError} if it cannot be read or does not fit
+ * @throws {UserError} if it cannot be read or does not fit, or only the checkpoint says where it is
  */
 export async function loadTestSet(
   checkpoint: Pick<Checkpoint, 'input' | 'classNames' | 'config'>,
@@ -81,11 +86,16 @@ export async function loadTestSet(
   options: Pick<PictureOptions, 'testFraction' | 'badImages'> = {},
   loading: Loading = {},
 ): Promise<{ readonly test: Split; readonly source: string }> {
-  const config = trainedWith(checkpoint.config);
-  if (source === null || source === config.dataset) {
-    const { dataset = 'mnist', ...own } = config;
-    const loaded = await loadDataset(dataset, own, loading);
-    return { test: testSetFor(checkpoint, loaded), source: dataset };
+  const { dataset: own = 'mnist', ...ownOptions } = trainedWith(checkpoint.config);
+  if (source === null && !BUILT_IN.includes(own)) {
+    throw new UserError(
+      `Cannot find the test images: the model was trained on ${shorten(own)}, a path that is not opened ` +
+        'unless you name it; give --dataset PATH',
+    );
+  }
+  if (source === null || source === own) {
+    const loaded = await loadDataset(own, ownOptions, loading);
+    return { test: testSetFor(checkpoint, loaded), source: own };
   }
   const isOfPictures = ['parquet', 'pictures'].includes(await formatOf(source));
   const ofPictures = isOfPictures ? pictureOptionsFor(checkpoint.input) : {};

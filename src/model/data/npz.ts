@@ -3,12 +3,12 @@
  *
  * https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
  */
-import { readFile, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { messageOf, UserError } from '../../shared/errors.js';
+import { withInput, type InputFile } from '../../shared/node/input-file.js';
 import { describeInput, imageBytes, MAX_CHANNELS, MAX_SIDE, type InputShape } from '../lenet.js';
 import { MAX_IMAGES, MAX_IMAGES_BYTES, withClasses, type Dataset } from './dataset.js';
-import { zipEntries, type ZipEntry } from './zip.js';
+import { zipEntries } from './zip.js';
 
 const MAX_HEADER_BYTES = 2 ** 16;
 /** Of all labels of a set, with room for a header. */
@@ -26,15 +26,7 @@ export interface NpyArray {
 /** @throws {UserError} in one sentence, if the file is missing or is not what it should be */
 export async function loadNpz(path: string): Promise<Dataset> {
   try {
-    const info = await stat(path);
-    if (!info.isFile()) throw new Error('it is not a regular file');
-    if (info.size > MAX_IMAGES_BYTES) throw new Error(`it has more than ${MAX_IMAGES_BYTES} bytes`);
-    const entries = zipEntries(await readFile(path));
-    const [trainImages, trainLabels, testImages, testLabels] = NAMES.map((name) => {
-      const entry = entries.find((one) => one.name === `${name}.npy`);
-      if (!entry) throw new Error(`the array ${name} is missing, expected ${NAMES.join(', ')}`);
-      return arrayOf(entry, name.startsWith('x') ? MAX_IMAGES_BYTES : MAX_LABELS_BYTES);
-    });
+    const [trainImages, trainLabels, testImages, testLabels] = await withInput(path, readArrays);
     const train = imagesOf(trainImages, 'x_train');
     const test = imagesOf(testImages, 'x_test');
     if (describeInput(train.input) !== describeInput(test.input)) {
@@ -55,13 +47,19 @@ export async function loadNpz(path: string): Promise<Dataset> {
   }
 }
 
-function arrayOf(entry: ZipEntry, maxBytes: number): NpyArray {
-  if (entry.size > maxBytes) {
-    throw new Error(
-      `its entry ${entry.name} has ${entry.size} bytes, expected at most ${maxBytes}`,
-    );
+async function readArrays(file: InputFile): Promise<NpyArray[]> {
+  const entries = await zipEntries(file);
+  const arrays: NpyArray[] = [];
+  for (const name of NAMES) {
+    const entry = entries.find((one) => one.name === `${name}.npy`);
+    if (!entry) throw new Error(`the array ${name} is missing, expected ${NAMES.join(', ')}`);
+    const maxBytes = name.startsWith('x') ? MAX_IMAGES_BYTES : MAX_LABELS_BYTES;
+    if (entry.size > maxBytes) {
+      throw new Error(`its array ${name} has ${entry.size} bytes, expected at most ${maxBytes}`);
+    }
+    arrays.push(parseNpy(await entry.read(), `${name}.npy`));
   }
-  return parseNpy(entry.read(), entry.name);
+  return arrays;
 }
 
 /** @throws {Error} if the bytes are no array of integers in the order of C */

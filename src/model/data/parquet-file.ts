@@ -5,8 +5,9 @@
  * https://parquet.apache.org/docs/file-format
  * https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
  */
-import { open, type FileHandle } from 'node:fs/promises';
 import * as zlib from 'node:zlib';
+import { openInput, type InputFile } from '../../shared/node/input-file.js';
+import { checkRatio } from '../../shared/node/unpack.js';
 import { MAX_IMAGES } from './dataset.js';
 import { unpackSnappy } from './snappy.js';
 import {
@@ -70,7 +71,7 @@ export interface ParquetFile {
 
 /** @throws {Error} whatever is wrong with it, to be put behind its name */
 export async function openParquetFile(path: string): Promise<ParquetFile> {
-  const file = await open(path);
+  const file = await openInput(path);
   try {
     const footer = await readFooter(file);
     return {
@@ -89,18 +90,18 @@ interface Footer extends Pick<ParquetFile, 'columns' | 'metadata' | 'numRows'> {
   readonly fileBytes: number;
 }
 
-async function readFooter(file: FileHandle): Promise<Footer> {
-  const { size } = await file.stat();
-  if (size < 12 || text(await readAt(file, 0, 4)) !== MAGIC) {
+async function readFooter(file: InputFile): Promise<Footer> {
+  const { size } = file;
+  if (size < 12 || text(await file.read(0, 4)) !== MAGIC) {
     throw new Error('it is no Parquet file');
   }
-  const tail = await readAt(file, size - 8, 8);
+  const tail = await file.read(size - 8, 8);
   if (text(tail.subarray(4)) !== MAGIC) throw new Error('it is truncated');
   const footerBytes = Buffer.from(tail).readUInt32LE(0);
   if (footerBytes > Math.min(MAX_FOOTER_BYTES, size - 12)) {
     throw new Error(`its metadata has ${footerBytes} bytes, expected at most ${MAX_FOOTER_BYTES}`);
   }
-  const { struct } = readThrift(await readAt(file, size - 8 - footerBytes, footerBytes));
+  const { struct } = readThrift(await file.read(size - 8 - footerBytes, footerBytes));
   const groups = structsAt(struct, 4);
   const numRows = numberAt(struct, 3);
   let sum = 0;
@@ -154,7 +155,7 @@ function columnsOf(schema: readonly ThriftStruct[]): ParquetColumn[] {
 }
 
 async function* readColumn(
-  file: FileHandle,
+  file: InputFile,
   { groups, fileBytes }: Footer,
   column: ParquetColumn,
 ): AsyncGenerator<readonly Value[]> {
@@ -182,7 +183,7 @@ async function* readColumn(
       if (pageBytes < 0 || pageBytes > Math.min(end - at, MAX_PAGE_BYTES)) {
         throw new Error(`its column ${name} has a page of ${pageBytes} bytes`);
       }
-      const packed = await readAt(file, at, pageBytes);
+      const packed = await file.read(at, pageBytes);
       at += pageBytes;
       if (numberAt(header, 1) === DICTIONARY_PAGE) {
         const numValues = boundedCount(structAt(header, 7), 1, MAX_IMAGES);
@@ -198,12 +199,12 @@ async function* readColumn(
 }
 
 async function readPageHeader(
-  file: FileHandle,
+  file: InputFile,
   at: number,
   end: number,
 ): Promise<{ header: ThriftStruct; headerBytes: number }> {
   for (let window = PAGE_HEADER_BYTES; ; window *= 16) {
-    const bytes = await readAt(file, at, Math.min(window, end - at));
+    const bytes = await file.read(at, Math.min(window, end - at));
     try {
       const { struct, end: headerBytes } = readThrift(bytes);
       return { header: struct, headerBytes };
@@ -224,6 +225,7 @@ function unpackerOf(codec: number): Unpack {
     (unpack: Unpack): Unpack =>
     (packed, size) => {
       if (size < 0 || size > MAX_PAGE_BYTES) throw new Error(`it has a page of ${size} bytes`);
+      checkRatio(packed.length, size);
       const bytes = unpack(packed, size);
       if (bytes.length !== size) throw new Error('it is damaged: a page cannot be unpacked');
       return bytes;
@@ -393,16 +395,6 @@ function boundedCount(struct: ThriftStruct, field: number, max: number): number 
   const count = numberAt(struct, field);
   if (count >= 0 && count <= max) return count;
   throw new Error(`its metadata is damaged: ${count} values of at most ${max}`);
-}
-
-async function readAt(file: FileHandle, at: number, numBytes: number): Promise<Uint8Array> {
-  const bytes = new Uint8Array(numBytes);
-  for (let got = 0; got < numBytes;) {
-    const { bytesRead } = await file.read(bytes, got, numBytes - got, at + got);
-    if (bytesRead === 0) throw new Error('it has changed while it was read');
-    got += bytesRead;
-  }
-  return bytes;
 }
 
 function text(bytes: Uint8Array): string {

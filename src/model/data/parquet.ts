@@ -8,6 +8,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import * as z from 'zod';
 import { messageOf, UserError } from '../../shared/errors.js';
+import { parseJson } from '../../shared/json.js';
 import { printable } from '../../shared/printable.js';
 import { MAX_IMAGES, numberedClasses } from './dataset.js';
 import { openParquetFile, type ParquetColumn, type ParquetFile } from './parquet-file.js';
@@ -198,6 +199,9 @@ function columnsOf({ columns, metadata }: ParquetFile): {
   return { pictureColumn: pictures[0], labelColumn, classNames: namesOf(labelColumn) };
 }
 
+/** Features of other columns may be nested. */
+const FEATURES_LIMITS = { maxDepth: 64, maxValues: 200_000 };
+
 /** What Hugging Face's `datasets` writes into a file's metadata. */
 const featuresSchema = z.object({
   info: z.object({
@@ -207,7 +211,7 @@ const featuresSchema = z.object({
 
 function featuresOf(text: string): z.infer<typeof featuresSchema>['info']['features'] {
   try {
-    return featuresSchema.parse(JSON.parse(text)).info.features;
+    return featuresSchema.parse(parseJson(text, FEATURES_LIMITS)).info.features;
   } catch (error) {
     throw new Error('its metadata "huggingface" is damaged', { cause: error });
   }

@@ -6,11 +6,11 @@
  *   labels (n uint16, little-endian), images (n · C · H · W bytes); the training images first
  */
 import { createHash } from 'node:crypto';
-import { readFile, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { inputShapeSchema } from '../../shared/config.js';
+import { readInput } from '../../shared/node/input-file.js';
 import { fileStorage } from '../../shared/node/storage.js';
 import { imageBytes, MAX_CLASS_NAME, MAX_CLASSES, type InputShape } from '../lenet.js';
 import { MAX_IMAGES, MAX_IMAGES_BYTES } from './dataset.js';
@@ -74,9 +74,7 @@ export function packPictures({
 /** What was written under this key; null if there is nothing, or it is damaged or of another key. */
 export async function readCache(path: string, key: string): Promise<Packed | null> {
   try {
-    const info = await stat(path);
-    if (!info.isFile() || info.size > MAX_IMAGES_BYTES + MAX_REST_BYTES) return null;
-    return unpack(await readFile(path), key);
+    return unpack(await readInput(path, MAX_IMAGES_BYTES + MAX_REST_BYTES), key);
   } catch {
     return null;
   }
@@ -87,12 +85,13 @@ export async function writeCache(path: string, { bytes }: Packed): Promise<void>
   await fileStorage.writeDurably(path, bytes);
 }
 
-function unpack(file: Buffer, key: string): Packed | null {
-  const bytes = new Uint8Array(file.buffer, file.byteOffset, file.length);
+function unpack(bytes: Uint8Array, key: string): Packed | null {
   if (!digestOf(bytes).equals(bytes.subarray(0, DIGEST_BYTES))) return null;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const labelsAt = HEADER_AT + view.getUint32(DIGEST_BYTES, true);
-  const header = headerSchema.parse(JSON.parse(file.toString('utf8', HEADER_AT, labelsAt)));
+  const header = headerSchema.parse(
+    JSON.parse(new TextDecoder().decode(bytes.subarray(HEADER_AT, labelsAt))),
+  );
   const { numImages, numTrain, input, classNames } = header;
   const imagesAt = labelsAt + 2 * numImages;
   const isWhole = bytes.length === imagesAt + numImages * imageBytes(input);

@@ -2,8 +2,8 @@
  * Pictures in files, PNG or JPEG. All of it is integer arithmetic or IEEE's basic operations, so that the same file
  * gives the same bytes on any machine.
  */
-import { readFile, stat } from 'node:fs/promises';
 import { messageOf, UserError } from '../../shared/errors.js';
+import { readInput } from '../../shared/node/input-file.js';
 import { divided, type Picture } from './input-image.js';
 import { exifOrientation, jpegSize } from './jpeg-header.js';
 import { decodePngSamples, MAX_PICTURE_SIDE, MAX_PIXELS, type PngSamples } from './png.js';
@@ -19,10 +19,7 @@ const MAX_JPEG_MEMORY_MB = 1024;
 /** @throws {UserError} if it cannot be read or is too large */
 export async function readPictureFile(path: string): Promise<Uint8Array> {
   try {
-    const info = await stat(path);
-    if (!info.isFile()) throw new Error('it is not a regular file');
-    if (info.size > MAX_FILE_BYTES) throw new Error(`it has more than ${MAX_FILE_BYTES} bytes`);
-    return await readFile(path);
+    return await readInput(path, MAX_FILE_BYTES);
   } catch (error) {
     throw new UserError(`Cannot read ${path}: ${messageOf(error)}`, { cause: error });
   }

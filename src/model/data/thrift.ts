@@ -9,8 +9,9 @@ export type ThriftStruct = ReadonlyMap<number, ThriftValue>;
 export type ThriftValue = boolean | number | Uint8Array | readonly ThriftValue[] | ThriftStruct;
 
 const MAX_DEPTH = 16;
-/** Of one struct, with those in it. */
-const MAX_VALUES = 4_000_000;
+/** Of one struct, with those in it; a struct counts as more, as it takes more memory. */
+const MAX_VALUES = 2_000_000;
+const STRUCT_VALUES = 8;
 
 const TRUE = 1;
 const FALSE = 2;
@@ -60,7 +61,9 @@ export function readThrift(bytes: Uint8Array): { struct: ThriftStruct; end: numb
     return from;
   };
   const value = (type: number, depth: number): ThriftValue => {
-    if (++numValues > MAX_VALUES || depth > MAX_DEPTH) throw new Error('its metadata is too large');
+    numValues += type === STRUCT ? STRUCT_VALUES : 1;
+    if (numValues > MAX_VALUES || depth > MAX_DEPTH) throw new Error('its metadata is too large');
+    if (type === TRUE || type === FALSE) return byte() === TRUE;
     if (type === BYTE) return view.getInt8(skip(1));
     if (type >= I16 && type <= I64) return zigzag();
     if (type === DOUBLE) return view.getFloat64(skip(8), true);
@@ -78,7 +81,7 @@ export function readThrift(bytes: Uint8Array): { struct: ThriftStruct; end: numb
     const type = head & 15;
     const values: ThriftValue[] = [];
     for (let index = 0; index < size; index++) {
-      values.push(type === TRUE || type === FALSE ? byte() === TRUE : value(type, depth + 1));
+      values.push(value(type, depth + 1));
     }
     return values;
   };

@@ -1,9 +1,12 @@
 /**
- * ZIP archives in memory: entries that are stored or deflated. Sizes are those of the central directory, and bounded.
+ * ZIP archives: entries that are stored or deflated, read one by one. Sizes are those of the central directory, and bounded.
  *
  * https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, sections 4.3.7, 4.3.12 and 4.3.16
  */
 import { crc32, inflateRawSync } from 'node:zlib';
+import type { InputFile } from '../../shared/node/input-file.js';
+import { checkRatio } from '../../shared/node/unpack.js';
+import { shorten } from '../../shared/option.js';
 
 const END_SIGNATURE = 0x06054b50;
 const ENTRY_SIGNATURE = 0x02014b50;
@@ -13,64 +16,78 @@ const ENTRY_BYTES = 46;
 const LOCAL_BYTES = 30;
 const STORED = 0;
 const DEFLATED = 8;
+/** Of the directory; one of 65,535 entries with names of forty letters has as much. */
+const MAX_DIRECTORY_BYTES = 2 ** 23;
+const MAX_COMMENT_BYTES = 65_535;
 
 export interface ZipEntry {
   readonly name: string;
   /** Unpacked. */
   readonly size: number;
   /** @throws {Error} if the entry is damaged or packed in a way that is not known */
-  read(): Uint8Array;
+  read(): Promise<Uint8Array>;
 }
 
-/** @throws {Error} if the bytes are no sound archive */
-export function zipEntries(bytes: Uint8Array): ZipEntry[] {
-  const zip = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-  const end = endOf(zip);
+/** @param file stays open as long as entries are read  @throws {Error} if it is no sound archive */
+export async function zipEntries(file: InputFile): Promise<ZipEntry[]> {
+  const { directory, numEntries } = await readDirectory(file);
   const entries: ZipEntry[] = [];
-  let at = zip.readUInt32LE(end + 16);
-  for (let left = zip.readUInt16LE(end + 10); left > 0; left--) {
-    if (at + ENTRY_BYTES > end || zip.readUInt32LE(at) !== ENTRY_SIGNATURE) {
+  let at = 0;
+  for (let left = numEntries; left > 0; left--) {
+    if (at + ENTRY_BYTES > directory.length || directory.readUInt32LE(at) !== ENTRY_SIGNATURE) {
       throw new Error('its directory is damaged');
     }
-    const nameLength = zip.readUInt16LE(at + 28);
-    const name = zip.toString('utf8', at + ENTRY_BYTES, at + ENTRY_BYTES + nameLength);
-    const size = zip.readUInt32LE(at + 24);
+    const nameLength = directory.readUInt16LE(at + 28);
+    const name = directory.toString('utf8', at + ENTRY_BYTES, at + ENTRY_BYTES + nameLength);
+    const size = directory.readUInt32LE(at + 24);
     const entry = {
-      method: zip.readUInt16LE(at + 10),
-      checksum: zip.readUInt32LE(at + 16),
-      packedSize: zip.readUInt32LE(at + 20),
+      method: directory.readUInt16LE(at + 10),
+      checksum: directory.readUInt32LE(at + 16),
+      packedSize: directory.readUInt32LE(at + 20),
       size,
-      local: zip.readUInt32LE(at + 42),
+      local: directory.readUInt32LE(at + 42),
     };
-    entries.push({ name, size, read: () => readEntry(zip, name, entry) });
-    at += ENTRY_BYTES + nameLength + zip.readUInt16LE(at + 30) + zip.readUInt16LE(at + 32);
+    entries.push({ name, size, read: () => readEntry(file, shorten(name), entry) });
+    const restLength = directory.readUInt16LE(at + 30) + directory.readUInt16LE(at + 32);
+    at += ENTRY_BYTES + nameLength + restLength;
   }
   return entries;
 }
 
-/** Where the end of the directory begins: it is followed by a comment of up to 65,535 bytes. */
-function endOf(zip: Buffer): number {
-  for (let at = zip.length - END_BYTES; at >= Math.max(0, zip.length - END_BYTES - 65_535); at--) {
-    if (zip.readUInt32LE(at) === END_SIGNATURE) return at;
+/** The directory stands before the end of the archive, which is followed by a comment. */
+async function readDirectory(
+  file: InputFile,
+): Promise<{ readonly directory: Buffer; readonly numEntries: number }> {
+  const tailAt = Math.max(0, file.size - END_BYTES - MAX_COMMENT_BYTES);
+  const tail = Buffer.from((await file.read(tailAt, file.size - tailAt)).buffer);
+  for (let at = tail.length - END_BYTES; at >= 0; at--) {
+    if (tail.readUInt32LE(at) !== END_SIGNATURE) continue;
+    const from = tail.readUInt32LE(at + 16);
+    const numBytes = tailAt + at - from;
+    if (numBytes < 0 || numBytes > MAX_DIRECTORY_BYTES) throw new Error('its directory is damaged');
+    const directory = Buffer.from((await file.read(from, numBytes)).buffer);
+    return { directory, numEntries: tail.readUInt16LE(at + 10) };
   }
   throw new Error('it is no ZIP archive, or truncated');
 }
 
-function readEntry(
-  zip: Buffer,
+async function readEntry(
+  file: InputFile,
   name: string,
   entry: { method: number; checksum: number; packedSize: number; size: number; local: number },
-): Uint8Array {
+): Promise<Uint8Array> {
   const { method, checksum, packedSize, size, local } = entry;
-  if (local + LOCAL_BYTES > zip.length || zip.readUInt32LE(local) !== LOCAL_SIGNATURE) {
-    throw new Error(`its entry ${name} is damaged`);
-  }
-  const from = local + LOCAL_BYTES + zip.readUInt16LE(local + 26) + zip.readUInt16LE(local + 28);
-  const packed = zip.subarray(from, from + packedSize);
-  if (packed.length < packedSize) throw new Error(`its entry ${name} is truncated`);
   if (method !== STORED && method !== DEFLATED) {
     throw new Error(`its entry ${name} is packed by method ${method}, expected stored or deflated`);
   }
+  if (local + LOCAL_BYTES > file.size) throw new Error(`its entry ${name} is truncated`);
+  const header = Buffer.from((await file.read(local, LOCAL_BYTES)).buffer);
+  if (header.readUInt32LE(0) !== LOCAL_SIGNATURE) throw new Error(`its entry ${name} is damaged`);
+  const from = local + LOCAL_BYTES + header.readUInt16LE(26) + header.readUInt16LE(28);
+  if (from + packedSize > file.size) throw new Error(`its entry ${name} is truncated`);
+  if (method === STORED && packedSize !== size) throw new Error(`its entry ${name} is damaged`);
+  checkRatio(packedSize, size);
+  const packed = await file.read(from, packedSize);
   const unpacked =
     method === STORED ? packed : inflateRawSync(packed, { maxOutputLength: size || 1 });
   if (unpacked.length !== size || crc32(unpacked) !== checksum) {

@@ -15,7 +15,7 @@ import { imageBytes, type Model, type ParamSlice } from '../lenet.js';
  * One more than the four images of a SIMD vector: a tile and a tail. Few, as with `relu` or `max` each further value
  * near a kink is a chance that two right engines fall on different sides of it.
  */
-const NUM_IMAGES = 5;
+export const NUM_PROOF_IMAGES = 5;
 
 /** ‖g − g_ref‖ / ‖g_ref‖ that each parameter tensor of an approximate engine may have. */
 export const TOLERANCE = 1e-4;
@@ -41,10 +41,10 @@ export function proofTask(model: Model, proofSeed: number): ProofTask {
   }
   return {
     params,
-    images: Uint8Array.from({ length: NUM_IMAGES * imageBytes(model.input) }, () =>
+    images: Uint8Array.from({ length: NUM_PROOF_IMAGES * imageBytes(model.input) }, () =>
       random.below(256),
     ),
-    labels: Uint16Array.from({ length: NUM_IMAGES }, () => random.below(model.numClasses)),
+    labels: Uint16Array.from({ length: NUM_PROOF_IMAGES }, () => random.below(model.numClasses)),
   };
 }
 

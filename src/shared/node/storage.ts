@@ -1,14 +1,16 @@
 /**
  * Files that must survive a crash, behind an interface, so that the same code runs in memory under the simulator.
  */
-import { lstat, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { lstat, open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { makeFolders } from './folders.js';
+import { openInput, type InputFile } from './input-file.js';
 
 export interface Storage {
   /** Names of what is in the folder, in no particular order; none if there is no such folder, or it is a file. */
   list(dir: string): Promise<string[]>;
-  read(path: string): Promise<Uint8Array>;
+  /** Opens a file, which may come from anywhere. @throws {Error} if there is none */
+  open(path: string): Promise<InputFile>;
   /**
    * Replaces the file, whose folder is made if need be. After a crash at any moment the old bytes or the new ones are
    * there, whole; once the promise has resolved, the new ones.
@@ -32,7 +34,7 @@ export const fileStorage: Storage = {
     }
   },
 
-  read: (path) => readFile(path),
+  open: openInput,
 
   async writeDurably(path, bytes) {
     const partial = `${path}.partial`;

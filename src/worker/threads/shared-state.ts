@@ -3,7 +3,7 @@
  * WebAssembly memory; beside it the plan of the work under way.
  */
 import { createSimdEngine } from '../../model/engine/simd/node.js';
-import { type SimdEngine } from '../../model/engine/simd/engine.js';
+import { simdMemoryBytes, type SimdEngine } from '../../model/engine/simd/engine.js';
 import { Layout, createMemory, type WasmMemory } from '../../model/engine/simd/wasm.js';
 import type { Model } from '../../model/lenet.js';
 import type { Regularization } from '../../shared/config.js';
@@ -93,7 +93,7 @@ export function createSharedState(
   const layout = new Layout();
   const params = layout.take(P);
   const slots = layout.take(MAX_LEAVES * P);
-  const engineBytes = createSimdEngine(model, { numGradients: NUM_LEVELS }).end;
+  const engineBytes = simdMemoryBytes(model, NUM_LEVELS);
   const engines = Array.from({ length: numThreads }, () => layout.take(engineBytes));
   const int32 = (length: number) => new Int32Array(new SharedArrayBuffer(4 * length));
   return {

@@ -91,7 +91,7 @@ class ThreadComputation implements Computation {
   constructor(model: Model, regularizer: Regularizer, numThreads: number, clock: Clock) {
     this.model = model;
     this.regularizer = regularizer;
-    this.name = `simd on ${numThreads} threads`;
+    this.name = numThreads === 1 ? 'simd' : `simd on ${numThreads} threads`;
     this.device = `WebAssembly SIMD, ${numThreads} of ${availableParallelism()} cores`;
     this.clock = clock;
     this.numThreads = numThreads;

@@ -12,6 +12,7 @@ import { initParams } from '../../../src/model/init.js';
 import { buildModel, DIGITS, MNIST } from '../../../src/model/lenet.js';
 import { parseRunConfig } from '../../../src/shared/config.js';
 import { createManualClock } from '../../support/manual-clock.js';
+import { MemoryStorage } from '../../support/memory-storage.js';
 import { temporaryDirectory } from '../../support/temporary-directory.js';
 
 const config = parseRunConfig({ optimizer: 'sgd' });
@@ -73,11 +74,12 @@ test('every format comes as an archive of what lockstep export writes, of the be
       expect(response.headers.get('content-disposition')).toBe(
         `attachment; filename="my_run__-step-${step}-${format}.zip"`,
       );
-      const entries = zipEntries(new Uint8Array(await response.arrayBuffer()));
-      const found = entries.map((entry) => ({
-        name: entry.name,
-        bytes: Buffer.from(entry.read()),
-      }));
+      const storage = new MemoryStorage();
+      storage.files.set('zip', new Uint8Array(await response.arrayBuffer()));
+      const found: { name: string; bytes: Buffer }[] = [];
+      for (const entry of await zipEntries(await storage.open('zip'))) {
+        found.push({ name: entry.name, bytes: Buffer.from(await entry.read()) });
+      }
       const files = exportModel(checkpointAt(step), [format]);
       expect(found).toEqual(files.map(({ name, bytes }) => ({ name, bytes: Buffer.from(bytes) })));
     }

@@ -30,9 +30,9 @@ export class SimulatedDisk {
         await after(0.01 * longestMs);
         return files.list(dir);
       },
-      read: async (path) => {
+      open: async (path) => {
         await after(0.01 * longestMs);
-        return files.read(path);
+        return files.open(path);
       },
       writeDurably: async (path, bytes) => {
         await after(0.9 * longestMs * random.float());

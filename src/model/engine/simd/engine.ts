@@ -41,6 +41,7 @@ import {
 } from './wasm.js';
 
 const CHUNK_IMAGES = LANES * MAX_GROUPS;
+const NUM_GRADIENTS = 64;
 
 /** Time of one stage over all images of a call. */
 export interface StageTime {
@@ -54,6 +55,71 @@ export interface SimdEngineOptions {
   readonly numGradients?: number;
   /** A region of a memory that threads share, for an engine on each; by default the engine has a memory of its own. */
   readonly place?: { readonly memory: WasmMemory; readonly begin: number };
+}
+
+/** Where an engine keeps everything, and what its stages do with it; nothing is taken yet. */
+function layOut(model: Model, numGradients: number, begin?: number) {
+  const { layers, numParams } = model;
+  const layout = new Layout(begin);
+  const params = layout.take(numParams * F32);
+  const scratch = [layout.take(numParams * F32), layout.take(numParams * F32)] as const;
+  const images = layout.take(CHUNK_IMAGES * imageBytes(model.input));
+  const labels = layout.take(CHUNK_IMAGES * 4);
+  const losses = layout.take(CHUNK_IMAGES * F32);
+  const predictions = layout.take(CHUNK_IMAGES * 4);
+
+  const first = layers.at(0);
+  if (first?.kind !== 'conv') {
+    throw new RangeError('Cannot run a model that does not start with a convolution');
+  }
+  const { height, width } = paddedInput(first);
+  const pixels = takeGrouped(layout, first.inChannels * height * width);
+
+  const planned: PlannedStage[] = [];
+  const hidden: HiddenLayer[] = [];
+  let input = pixels;
+  let dInput: Tensor | null = null;
+  for (const [index, layer] of layers.entries()) {
+    if (layer.kind === 'pool') continue;
+    const pool = layers.at(index + 1);
+    if (layer.kind === 'conv' && pool?.kind === 'pool') {
+      const isLast = layers.at(index + 2)?.kind !== 'conv';
+      const numElements = pool.channels * pool.outHeight * pool.outWidth;
+      const take = isLast ? takeInterleaved : takeGrouped;
+      const [output, dOutput] = [take(layout, numElements), take(layout, numElements)];
+      const plan = suitsWinograd(layer)
+        ? planWinograd
+        : dInput === null && suitsRows(layer, pool)
+          ? planRows
+          : planConv;
+      planned.push(plan(layout, layer, pool, { input, dInput, output, dOutput, params }));
+      [input, dInput] = [output, dOutput];
+    } else if (layer.kind === 'dense') {
+      const output = takeInterleaved(layout, layer.numOutputs);
+      const isOutput = layer.activation === null;
+      // The gradient of the logits replaces the probabilities, which replace the logits.
+      const dOutput = isOutput ? output : takeInterleaved(layout, layer.numOutputs);
+      if (!isOutput) {
+        const places = { output: output.address, dOutput: dOutput.address };
+        hidden.push({ stage: planned.length, numUnits: layer.numOutputs, ...places });
+      }
+      planned.push(planDense(layout, layer, { input, dInput, output, dOutput, params }));
+      [input, dInput] = [output, dOutput];
+    }
+  }
+  const gradients = Array.from({ length: numGradients }, () => layout.take(numParams * F32));
+  return {
+    ...{ params, scratch, images, labels, losses, predictions, gradients, hidden },
+    ...{ padding: first.padding, pixels, logits: input, stages: planned, end: layout.bytes },
+  };
+}
+
+/**
+ * What an engine of the model takes of memory at most, bytes: address space, of which what is used becomes memory. Known
+ * before any of it is taken.
+ */
+export function simdMemoryBytes(model: Model, numGradients = NUM_GRADIENTS): number {
+  return layOut(model, numGradients).end;
 }
 
 export class SimdEngine implements Engine {
@@ -89,67 +155,23 @@ export class SimdEngine implements Engine {
   constructor(
     module: WasmModule,
     model: Model,
-    { numGradients = 64, place }: SimdEngineOptions = {},
+    { numGradients = NUM_GRADIENTS, place }: SimdEngineOptions = {},
   ) {
     this.model = model;
-    const { layers, numParams } = model;
-    const layout = new Layout(place?.begin);
-    const params = layout.take(numParams * F32);
-    const scratch = [layout.take(numParams * F32), layout.take(numParams * F32)] as const;
-    const images = layout.take(CHUNK_IMAGES * imageBytes(model.input));
-    const labels = layout.take(CHUNK_IMAGES * 4);
-    const losses = layout.take(CHUNK_IMAGES * F32);
-    const predictions = layout.take(CHUNK_IMAGES * 4);
+    const { numParams } = model;
+    const plan = layOut(model, numGradients, place?.begin);
+    const { params, scratch, images, labels, losses, predictions, hidden } = plan;
+    this.#padding = plan.padding;
+    this.#pixels = plan.pixels;
+    this.#logits = plan.logits;
+    this.#dLogits = plan.logits.address;
+    this.#freeGradients = [...plan.gradients];
 
-    const first = layers.at(0);
-    if (first?.kind !== 'conv') {
-      throw new RangeError('Cannot run a model that does not start with a convolution');
-    }
-    this.#padding = first.padding;
-    const { height, width } = paddedInput(first);
-    this.#pixels = takeGrouped(layout, first.inChannels * height * width);
-
-    const planned: PlannedStage[] = [];
-    const hidden: HiddenLayer[] = [];
-    let input = this.#pixels;
-    let dInput: Tensor | null = null;
-    for (const [index, layer] of layers.entries()) {
-      if (layer.kind === 'pool') continue;
-      const pool = layers.at(index + 1);
-      if (layer.kind === 'conv' && pool?.kind === 'pool') {
-        const isLast = layers.at(index + 2)?.kind !== 'conv';
-        const numElements = pool.channels * pool.outHeight * pool.outWidth;
-        const take = isLast ? takeInterleaved : takeGrouped;
-        const [output, dOutput] = [take(layout, numElements), take(layout, numElements)];
-        const plan = suitsWinograd(layer)
-          ? planWinograd
-          : dInput === null && suitsRows(layer, pool)
-            ? planRows
-            : planConv;
-        planned.push(plan(layout, layer, pool, { input, dInput, output, dOutput, params }));
-        [input, dInput] = [output, dOutput];
-      } else if (layer.kind === 'dense') {
-        const output = takeInterleaved(layout, layer.numOutputs);
-        const isOutput = layer.activation === null;
-        // The gradient of the logits replaces the probabilities, which replace the logits.
-        const dOutput = isOutput ? output : takeInterleaved(layout, layer.numOutputs);
-        if (!isOutput) {
-          const places = { output: output.address, dOutput: dOutput.address };
-          hidden.push({ stage: planned.length, numUnits: layer.numOutputs, ...places });
-        }
-        planned.push(planDense(layout, layer, { input, dInput, output, dOutput, params }));
-        [input, dInput] = [output, dOutput];
-      }
-    }
-    this.#logits = input;
-    this.#dLogits = input.address;
-    this.#freeGradients = Array.from({ length: numGradients }, () => layout.take(numParams * F32));
-
-    this.end = layout.bytes;
-    const { kernels, buffer } = instantiate(module, place?.memory ?? createMemory(layout.bytes));
+    this.end = plan.end;
+    const { kernels, buffer } = instantiate(module, place?.memory ?? createMemory(plan.end));
     this.#kernels = kernels;
     this.#buffer = buffer;
-    this.#stages = planned.map((plan) => plan(kernels, buffer));
+    this.#stages = plan.stages.map((stage) => stage(kernels, buffer));
     this.#dropout = new Dropout(buffer, hidden, numHiddenUnits(model));
     this.#params = new Float32Array(buffer, params, numParams);
     this.#scratch = [

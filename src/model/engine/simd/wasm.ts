@@ -292,6 +292,8 @@ export interface WasmMemory {
 
 const PAGE_BYTES = 65536;
 const MAX_PAGES = 65536;
+/** What WebAssembly can address. */
+export const MAX_MEMORY_BYTES = PAGE_BYTES * MAX_PAGES;
 
 /** Hands out 16-byte aligned addresses, ascending; address 0 stands for "none" and is never handed out. */
 export class Layout {
@@ -334,7 +336,7 @@ export function createMemory(bytes: number, shared = false): WasmMemory {
   const pages = Math.ceil(bytes / PAGE_BYTES);
   if (pages > MAX_PAGES) {
     throw new RangeError(
-      `Cannot place ${bytes} bytes in WebAssembly memory, which ends at ${MAX_PAGES * PAGE_BYTES}; ` +
+      `Cannot place ${bytes} bytes in WebAssembly memory, which ends at ${MAX_MEMORY_BYTES}; ` +
         'take a smaller model',
     );
   }
