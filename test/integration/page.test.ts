@@ -1,10 +1,11 @@
 /** The live page in a real browser, during a real training with a coordinator and two workers. */
-import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { zipEntries } from '../../src/model/data/zip.js';
+import { withInput } from '../../src/shared/node/input-file.js';
 import { hasBrowser, launchBrowser } from '../support/browser.js';
 import { imagesFile, labelsFile } from '../support/idx-files.js';
 import { IMAGE_BYTES, mnist } from '../support/mnist.js';
@@ -228,7 +229,8 @@ describe.skipIf(!hasBrowser())('the page of a run', () => {
     await page.locator('#downloads a', { hasText: 'JavaScript' }).click();
     const download = await coming;
     expect(download.suggestedFilename()).toMatch(/-step-\d+-js\.zip$/);
-    const names = zipEntries(await readFile(await download.path())).map(({ name }) => name);
+    const entries = await withInput(await download.path(), zipEntries);
+    const names = entries.map(({ name }) => name);
     expect(names).toEqual(['model.js', 'README.md']);
   });
 

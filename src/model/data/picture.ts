@@ -13,6 +13,8 @@ import { decodePngSamples, MAX_PICTURE_SIDE, MAX_PIXELS, type PngSamples } from 
  * large a picture may be, its header says (`MAX_PIXELS`), whatever the file takes.
  */
 const MAX_FILE_BYTES = 8 * MAX_PIXELS + 2 ** 24;
+/** Pixels that a byte of a JPEG file can stand for: two bits, or one of several scans, for each 8×8 of them. */
+const MAX_PIXELS_A_BYTE = 512;
 /** What the JPEG decoder may take for one picture: its coefficients are 32-bit. */
 const MAX_JPEG_MEMORY_MB = 1024;
 
@@ -63,6 +65,8 @@ async function decodeJpeg(bytes: Uint8Array, file: string): Promise<Picture> {
         `it has ${width}×${height} pixels, expected at most ${MAX_PICTURE_SIDE} a side and ${MAX_PIXELS} in all`,
       );
     }
+    // The decoder takes memory for what the header says before it finds that nothing follows.
+    if (width * height > MAX_PIXELS_A_BYTE * bytes.length) throw new Error('it is truncated');
     const { decode } = (await import('jpeg-js')).default;
     const { data } = decode(bytes, {
       useTArray: true,

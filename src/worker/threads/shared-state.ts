@@ -10,8 +10,9 @@ import type { Regularization } from '../../shared/config.js';
 import { MAX_THREADS } from '../computation.js';
 import type { PlanNode } from './plan.js';
 
-/** Leaves under way at a time; a slot of (P,) each, in which the threads' proofs fit, too. */
-export const MAX_LEAVES = MAX_THREADS;
+/** Leaves under way at a time, of all threads and for each of them. */
+const MAX_LEAVES = MAX_THREADS;
+const LEAVES_OF_THREAD = 16;
 const MAX_NODES = 2 * MAX_LEAVES;
 /** Sample indices of a step, and images of the leaves of an evaluation. */
 export const MAX_IMAGES = 1 << 18;
@@ -68,7 +69,9 @@ export interface SharedState {
   readonly memory: WasmMemory;
   /** Address of θ (P,). */
   readonly params: number;
-  /** Address of the (MAX_LEAVES, P) slots. */
+  /** Leaves that may be under way at a time: as many slots there are, in which the threads' proofs fit, too. */
+  readonly maxLeaves: number;
+  /** Address of the (maxLeaves, P) slots. */
   readonly slots: number;
   /** Where the engine of each thread begins. */
   readonly engines: readonly number[];
@@ -92,7 +95,8 @@ export function createSharedState(
   const P = 4 * model.numParams;
   const layout = new Layout();
   const params = layout.take(P);
-  const slots = layout.take(MAX_LEAVES * P);
+  const maxLeaves = Math.min(MAX_LEAVES, LEAVES_OF_THREAD * numThreads);
+  const slots = layout.take(maxLeaves * P);
   const engineBytes = simdMemoryBytes(model, NUM_LEVELS);
   const engines = Array.from({ length: numThreads }, () => layout.take(engineBytes));
   const int32 = (length: number) => new Int32Array(new SharedArrayBuffer(4 * length));
@@ -101,6 +105,7 @@ export function createSharedState(
     regularization,
     memory: createMemory(layout.bytes, true),
     params,
+    maxLeaves,
     slots,
     engines,
     control: int32(NUM_CONTROLS),

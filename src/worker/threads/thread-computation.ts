@@ -23,7 +23,6 @@ import {
   CALLS,
   CONTROL,
   MAX_IMAGES,
-  MAX_LEAVES,
   NODE,
   NODE_FIELDS,
   createSharedState,
@@ -201,14 +200,14 @@ class ThreadComputation implements Computation {
   /** Takes nodes off the task, as many as there are slots for, and says how finely to cut them. */
   private takeNodes(task: Task): { nodes: Range[]; leafUnits: number } {
     const numUnits = task.ranges.reduce((sum, [lo, hi]) => sum + hi - lo, 0);
-    const numLeavesWanted = Math.min(MAX_LEAVES / 2, LEAVES_PER_THREAD * this.numThreads);
+    const numLeavesWanted = Math.min(this.state.maxLeaves / 2, LEAVES_PER_THREAD * this.numThreads);
     const leafUnits = Math.ceil(numUnits / numLeavesWanted);
     const nodes: Range[] = [];
     let numLeaves = 0;
     for (let range; (range = task.ranges.shift());) {
       for (const node of maximalNodes(range, task.numUnits)) {
         numLeaves += countLeaves(node, leafUnits);
-        if (numLeaves > MAX_LEAVES) {
+        if (numLeaves > this.state.maxLeaves) {
           task.ranges.unshift([node[0], range[1]]);
           return { nodes, leafUnits };
         }
@@ -224,9 +223,9 @@ class ThreadComputation implements Computation {
     const startedAt = clock.now();
     const ranges: Range[] = [];
     const leaves: Range[] = [];
-    while (task.ranges.length > 0 && leaves.length < MAX_LEAVES) {
+    while (task.ranges.length > 0 && leaves.length < this.state.maxLeaves) {
       const [lo, hi] = task.ranges.shift()!;
-      const end = Math.min(hi, lo + MAX_LEAVES - leaves.length);
+      const end = Math.min(hi, lo + this.state.maxLeaves - leaves.length);
       if (end < hi) task.ranges.unshift([end, hi]);
       ranges.push([lo, end]);
       for (let unit = lo; unit < end; unit++) {
