@@ -34,7 +34,11 @@ function collect(packages, path, found) {
 
 /** Where Node finds the package from there, null where it is not installed at all. */
 function find(packages, from, name) {
-  for (let path = from; ; path = path.slice(0, Math.max(0, path.lastIndexOf('node_modules/') - 1))) {
+  for (
+    let path = from;
+    ;
+    path = path.slice(0, Math.max(0, path.lastIndexOf('node_modules/') - 1))
+  ) {
     const candidate = `${path === '' ? '' : `${path}/`}node_modules/${name}`;
     if (Object.hasOwn(packages, candidate)) return candidate;
     if (path === '') return null;
@@ -49,7 +53,9 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const all = productionDependencies();
   const count = (some) => new Set(some.flatMap(({ name, brings }) => [name, ...brings])).size;
   for (const { name, isOptional, brings } of all) {
-    console.log(`${name}${isOptional ? ' (optional)' : ''}: ${brings.join(', ') || 'nothing else'}`);
+    console.log(
+      `${name}${isOptional ? ' (optional)' : ''}: ${brings.join(', ') || 'nothing else'}`,
+    );
   }
   const needed = all.filter(({ isOptional }) => !isOptional);
   console.log(`${count(all)} packages, ${count(needed)} of them without the optional ones`);

@@ -6,6 +6,7 @@
 import { basename } from 'node:path';
 import { messageOf, UserError } from '../../shared/errors.js';
 import { withInput, type InputFile } from '../../shared/node/input-file.js';
+import { shorten } from '../../shared/option.js';
 import { describeInput, imageBytes, MAX_CHANNELS, MAX_SIDE, type InputShape } from '../lenet.js';
 import { MAX_IMAGES, MAX_IMAGES_BYTES, withClasses, type Dataset } from './dataset.js';
 import { zipEntries } from './zip.js';
@@ -81,7 +82,9 @@ export function parseNpy(bytes: Uint8Array, name: string): NpyArray {
   }
   const match = /^([|<>=])([iub])([1248])$/.exec(descr);
   if (!match) {
-    throw new Error(`${name} has values of type ${descr}, expected whole numbers (uint8 images)`);
+    throw new Error(
+      `${name} has values of type ${shorten(descr)}, expected whole numbers (uint8 images)`,
+    );
   }
   if (order === 'True') throw new Error(`${name} is in Fortran's order, expected C's`);
   const shape = dimensions

@@ -124,6 +124,27 @@ describe('openStoredRun()', () => {
     expect(events.some((event) => event.type === 'finished')).toBe(false);
   });
 
+  it('opens no dataset but the one that it is given', async () => {
+    const dataset = await temporaryDirectory();
+    const dir = await runDirectory('elsewhere', { config: { dataset }, hasCheckpoint: true });
+    const replay = async (given: string | null) => {
+      const warnings: string[] = [];
+      const stored = await openStoredRun(dir, {
+        warn: (message) => warnings.push(message),
+        dataset: given,
+      });
+      await stored.replay(() => undefined);
+      return warnings;
+    };
+    expect(await replay(null)).toEqual([
+      expect.stringContaining(`the model was trained on ${dataset}, a path that is not opened`),
+    ]);
+    // It is looked into, and found to be empty.
+    expect(await replay(dataset)).toEqual([
+      expect.stringContaining('train-images-idx3-ubyte is missing'),
+    ]);
+  });
+
   it('refuses a directory that holds no run, in a sentence', async () => {
     const dir = await temporaryDirectory();
     await expect(openStoredRun(dir, ignore)).rejects.toThrow(/^Cannot show .*: it holds no run/);
