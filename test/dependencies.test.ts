@@ -21,9 +21,11 @@ test('every production dependency is listed in docs/security.md, with what it ne
     .split(/\n(?=- )/)
     .slice(1)
     .map((item): Dependency => {
-      const [, name, optional, needs] = ITEM.exec(item.trim().replace(/\s+/g, ' ')) ?? [];
-      const brings = [...needs.matchAll(/`([^`]+)`/g)].map((match) => match[1]);
-      return { name, isOptional: optional !== undefined, brings };
+      const match = ITEM.exec(item.trim().replace(/\s+/g, ' '));
+      if (match === null) throw new Error(`Not in the form of the others: ${item}`);
+      const [, name, optional, needs] = match as (string | undefined)[];
+      const brings = [...needs!.matchAll(/`([^`]+)`/g)].map(([, one]) => one);
+      return { name: name!, isOptional: optional !== undefined, brings };
     });
   const found = (productionDependencies as () => Dependency[])();
   expect(listed).toEqual(found);

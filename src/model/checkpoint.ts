@@ -184,7 +184,7 @@ function checkHeader(header: SafetensorsHeader, fileBytes: number, fail: Fail) {
   }
   const { formatVersion } = rawMetadata;
   if (formatVersion !== FORMAT_VERSION && formatVersion !== FORMAT_VERSION_OF_MNIST) {
-    const found = shorten(String(JSON.stringify(formatVersion)));
+    const found = shorten(JSON.stringify(formatVersion ?? null));
     return fail(`its format has the version ${found}, expected "${FORMAT_VERSION}"`);
   }
   const parsed = metadataSchema.safeParse(rawMetadata);

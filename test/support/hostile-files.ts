@@ -103,16 +103,15 @@ export const WEIGHTS: Readonly<Record<string, Make>> = {
 function idxFolder(changes: Readonly<Record<string, Make>>): Make {
   return async (path) => {
     await mkdir(path);
-    const files: Record<string, Make> = {
+    const files = {
       'train-images-idx3-ubyte': plain(() => imagesFile(new Uint8Array(20 * 784))),
       'train-labels-idx1-ubyte': plain(() => labelsFile(new Uint8Array(20))),
       't10k-images-idx3-ubyte': plain(() => imagesFile(new Uint8Array(10 * 784))),
       't10k-labels-idx1-ubyte': plain(() => labelsFile(new Uint8Array(10))),
     };
-    for (const name of Object.keys(changes)) delete files[name.replace(/\.gz$/, '')];
-    for (const [name, make] of Object.entries({ ...files, ...changes })) {
-      await make(join(path, name));
-    }
+    const changed = Object.keys(changes).map((name) => name.replace(/\.gz$/, ''));
+    const kept = Object.entries(files).filter(([name]) => !changed.includes(name));
+    for (const [name, make] of [...kept, ...Object.entries(changes)]) await make(join(path, name));
   };
 }
 

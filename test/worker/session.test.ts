@@ -256,11 +256,9 @@ describe('a session', () => {
   it('does not join a run that would need more memory than it may take, and takes none', async () => {
     const { say, ended, memory } = connect([new FakeComputation()], newMemory(), 1e8);
     await say({ ...WELCOME, numSamples: 2_000_000 });
-    expect(await ended).toMatchObject({
+    expect(await ended).toEqual({
       outcome: 'unable',
-      reason: expect.stringMatching(
-        /^The run needs 1\.6 GB of memory, more than the 100\.0 MB that --max-memory allows$/,
-      ),
+      reason: 'The run needs 1.6 GB of memory, more than the 100.0 MB that --max-memory allows',
     });
     expect(memory.samples).toBeNull();
   });
@@ -282,20 +280,18 @@ describe('a session', () => {
       const { numParams } = buildModel(wide, { input: large, numClasses: 10 });
       const { say, ended } = connect([new FakeComputation()], newMemory(), 1e8);
       await say({ ...WELCOME, hyperparameters: wide, numClasses: 10, numParams, ...changes });
-      expect(await ended).toMatchObject({
-        outcome: 'unable',
-        reason: expect.stringMatching(wanted),
-      });
+      const ending = await ended;
+      expect(ending.outcome).toBe('unable');
+      expect('reason' in ending && ending.reason).toMatch(wanted);
     }
   });
 
   it('refuses a welcome of more samples than a run may have', async () => {
     const { say, ended, memory } = connect([new FakeComputation()], newMemory(), Infinity);
     await say({ ...WELCOME, numSamples: 2 ** 32 - 1 });
-    expect(await ended).toMatchObject({
-      outcome: 'lost',
-      reason: expect.stringContaining('numSamples'),
-    });
+    const ending = await ended;
+    expect(ending.outcome).toBe('lost');
+    expect('reason' in ending && ending.reason).toMatch('numSamples');
     expect(memory.samples).toBeNull();
   });
 });

@@ -72,7 +72,7 @@ test('linesOf() gives every line with its end, and null for a longer one', async
         const expected = text.match(/[^\n]*\n|[^\n]+$/g) ?? [];
         const found: (string | null)[] = [];
         for await (const line of linesOf(await fileOf(text), 20)) {
-          found.push(line && line.toString());
+          found.push(line?.toString() ?? null);
         }
         expect(found).toEqual(expected.map((line) => (Buffer.byteLength(line) > 20 ? null : line)));
       },
