@@ -216,7 +216,7 @@ describe('decodeCheckpoint()', () => {
     [
       'an end within the data',
       good.subarray(0, -1),
-      'it is damaged, its bytes do not have the SHA-256',
+      'it has 49007 bytes, but its header promises 49008',
     ],
     [
       'a damaged weight',
