@@ -6,6 +6,7 @@ import { WebSocketServer, type WebSocket } from 'ws';
 import { initParams } from '../../src/model/init.js';
 import { LENET5, MNIST, buildModel, type InputShape } from '../../src/model/lenet.js';
 import { NO_REGULARIZATION } from '../../src/model/regularizer.js';
+import { joinFrame } from '../../src/shared/channel.js';
 import { bytesOf, decodeWorkerMessage, encode } from '../../src/shared/codec.js';
 import type { CoordinatorMessage, Message, WorkerMessage } from '../../src/shared/protocol.js';
 import { start } from '../support/lockstep.js';
@@ -27,6 +28,7 @@ function welcomeTo(
     ...{ workerId: 'w1', secret: 'ab'.repeat(32), runId: 'hostile', hyperparameters, input },
     ...{ numClasses: 10, regularization: NO_REGULARIZATION, microBatch: 1, evaluationBlock: 1 },
     ...{ numParams, datasetId: 'd1', numSamples: 1, proofSeed: 1, heartbeatTimeoutMs: 600_000 },
+    sliceValues: 1e9,
     alternates: [],
     ...changes,
   };
@@ -44,12 +46,12 @@ async function coordinate(welcome: Message<'welcome'>) {
   let wake: () => void = () => undefined;
   let socket: WebSocket | null = null;
   const say = (...messages: CoordinatorMessage[]) => {
-    for (const message of messages) socket!.send(encode(message));
+    for (const message of messages) socket!.send(joinFrame(encode(message)));
   };
   server.on('connection', (connection) => {
     socket = connection;
     connection.on('message', (frame: Buffer) => {
-      const message = decodeWorkerMessage(frame);
+      const message = decodeWorkerMessage([frame]);
       heard.push(message);
       if (message.type === 'hello') say(welcome);
       wake();
