@@ -63,7 +63,7 @@ export function workerCommand() {
           const { threads } = options;
           const isLong = longestCall(model, welcome) > LONG_CALL;
           if (choice.name === 'simd' && (threads > 1 || isLong)) {
-            return startThreads(model, regularizer, threads, systemClock);
+            return startThreads(model, regularizer, threads, systemClock, isLong);
           }
           if (choice.name === 'reference' && isLong) {
             throw new UserError(

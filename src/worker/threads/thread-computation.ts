@@ -42,14 +42,20 @@ const SPIN_MS = 1;
 /** Always the built program: a thread of Node 20 cannot run TypeScript. Right from src/ and from dist/. */
 const MAIN = new URL('../../../dist/worker/threads/thread-main.js', import.meta.url);
 
-/** Starts the threads; resolves when each of them is ready. */
+/**
+ * Starts the threads; resolves when each of them is ready.
+ *
+ * @param isApart whether the thread of the event loop, which is one of them by default, computes nothing, and so hears of
+ * signals and frames however long a micro-batch takes
+ */
 export async function startThreads(
   model: Model,
   regularizer: Regularizer,
   numThreads: number,
   clock: Clock,
+  isApart = false,
 ): Promise<Computation> {
-  const computation = new ThreadComputation(model, regularizer, numThreads, clock);
+  const computation = new ThreadComputation(model, regularizer, numThreads, clock, isApart);
   try {
     await computation.ready;
     return computation;
@@ -71,8 +77,8 @@ class ThreadComputation implements Computation {
   private readonly clock: Clock;
   private readonly state: SharedState;
   private readonly numThreads: number;
-  /** This thread's part. */
-  private readonly leaves: Leaves;
+  /** This thread's part; null where it has none. */
+  private readonly leaves: Leaves | null;
   /** The other threads. */
   private readonly threads: readonly Worker[];
   private task: Task | null = null;
@@ -87,7 +93,13 @@ class ThreadComputation implements Computation {
   private callError: Error | null = null;
   private wake: () => void = () => undefined;
 
-  constructor(model: Model, regularizer: Regularizer, numThreads: number, clock: Clock) {
+  constructor(
+    model: Model,
+    regularizer: Regularizer,
+    numThreads: number,
+    clock: Clock,
+    isApart: boolean,
+  ) {
     this.model = model;
     this.regularizer = regularizer;
     this.name = numThreads === 1 ? 'simd' : `simd on ${numThreads} threads`;
@@ -95,11 +107,12 @@ class ThreadComputation implements Computation {
     this.clock = clock;
     this.numThreads = numThreads;
     this.state = createSharedState(model, regularizer.regularization, numThreads);
-    this.state.control[CONTROL.numBusy] = numThreads - 1;
-    this.leaves = new Leaves(this.state, 0, () => undefined);
-    this.threads = Array.from({ length: numThreads - 1 }, (_, i) => {
+    const numHere = isApart ? 0 : 1;
+    this.state.control[CONTROL.numBusy] = numThreads - numHere;
+    this.leaves = isApart ? null : new Leaves(this.state, 0, () => undefined);
+    this.threads = Array.from({ length: numThreads - numHere }, (_, i) => {
       const worker = new Worker(MAIN, {
-        workerData: { state: this.state, thread: i + 1 } satisfies ThreadStart,
+        workerData: { state: this.state, thread: i + numHere } satisfies ThreadStart,
       });
       worker.on('message', (message: ThreadMessage) => this.hear(message));
       worker.on('error', (error) => this.fail(error));
@@ -132,7 +145,8 @@ class ThreadComputation implements Computation {
     }
     if (this.samples !== samples) {
       control[CONTROL.samples]++;
-      this.samples = this.leaves.samples = samples;
+      this.samples = samples;
+      if (this.leaves) this.leaves.samples = samples;
       for (const thread of this.threads) thread.postMessage(samples.memory);
     }
     control[CONTROL.unitSize] = task.unitSize;
@@ -269,7 +283,7 @@ class ThreadComputation implements Computation {
     Atomics.add(control, CONTROL.call, 1);
     Atomics.notify(control, CONTROL.call);
     try {
-      await this.leaves.work(() => this.proceed());
+      await this.leaves?.work(() => this.proceed());
     } catch (error) {
       Atomics.store(control, CONTROL.isAborted, 1);
       throw error;
