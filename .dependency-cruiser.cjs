@@ -12,7 +12,7 @@ const PORTABLE = [
   '^src/model/[^/]+\\.ts$',
   '^src/model/data/(augment|input-image)\\.ts$',
   '^src/model/engine/[^/]+\\.ts$',
-  '^src/model/engine/simd/[^/]+\\.ts$',
+  '^src/model/engine/simd/([^/]+/)?[^/]+\\.ts$',
 ];
 /** Files in those rooms that are Node's all the same: loaders and what only the coordinator or a command calls. */
 const OF_NODE = [
