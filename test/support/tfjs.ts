@@ -18,14 +18,18 @@ export interface TfjsBackend {
   readonly load: () => Promise<Tfjs>;
 }
 
-export async function createOn({ name, load }: TfjsBackend, model: Model): Promise<Engine> {
+export async function createOn(
+  { name, load }: TfjsBackend,
+  model: Model,
+  prefersDepthwise = name === 'webgpu',
+): Promise<Engine> {
   const tf = await load();
   await tf.setBackend(name);
   return createTfjsEngine(tf, model, {
     name: name === 'cpu' ? 'tensorflow' : name,
     fingerprint: `${name}/test`,
     device: name,
-    prefersDepthwise: name === 'webgpu',
+    prefersDepthwise,
   });
 }
 
