@@ -7,7 +7,8 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import type { Engine } from '../../src/model/engine/engine.js';
 import { buildModel, LENET5, type Model } from '../../src/model/lenet.js';
-import { createTfjsEngine, type Tfjs } from '../../src/model/engine/tfjs/engine.js';
+import { createTfjsEngine } from '../../src/model/engine/tfjs/engine.js';
+import type { Tfjs } from '../../src/model/engine/tfjs/network.js';
 import { loadTfjsEngine, type TfjsEngineName } from '../../src/model/engine/tfjs/packages.js';
 import { isThorough, useWebgpu } from './webgpu.js';
 
