@@ -18,6 +18,7 @@ import {
   type OptionShape,
   type OptionValues,
 } from '../shared/option.js';
+import { leftAligned } from '../shared/table.js';
 import { COMMAND_OPTIONS, commonOptions } from './options.js';
 
 export interface Settings<Shape extends OptionShape = OptionShape> {
@@ -163,10 +164,7 @@ export function settingsLines(shape: OptionShape, { values, sources }: Settings)
       value === undefined ? (words?.unset ?? '') : words?.isSecret ? '…' : textOf(value);
     return [flagName(key), shown === '' ? '""' : shown, sources.get(key) ?? 'default'];
   });
-  const widths = [0, 1].map((column) => Math.max(...rows.map((row) => row[column].length)));
-  return rows.map(([name, shown, source]) =>
-    [name.padEnd(widths[0]), shown.padEnd(widths[1]), source].join('  '),
-  );
+  return leftAligned(rows);
 }
 
 /** The options of a run that were given, without those left to their defaults. */
