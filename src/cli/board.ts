@@ -6,7 +6,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { createBoard } from '../coordinator/page/board.js';
 import { Gate } from '../coordinator/page/gate.js';
-import { openStoredRun } from '../coordinator/observers/stored-run.js';
+import { openStoredRun } from '../coordinator/run/stored-run.js';
 import { systemClock } from '../shared/clock.js';
 import { UserError } from '../shared/errors.js';
 import { optionCommand } from './command.js';

@@ -5,8 +5,8 @@ import {
   runsToPrune,
   type PruneRules,
   type RunSummary,
-} from '../coordinator/run-summary.js';
-import { removeRun } from '../coordinator/run-directory.js';
+} from '../coordinator/run/run-summary.js';
+import { removeRun } from '../coordinator/run/run-directory.js';
 import { UsageError, UserError } from '../shared/errors.js';
 import { formatBytes, formatNoun, formatPercent } from '../shared/format.js';
 import { printable } from '../shared/printable.js';

@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { FINAL_STATES, summarizeRun, type RunState } from '../coordinator/run-summary.js';
+import { FINAL_STATES, summarizeRun, type RunState } from '../coordinator/run/run-summary.js';
 import { messageOf, UsageError, UserError } from '../shared/errors.js';
 import { formatNoun, formatPercent } from '../shared/format.js';
 import { fileStorage } from '../shared/node/storage.js';
