@@ -19,7 +19,8 @@ import {
   type OptionValues,
 } from '../shared/option.js';
 import { leftAligned } from '../shared/table.js';
-import { COMMAND_OPTIONS, commonOptions } from './options.js';
+import { commonOptions } from './common-options.js';
+import { COMMAND_OPTIONS } from './options.js';
 
 export interface Settings<Shape extends OptionShape = OptionShape> {
   readonly values: OptionValues<Shape>;
@@ -45,13 +46,13 @@ export function settingsOf<Shape extends OptionShape>(
   shape: Shape,
   { flags, environment, readFile }: Inputs,
 ): Settings<Shape> {
-  const read = (key: string, schema: z.ZodType, file: ConfigFile | null) => {
+  const read = <T>(key: string, schema: z.ZodType<T>, file: ConfigFile | null) => {
     const [source, given, shown] = find(key, schema, { flags, environment, file });
     const parsed = schema.safeParse(given);
     if (!parsed.success) throw refusal(key, schema, shown);
     return { source, value: parsed.data };
   };
-  const path = read('config', commonOptions.config, null).value as string | undefined;
+  const path = read('config', commonOptions.config, null).value;
   const file = path === undefined ? null : parseFile(path, readFile(path));
   const values: Record<string, unknown> = {};
   const sources = new Map<string, string>();
