@@ -1,12 +1,9 @@
-/**
- * metrics.jsonl: one line a step and one an evaluation, flat but for the list of workers, so that pandas and DuckDB
- * read it as it is. The names are stable; docs/monitoring.md documents each.
- */
+/** metrics.jsonl: one line a step and one an evaluation, as ../run/metrics-line.ts has them. */
 import { createReadStream } from 'node:fs';
 import { truncate } from 'node:fs/promises';
-import * as z from 'zod';
 import { createAppendFile } from '../../shared/node/append-file.js';
-import type { EvaluationDone, Observer, StepDone } from '../events.js';
+import type { Observer } from '../events.js';
+import { textOfLine, updatesBefore } from '../run/metrics-line.js';
 
 export interface MetricsFile {
   readonly observe: Observer;
@@ -40,8 +37,7 @@ export async function createMetricsFile(
   const file = createAppendFile(path, { warn, truncate: truncateToStep === undefined });
   return {
     observe(event) {
-      if (event.type === 'step') file.append(`${JSON.stringify(stepLine(event))}\n`);
-      if (event.type === 'evaluation') file.append(`${JSON.stringify(evaluationLine(event))}\n`);
+      if (event.type === 'step' || event.type === 'evaluation') file.append(textOfLine(event));
     },
     flush: () => file.flush(),
     close: () => file.close(),
@@ -51,68 +47,6 @@ export async function createMetricsFile(
   };
 }
 
-function stepLine(event: StepDone) {
-  const { globalStep, epoch, loss, accuracy, learningRate, numImages, worldSize, times } = event;
-  return {
-    type: 'step',
-    timestamp: isoTime(event.time),
-    globalStep,
-    epoch,
-    loss,
-    accuracy,
-    learningRate,
-    numImages,
-    imagesPerSecond: rounded((1000 * numImages) / times.totalMs),
-    worldSize,
-    totalMs: rounded(times.totalMs),
-    planMs: rounded(times.planMs),
-    broadcastMs: rounded(times.broadcastMs),
-    computeMs: rounded(times.computeMs),
-    wireMs: rounded(times.wireMs),
-    reduceMs: rounded(times.reduceMs),
-    updateMs: rounded(times.updateMs),
-    waitMs: rounded(times.waitMs),
-    workers: event.workers.map((worker) => ({
-      workerId: worker.workerId,
-      name: worker.name,
-      numMicroBatches: worker.numMicroBatches,
-      numImages: worker.numImages,
-      share: rounded(worker.numImages / numImages),
-      computeMs: rounded(worker.computeMs),
-      roundTripMs: rounded(worker.roundTripMs),
-    })),
-  };
-}
-
-function evaluationLine(event: EvaluationDone) {
-  const { set, globalStep, epoch, loss, accuracy, numImages, seconds } = event;
-  return {
-    type: 'evaluation',
-    timestamp: isoTime(event.time),
-    globalStep,
-    epoch,
-    set,
-    loss,
-    accuracy,
-    numImages,
-    seconds: rounded(seconds),
-  };
-}
-
-function isoTime(time: number): string {
-  return new Date(time).toISOString();
-}
-
-/** Microseconds are enough for a time in ms, and halve the file. */
-function rounded(value: number): number {
-  return Math.round(1000 * value) / 1000;
-}
-
-const lineSchema = z.discriminatedUnion('type', [
-  z.object({ type: z.literal('step'), globalStep: z.number().int().min(0) }),
-  z.object({ type: z.literal('evaluation'), globalStep: z.number().int().min(0) }),
-]);
-
 /**
  * Cuts the file before the first line of an update that a run resumed at `globalStep` will make again: lines stand in
  * the order of updates. A line that cannot be read, such as one torn when the coordinator died, is cut off likewise.
@@ -121,7 +55,7 @@ async function cutMetrics(path: string, globalStep: number): Promise<void> {
   let keptBytes = 0;
   try {
     for await (const line of readLines(path)) {
-      const updates = updatesBefore(line);
+      const updates = updatesBefore(line.toString());
       if (updates === null || updates > globalStep) break;
       keptBytes += line.length + 1;
     }
@@ -130,16 +64,6 @@ async function cutMetrics(path: string, globalStep: number): Promise<void> {
     throw error;
   }
   await truncate(path, keptBytes);
-}
-
-/** Updates that had been made when the line was written; null if it is no line of ours. */
-function updatesBefore(line: Buffer): number | null {
-  try {
-    const { type, globalStep } = lineSchema.parse(JSON.parse(line.toString()));
-    return type === 'step' ? globalStep + 1 : globalStep;
-  } catch {
-    return null;
-  }
 }
 
 /** The lines of a file that end in a newline, without it. */

@@ -1,6 +1,6 @@
 /** Datasets of every kind that is read, by what is found. */
 import * as z from 'zod';
-import { runOptions } from '../../shared/config.js';
+import { pictureOptions, runOptions } from '../../shared/config.js';
 import { UserError } from '../../shared/errors.js';
 import { flagName } from '../../shared/option.js';
 import type { Checkpoint } from '../checkpoint.js';
@@ -83,7 +83,7 @@ export async function loadTestSet(
 ): Promise<{ readonly test: Split; readonly source: string }> {
   const config = trainedWith(checkpoint.config);
   if (source === null || source === config.dataset) {
-    const { dataset = 'mnist', ...own } = config;
+    const { dataset, ...own } = config;
     const loaded = await loadDataset(dataset, own, loading);
     return { test: testSetFor(checkpoint, loaded), source: dataset };
   }
@@ -93,15 +93,9 @@ export async function loadTestSet(
   return { test: testSetFor(checkpoint, loaded), source };
 }
 
-const trainedWithSchema = z.object({
-  dataset: runOptions.dataset.unwrap().optional(),
-  imageSize: runOptions.imageSize,
-  color: runOptions.color,
-  testFraction: runOptions.testFraction,
-  badImages: runOptions.badImages,
-});
+const trainedWithSchema = z.object({ dataset: runOptions.dataset, ...pictureOptions });
 
-/** What a checkpoint's configuration says of its data; nothing if it is none. */
-function trainedWith(config: unknown): z.infer<typeof trainedWithSchema> {
-  return trainedWithSchema.safeParse(config).data ?? {};
+/** What a checkpoint's configuration says of its data; the defaults if it is none. */
+export function trainedWith(config: unknown): z.infer<typeof trainedWithSchema> {
+  return trainedWithSchema.safeParse(config).data ?? trainedWithSchema.parse({});
 }
