@@ -107,6 +107,8 @@ export class Session implements ChannelHandler {
   private isOver = false;
   private isLeaving = false;
   private lastHeardAt: number;
+  /** Whether it has heard nothing since it was too late to look whether it had. */
+  private wasLate = false;
   private heartbeatTimeoutMs: number = DEADLINES.welcomeMs;
   private watchdog: Timer | null = null;
   /** Memory that frames have taken since it was last collected; what arrives is copied together out of pieces. */
@@ -165,6 +167,7 @@ export class Session implements ChannelHandler {
     if (this.isOver || this.isLeaving) return;
     this.garbageBytes += 2 * frameBytes(frame);
     this.lastHeardAt = this.options.clock.now();
+    this.wasLate = false;
     try {
       this.dispatch(decodeCoordinatorMessage(frame));
     } catch (error) {
@@ -483,8 +486,11 @@ export class Session implements ChannelHandler {
     const everyMs = this.heartbeatTimeoutMs / 4;
     this.watchdog = clock.schedule(everyMs, () => {
       const now = clock.now();
-      // Where this process itself was held up, what the coordinator said meanwhile is still waiting to be read.
-      if (now - checkedAt > 2 * everyMs) this.lastHeardAt = now;
+      // Where this process itself was held up, what the coordinator said meanwhile is still waiting to be read; where
+      // timers are always late, as in a hidden tab, that is so once.
+      const isLate = now - checkedAt > 2 * everyMs;
+      if (isLate && !this.wasLate) this.lastHeardAt = now;
+      this.wasLate = isLate;
       const silentMs = now - this.lastHeardAt;
       if (silentMs < this.heartbeatTimeoutMs) {
         this.watch();
