@@ -32,6 +32,7 @@ export async function createObservers(
   const monitor = createMonitor({
     predict: (images) => predictor.predict(images),
     setParams: (params) => predictor.setParams(params),
+    takesBrowsers: options.browserWorkers,
   });
   const downloads = createDownloads(directory.checkpointsPath, directory.name);
   const metrics = await createMetricsFile(directory.metricsPath, {

@@ -248,7 +248,7 @@ async function serve(
         gate.turnsAway(request, response) ||
         checkLink(request, response) ||
         control(request, response) ||
-        (workPage?.handle(request, response) ?? false) ||
+        (workPage?.handle(request, response, gate) ?? false) ||
         watch.handle(request, response),
       ...(workPage && { takesPage: (request) => isFromOwnPage(request, allowedHosts) }),
     });
@@ -259,7 +259,7 @@ async function serve(
     const ending = AbortSignal.any([stop, asked.signal]);
     if (workPage) {
       const { sayBrowserLink } = await import('./browser-link.js');
-      await sayBrowserLink(directory.path, access, port, options.quiet, log);
+      workPage.link = await sayBrowserLink(directory.path, access, port, options.quiet, log);
     }
     const link = { log, stop: ending, gaveUp };
     if (launcher !== null && !wasOver) {

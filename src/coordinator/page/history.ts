@@ -7,6 +7,7 @@ import { confusionOf } from './confusion.js';
 import { FilterHistory } from './filter-history.js';
 import { StepSeries } from './step-series.js';
 import type {
+  Capabilities,
   Confusion,
   EvaluationRow,
   EventRow,
@@ -27,7 +28,7 @@ export type EvaluationDetail = Pick<
 >;
 
 export class RunHistory {
-  private readonly capabilities: { readonly canPredict: boolean; readonly isLive: boolean };
+  private readonly capabilities: Capabilities;
   private run: RunInfo | null = null;
   private state: RunState = 'starting';
   private globalStep = 0;
@@ -43,7 +44,7 @@ export class RunHistory {
   /** What has changed since the last delta. */
   private dirty = noChanges();
 
-  constructor(capabilities: { canPredict: boolean; isLive: boolean }) {
+  constructor(capabilities: Capabilities) {
     this.capabilities = capabilities;
   }
 
