@@ -12,7 +12,15 @@ import { temporaryDirectory } from '../support/temporary-directory.js';
 const NUM_NODE_WORKERS = 2;
 const TOKEN = 'a token of sixteen characters or more';
 
-const state = (tab: Tab) => tab.evaluate(`document.getElementById('state').textContent`);
+/** What each calls itself. */
+const HOSTS: Readonly<Record<string, string>> = {
+  chromium: 'Chrome',
+  firefox: 'Firefox',
+  webkit: 'Safari',
+};
+
+const textOf = async (tab: Tab, id: string) =>
+  String(await tab.evaluate(`document.getElementById('${id}').textContent`));
 
 /** Samples that the tab has kept, and how many of them are the same: pairs of numbers, as a text. */
 const KEPT = `new Promise((resolve) => {
@@ -37,6 +45,12 @@ describe('tabs as workers', () => {
       const dataset = await smallMnist(1_000, 300);
       const folder = await temporaryDirectory();
       const common = ['--dataset', dataset, '--epochs', '40', '--batch-size', '64'];
+      // The coordinator has a minute; browsers take their time to start.
+      const opened = await Promise.all(
+        Object.entries(engines).map(
+          async ([name, startEngine]) => [name, await startEngine()] as const,
+        ),
+      );
       const port = await freePort();
       const numTabs = Object.keys(engines).length + 1;
       // One of them may be away: then the others go on. With two away, the run waits, and the test has all its time.
@@ -53,26 +67,25 @@ describe('tabs as workers', () => {
       const join_ = async (tab: Tab, name: string) => {
         await tab.evaluate(`void (document.getElementById('name').value = '${name}')`);
         await tab.evaluate(`void (document.getElementById('cores').value = '1')`);
+        expect(await tab.evaluate(`document.querySelectorAll('.is-missing').length`)).toBe(0);
         await tab.evaluate(`void document.getElementById('join').click()`);
-        await joined(name);
+        await coordinator.said(
+          new RegExp(`${name} joined from ${HOSTS[tab.engine]} \\d+ on Linux`),
+        );
+        // Whether the screen stays on, or why not.
+        expect(await textOf(tab, 'wake')).toMatch(/screen/i);
       };
 
-      const opened = await Promise.all(
-        Object.entries(engines).map(
-          async ([name, startEngine]) => [name, await startEngine()] as const,
-        ),
-      );
       const tabs = new Map<string, Tab>();
-      for (const [name, open] of opened) {
-        const tab = await open(link);
-        await join_(tab, name);
-        tabs.set(name, tab);
-        if (name === 'chromium') {
-          const other = await open(link);
-          await join_(other, 'frozen');
-          tabs.set('frozen', other);
-        }
-      }
+      await Promise.all(
+        opened.map(async ([engine, open]) => {
+          for (const name of engine === 'chromium' ? [engine, 'frozen'] : [engine]) {
+            const tab = await open(link);
+            await join_(tab, name);
+            tabs.set(name, tab);
+          }
+        }),
+      );
       const startNode = (name: string) =>
         start(['worker', `ws://127.0.0.1:${port}`, '--name', name], { LOCKSTEP_TOKEN: TOKEN });
       const node = ['node-0', 'node-1'].map(startNode);
@@ -89,7 +102,7 @@ describe('tabs as workers', () => {
       // Loaded again: it comes back by itself, as the worker it was, with the samples that it had.
       await reloaded.reload();
       await isBack(reloaded.engine);
-      expect(await state(reloaded)).not.toMatch(/Not joined/);
+      expect(await textOf(reloaded, 'state')).not.toMatch(/Not joined/);
 
       // Frozen: its work is done by others; thawed, it is back.
       const frozen = tabs.get('frozen')!;
@@ -105,7 +118,13 @@ describe('tabs as workers', () => {
       const ended = await coordinator.ended;
       expect(ended.code, ended.stderr).toBe(0);
       for (const { ended: worker } of others) expect((await worker).code).toBe(0);
-      for (const tab of [reloaded, frozen]) await untilStateIs(tab, 'Finished');
+      for (const tab of [reloaded, frozen]) {
+        await untilStateIs(tab, 'Finished');
+        expect(await textOf(tab, 'figure-images')).toMatch(/^[\d,]+$/);
+        expect(await textOf(tab, 'figure-share')).toMatch(/^\d+.%$/);
+        expect(await textOf(tab, 'figure-speed')).toMatch(/^[\d,]+$/);
+        expect(await textOf(tab, 'figure-accuracy')).toMatch(/^[\d.]+.%$/);
+      }
       const [numKept, numDifferent] = String(await reloaded.evaluate(KEPT))
         .split(' ')
         .map(Number);
