@@ -62,10 +62,18 @@ for (const [file, numItems, itemBytes, headerBytes] of [
   writeFileSync(join(dataset, file), bytes);
 }
 
+/** A browser's processes have a session of their own, and Linux shares the processors out among sessions: so has each of these. */
+const detached = true;
+const children = new Set();
+process.once('exit', () => children.forEach((child) => child.kill('SIGKILL')));
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1));
+
 function start(args) {
   const child = spawn(process.execPath, [`${dist}cli/main.js`, ...args], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    detached,
   });
+  children.add(child);
   let output = '';
   child.stdout.on('data', (chunk) => (output += chunk));
   const ended = new Promise((resolve) => child.once('close', resolve));
@@ -74,7 +82,9 @@ function start(args) {
     new Promise((resolve, reject) => {
       const look = () => {
         const match = pattern.exec(output.slice(from));
-        if (match) resolve(match);
+        if (!match) return;
+        child.stdout.off('data', look);
+        resolve(match);
       };
       child.stdout.on('data', look);
       void ended.then(() => reject(new Error(`Ended without ${pattern}:\n${output}`)));
@@ -96,8 +106,9 @@ const browser = spawn(
     ...['--headless', '--no-sandbox', '--disable-gpu', '--remote-debugging-port=0'],
     ...[`--user-data-dir=${join(folder, 'profile')}`, `${address}/work`],
   ],
-  { stdio: ['ignore', 'ignore', 'pipe'] },
+  { stdio: ['ignore', 'ignore', 'pipe'], detached },
 );
+children.add(browser);
 const browserEnded = new Promise((resolve) => browser.once('close', resolve));
 const evaluate = await debuggerOf(browser);
 await evaluate(`
@@ -324,7 +335,6 @@ try {
   );
 } finally {
   browser.kill('SIGKILL');
-  parties.node.process?.child.kill('SIGKILL');
   coordinator.child.kill('SIGTERM');
   await Promise.all([browserEnded, coordinator.ended]);
   rmSync(folder, { recursive: true, force: true });

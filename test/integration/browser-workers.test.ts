@@ -10,6 +10,8 @@ import { installedEngines, type Tab } from '../support/tabs.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 
 const NUM_NODE_WORKERS = 2;
+/** Browsers take their time to start, where other things are going on. */
+const DEADLINE_MS = 150_000;
 const TOKEN = 'a token of sixteen characters or more';
 
 /** What each calls itself. */
@@ -39,13 +41,12 @@ const KEPT = `new Promise((resolve) => {
 describe('tabs as workers', () => {
   it.skipIf(!hasBrowser())(
     'give the bits of one worker of Node, closed, loaded again and frozen',
-    { timeout: 170_000 },
+    { timeout: 175_000 },
     async () => {
       const engines = installedEngines();
       const dataset = await smallMnist(1_000, 300);
       const folder = await temporaryDirectory();
       const common = ['--dataset', dataset, '--epochs', '40', '--batch-size', '64'];
-      // The coordinator has a minute; browsers take their time to start.
       const opened = await Promise.all(
         Object.entries(engines).map(
           async ([name, startEngine]) => [name, await startEngine()] as const,
@@ -54,7 +55,9 @@ describe('tabs as workers', () => {
       const port = await freePort();
       const numTabs = Object.keys(engines).length + 1;
       // One of them may be away: then the others go on. With two away, the run waits, and the test has all its time.
-      const coordinator = start([
+      const startSlow = (args: readonly string[], environment = {}) =>
+        start(args, environment, [], DEADLINE_MS);
+      const coordinator = startSlow([
         ...['coordinator', ...common, '--out', join(folder, 'tabs'), '--port', String(port)],
         ...['--browser-workers', '--token', TOKEN, '--heartbeat-timeout', '2'],
         ...['--min-workers', String(NUM_NODE_WORKERS + numTabs - 1)],
@@ -87,7 +90,7 @@ describe('tabs as workers', () => {
         }),
       );
       const startNode = (name: string) =>
-        start(['worker', `ws://127.0.0.1:${port}`, '--name', name], { LOCKSTEP_TOKEN: TOKEN });
+        startSlow(['worker', `ws://127.0.0.1:${port}`, '--name', name], { LOCKSTEP_TOKEN: TOKEN });
       const node = ['node-0', 'node-1'].map(startNode);
       for (const name of ['node-0', 'node-1']) await joined(name);
 

@@ -36,12 +36,14 @@ export interface Program {
  * Starts any program of Node's; it is killed with the test.
  *
  * @param prefix a command line that runs the command line after it
+ * @param deadlineMs after which it is killed
  */
 export function startProgram(
   script: string,
   args: readonly string[],
   environment: Readonly<Record<string, string>> = {},
   prefix: readonly string[] = [],
+  deadlineMs = DEADLINE_MS,
 ): Program {
   const env = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !name.startsWith('LOCKSTEP_')),
@@ -51,15 +53,16 @@ export function startProgram(
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...env, ...environment },
   });
-  return watch(child, [script, ...args].join(' '));
+  return watch(child, [script, ...args].join(' '), deadlineMs);
 }
 
 export function start(
   args: readonly string[],
   environment: Readonly<Record<string, string>> = {},
   prefix: readonly string[] = [],
+  deadlineMs = DEADLINE_MS,
 ): Program {
-  return startProgram(MAIN, args, environment, prefix);
+  return startProgram(MAIN, args, environment, prefix, deadlineMs);
 }
 
 /** Runs `lockstep` to its end. */
@@ -70,7 +73,7 @@ export function lockstep(
   return start(args, environment).ended;
 }
 
-function watch(child: ChildProcess, command: string): Program {
+function watch(child: ChildProcess, command: string, deadlineMs: number): Program {
   const output = { stdout: '', stderr: '', all: '' };
   const listeners = new Set<() => void>();
   let since = performance.now();
@@ -82,7 +85,7 @@ function watch(child: ChildProcess, command: string): Program {
     });
   }
   let isOver = false;
-  const deadline = setTimeout(() => child.kill('SIGKILL'), DEADLINE_MS);
+  const deadline = setTimeout(() => child.kill('SIGKILL'), deadlineMs);
   const ended = new Promise<Ending>((resolve, reject) => {
     child.once('error', reject);
     child.once('close', (code, signal) => {
