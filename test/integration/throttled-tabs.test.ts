@@ -62,7 +62,7 @@ async function serve() {
         ...['--out', out, '--resume', '--checkpoint-every', '10', '--heartbeat-timeout', '5'],
         ...['--min-workers', String(minWorkers)],
       ]),
-    async hashOfOneWorker() {
+    hashOfOneWorker: async () => {
       const alone = join(folder, 'alone');
       const { code } = await lockstep(['train', ...common, '--out', alone, '--workers', '1']);
       expect(code).toBe(0);
