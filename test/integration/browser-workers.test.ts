@@ -97,7 +97,9 @@ describe('tabs as workers', () => {
       // Closed: the run goes on without it.
       const reloaded = tabs.get('firefox') ?? tabs.get('chromium')!;
       const closed = tabs.get('webkit') ?? null;
-      await coordinator.said(/step +16\//);
+      await Promise.all(
+        [...tabs.values()].map((tab) => untilTextIs(tab, 'figure-images', '[1-9]')),
+      );
       if (closed) {
         await closed.close();
         await lost('webkit');
@@ -122,7 +124,7 @@ describe('tabs as workers', () => {
       expect(ended.code, ended.stderr).toBe(0);
       for (const { ended: worker } of others) expect((await worker).code).toBe(0);
       for (const tab of [reloaded, frozen]) {
-        await untilStateIs(tab, 'Finished');
+        await untilTextIs(tab, 'state', '^Finished$');
         expect(await textOf(tab, 'figure-images')).toMatch(/^[\d,]+$/);
         expect(await textOf(tab, 'figure-share')).toMatch(/^\d+.%$/);
         expect(await textOf(tab, 'figure-speed')).toMatch(/^[\d,]+$/);
@@ -139,18 +141,20 @@ describe('tabs as workers', () => {
       const { weightsSha256, workers, reproducible } = await resultOf(join(folder, 'tabs'));
       expect(reproducible).toBe(true);
       const names = workers.filter(({ numImages }) => numImages > 0).map(({ name }) => name);
-      expect(names).toEqual(expect.arrayContaining([...tabs.keys(), 'node-0', 'node-1']));
+      expect(names).toEqual(expect.arrayContaining([...tabs.keys()]));
+      expect(names.some((name) => name.startsWith('node-'))).toBe(true);
       expect(weightsSha256).toBe((await resultOf(alone)).weightsSha256);
     },
   );
 });
 
-async function untilStateIs(tab: Tab, wanted: string): Promise<void> {
-  const poll = `new Promise((resolve) => {
-    const state = document.getElementById('state');
-    const look = () => state.textContent === '${wanted}' && resolve('${wanted}');
-    new MutationObserver(look).observe(state, { childList: true, characterData: true, subtree: true });
+/** @param pattern a regular expression that the text of the element is to match */
+async function untilTextIs(tab: Tab, id: string, pattern: string): Promise<void> {
+  const matches = `new Promise((resolve) => {
+    const watched = document.getElementById('${id}');
+    const look = () => /${pattern}/.test(watched.textContent) && resolve('yes');
+    new MutationObserver(look).observe(watched, { childList: true, characterData: true, subtree: true });
     look();
   })`;
-  expect(await tab.evaluate(poll)).toBe(wanted);
+  expect(await tab.evaluate(matches)).toBe('yes');
 }
