@@ -54,7 +54,7 @@ export class Worker {
       let retryAfterMs = 0;
       let reason: string;
       const { alternates } = this.memory;
-      const alternate = alternates[turn - 1] ?? null;
+      const alternate = turn === 0 ? null : (alternates.at(turn - 1) ?? null);
       turn = (turn + 1) % (alternates.length + 1);
       try {
         const channel = await this.options.dial(signal, alternate);
