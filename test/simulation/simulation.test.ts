@@ -8,8 +8,8 @@ import { scheduleOf, undisturbed } from '../support/simulator/schedule.js';
 import { simulate } from '../support/simulator/simulation.js';
 import { allTrainings } from '../support/simulator/training.js';
 
-const SEEDS_PER_TEST = 200;
-const NUM_TESTS = 5;
+const SEEDS_PER_TEST = 100;
+const NUM_TESTS = 10;
 /** Seeds that a mutant is given to be noticed. */
 const MUTANT_SEEDS = 150;
 
