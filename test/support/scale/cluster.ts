@@ -6,7 +6,7 @@ import { Coordinator } from '../../../src/coordinator/coordinator.js';
 import type { Samples } from '../../../src/coordinator/samples.js';
 import { createSimdEngine, createVectorOps } from '../../../src/model/engine/simd/node.js';
 import { DIGITS, LENET5, MNIST, buildModel, imageBytes } from '../../../src/model/lenet.js';
-import type { Channel } from '../../../src/shared/channel.js';
+import { frameBytes, type Channel, type Frame } from '../../../src/shared/channel.js';
 import { bytesOf, decodeCoordinatorMessage, encode } from '../../../src/shared/codec.js';
 import { parseRunConfig } from '../../../src/shared/config.js';
 import { PROTOCOL_VERSION, type CoordinatorMessage } from '../../../src/shared/protocol.js';
@@ -83,9 +83,11 @@ export async function runCluster(
   const stepCosts = new Map<Machine, StepCosts>();
   const parents = new Map<Machine, Machine>();
   const numSums = new Map<Machine, number>();
-  const socketMs = (frame: Uint8Array) => costs.frameMs + costs.msPerByte * wireBytes(frame);
-  const wireBytes = (frame: Uint8Array) =>
-    network.hasOwnIndices && kindOf(frame) === 'step' ? frame.length - 4 * batchSize : frame.length;
+  const socketMs = (frame: Frame) => costs.frameMs + costs.msPerByte * wireBytes(frame);
+  const wireBytes = (frame: Frame) =>
+    network.hasOwnIndices && kindOf(frame) === 'step'
+      ? frameBytes(frame) - 4 * batchSize
+      : frameBytes(frame);
   const fabric = new Fabric(time, {
     bytesPerMs: (network.gigabits * 1e9) / 8 / 1000,
     latencyMs: network.latencyMs,
@@ -291,18 +293,19 @@ class ReplayingWorker {
 const GRADIENT = bytesOf(new Float32Array(model.numParams));
 
 /** One frame goes to many. */
-const messages = new WeakMap<Uint8Array, CoordinatorMessage>();
-function decoded(frame: Uint8Array): CoordinatorMessage {
+const messages = new WeakMap<Frame, CoordinatorMessage>();
+function decoded(frame: Frame): CoordinatorMessage {
   let message = messages.get(frame);
   if (!message) messages.set(frame, (message = decodeCoordinatorMessage(frame)));
   return message;
 }
 
 /** By the first field of a frame, its type. */
-function kindOf(frame: Uint8Array): 'step' | 'partial' | 'other' {
-  const head = Buffer.from(frame.buffer, frame.byteOffset, Math.min(frame.length, 24));
+function kindOf(frame: Frame): 'step' | 'partial' | 'other' {
+  const [map] = frame;
+  const head = Buffer.from(map.buffer, map.byteOffset, Math.min(map.length, 24));
   if (head.includes('partial')) return 'partial';
-  return frame.length > 4 * model.numParams && head.includes('step') ? 'step' : 'other';
+  return frameBytes(frame) > 4 * model.numParams && head.includes('step') ? 'step' : 'other';
 }
 
 /** Takes everyone at their word. */

@@ -12,7 +12,7 @@ import { createSimdEngine, createVectorOps } from '../../../src/model/engine/sim
 import { initParams } from '../../../src/model/init.js';
 import { LENET5, buildModel } from '../../../src/model/lenet.js';
 import { createOptimizer } from '../../../src/model/optimizer.js';
-import type { Channel } from '../../../src/shared/channel.js';
+import { frameBytes, type Channel, type Frame } from '../../../src/shared/channel.js';
 import { systemClock } from '../../../src/shared/clock.js';
 import {
   bytesOf,
@@ -131,7 +131,7 @@ function shortestMs(work: () => unknown, forMs = 300): number {
 }
 
 /** Of one side: half of what both take, in one process. @returns ms a frame, ms a byte */
-async function socketCosts(numParams: number, large: Uint8Array): Promise<[number, number]> {
+async function socketCosts(numParams: number, large: Frame): Promise<[number, number]> {
   let accepted: (channel: Channel) => void = () => undefined;
   const there = new Promise<Channel>((resolve) => (accepted = resolve));
   const server = await listen({
@@ -146,7 +146,7 @@ async function socketCosts(numParams: number, large: Uint8Array): Promise<[numbe
   const upper = await there;
   const ended = new EventTarget();
   here.handler = { received: (frame) => here.send(frame), closed: () => undefined };
-  const perTrip = async (frame: Uint8Array, numTrips: number) => {
+  const perTrip = async (frame: Frame, numTrips: number) => {
     let numLeft = numTrips;
     upper.handler = {
       received: () => {
@@ -162,17 +162,17 @@ async function socketCosts(numParams: number, large: Uint8Array): Promise<[numbe
     const { user, system } = process.cpuUsage(from);
     return (user + system) / 1000 / numTrips;
   };
-  const least = async (frame: Uint8Array, numTrips: number) => {
+  const least = async (frame: Frame, numTrips: number) => {
     const rounds = [];
     for (let round = 0; round < 8; round++) rounds.push(await perTrip(frame, numTrips));
     return Math.min(...rounds);
   };
-  const small = new Uint8Array(64);
+  const small = [new Uint8Array(64)];
   const smallMs = await least(small, 200);
   const largeMs = await least(large, 40);
   here.terminate();
   await server.close();
   // A round trip is two frames, each with two sides.
   const frameMs = smallMs / 4;
-  return [frameMs, Math.max(0, largeMs / 4 - frameMs) / large.length];
+  return [frameMs, Math.max(0, largeMs / 4 - frameMs) / frameBytes(large)];
 }

@@ -3,7 +3,12 @@
  * network card; the switch has room for all. Frames on their way share what a card sends, and what a card receives,
  * equally, as TCP connections do in the long run; nothing is lost.
  */
-import type { Channel, ChannelHandler } from '../../../src/shared/channel.js';
+import {
+  frameBytes,
+  type Channel,
+  type ChannelHandler,
+  type Frame,
+} from '../../../src/shared/channel.js';
 import type { Timer } from '../../../src/shared/clock.js';
 import { VirtualProcess, type VirtualTime } from '../virtual-clock.js';
 
@@ -11,11 +16,11 @@ export interface FabricOptions {
   readonly bytesPerMs: number;
   readonly latencyMs: number;
   /** What a machine's core takes to send a frame; `isNew` where it is not the one that it sent last. */
-  readonly sendMs: (frame: Uint8Array, sender: Machine, isNew: boolean) => number;
+  readonly sendMs: (frame: Frame, sender: Machine, isNew: boolean) => number;
   /** What it takes to receive one, up to the code that acts on it. */
-  readonly receiveMs: (frame: Uint8Array, receiver: Machine) => number;
+  readonly receiveMs: (frame: Frame, receiver: Machine) => number;
   /** Bytes of a frame on the wire; its length by default. */
-  readonly bytesOf?: (frame: Uint8Array) => number;
+  readonly bytesOf?: (frame: Frame) => number;
 }
 
 export class Machine {
@@ -23,7 +28,7 @@ export class Machine {
   readonly process: VirtualProcess;
   /** What the core has done, ms. */
   busyMs = 0;
-  lastFrame: Uint8Array | null = null;
+  lastFrame: Frame | null = null;
   /** Frames that leave, and that arrive, now. */
   numOut = 0;
   numIn = 0;
@@ -128,7 +133,7 @@ class End implements Channel {
   peer!: End;
   private readonly fabric: Fabric;
   private readonly machine: Machine;
-  private readonly queue: Uint8Array[] = [];
+  private readonly queue: Frame[] = [];
   private isSending = false;
 
   constructor(fabric: Fabric, machine: Machine) {
@@ -136,13 +141,14 @@ class End implements Channel {
     this.machine = machine;
   }
 
-  send(frame: Uint8Array): void {
+  send(frame: Frame, left?: () => void): void {
     const { machine, fabric } = this;
     const isNew = machine.lastFrame !== frame;
     machine.lastFrame = frame;
     machine.spend(fabric.options.sendMs(frame, machine, isNew), () => {
       this.queue.push(frame);
       this.pump();
+      left?.();
     });
   }
 
@@ -162,7 +168,7 @@ class End implements Channel {
     this.isSending = true;
     const { fabric, machine, peer } = this;
     const { bytesOf, receiveMs } = fabric.options;
-    const numBytes = bytesOf?.(frame) ?? frame.length;
+    const numBytes = bytesOf?.(frame) ?? frameBytes(frame);
     const left = () => {
       this.queue.shift();
       this.isSending = false;
