@@ -93,8 +93,8 @@ interface Joined {
 /** One connection, from hello to its end. Only `Worker` makes one. */
 export class Session implements ChannelHandler {
   wasReady = false;
-  /** As the welcome names them. */
-  alternates: readonly string[] = [];
+  /** As the welcome names them; null before it. */
+  alternates: readonly string[] | null = null;
   private readonly options: SessionOptions;
   private readonly channel: Channel;
   private readonly memory: Memory;
@@ -228,6 +228,8 @@ export class Session implements ChannelHandler {
   /** Builds what the welcome asks for, or keeps what an earlier one of the same model asked for, and proves it. */
   private async prepare(welcome: Message<'welcome'>): Promise<void> {
     if (this.isOver) return;
+    // A relay may have to wait long for its first worker, and lose whom it works for meanwhile.
+    this.alternates = welcome.alternates;
     const { memory } = this;
     const model = buildModel(welcome.hyperparameters, welcome);
     if (model.numParams !== welcome.numParams) {
@@ -256,7 +258,6 @@ export class Session implements ChannelHandler {
     const computation = await this.computationOf(model, regularizer, welcome);
     const proof = await computation.prove(welcome.proofSeed);
     if (this.hasEnded()) return;
-    this.alternates = welcome.alternates;
     const slices = new Slices(model.numParams, welcome.sliceValues);
     const assembly = () => new Assembly(slices, new Float32Array(model.numParams));
     this.joined = {

@@ -4,13 +4,15 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
-import { createServer, type AddressInfo } from 'node:net';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import type { RunResult } from '../../src/coordinator/events.js';
 import { MAIN } from './program.js';
 import { writeSmallMnist } from './small-mnist.js';
 import { temporaryDirectory } from './temporary-directory.js';
+
+export { freePort } from './free-port.js';
 
 /** Nothing here takes more than some seconds; on a busy machine it may take ten times that. */
 const DEADLINE_MS = 60_000;
@@ -133,15 +135,6 @@ export async function smallMnist(numTrain = 1000, numTest = 300): Promise<string
 /** What a run left as its result. */
 export async function resultOf(run: string): Promise<RunResult> {
   return JSON.parse(await readFile(join(run, 'result.json'), 'utf8')) as RunResult;
-}
-
-/** A port that was free a moment ago. */
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 /** True if nobody listens on it. */
