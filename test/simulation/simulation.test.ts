@@ -11,7 +11,7 @@ import { allTrainings } from '../support/simulator/training.js';
 const SEEDS_PER_TEST = 100;
 const NUM_TESTS = 10;
 /** Seeds that a mutant is given to be noticed. */
-const MUTANT_SEEDS = 150;
+const MUTANT_SEEDS = 200;
 
 const trainings = allTrainings();
 
