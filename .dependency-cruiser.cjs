@@ -13,6 +13,7 @@ const PORTABLE = [
   '^src/model/data/(augment|input-image)\\.ts$',
   '^src/model/engine/[^/]+\\.ts$',
   '^src/model/engine/simd/[^/]+\\.ts$',
+  '^src/model/engine/simd/stages/',
 ];
 /** Files in those rooms that are Node's all the same: loaders and what only the coordinator or a command calls. */
 const OF_NODE = [
@@ -40,6 +41,24 @@ module.exports = {
       'They meet in src/shared',
       { path: '^src/coordinator' },
       { path: '^src/(worker|relay|cli)' },
+    ),
+    rule(
+      'what-trains-knows-no-watcher',
+      'The coordinator, its rounds and its group tell of themselves by events alone',
+      { path: ['^src/coordinator/[^/]+\\.ts$', '^src/coordinator/(round|group)/'] },
+      { path: '^src/coordinator/(observers|page|run)' },
+    ),
+    rule(
+      'run-knows-no-room',
+      "A run's folder is read without the rooms that fill it",
+      { path: '^src/coordinator/run' },
+      { path: '^src/coordinator/(round|group|observers|page)' },
+    ),
+    rule(
+      'observers-know-no-page',
+      '',
+      { path: '^src/coordinator/observers' },
+      { path: '^src/coordinator/(round|group|page)' },
     ),
     rule('relay-knows-no-cli', '', { path: '^src/relay' }, { path: '^src/cli' }),
     rule(

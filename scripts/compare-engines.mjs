@@ -20,7 +20,7 @@ const load = (dist, file) => import(pathToFileURL(resolve(dist, 'model', file)).
 const builds = await Promise.all(
   process.argv.slice(2).map(async (dist) => {
     const { buildModel, LENET5 } = await load(dist, 'lenet.js');
-    const { createSimdEngine } = await load(dist, 'simd-engine.js');
+    const { createSimdEngine } = await load(dist, 'engine/simd/node.js');
     const model = buildModel(LENET5);
     const engine = createSimdEngine(model);
     engine.setParams(

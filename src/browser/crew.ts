@@ -24,8 +24,8 @@ export interface Core {
 
 export interface Sum {
   readonly numImages: number;
-  readonly share: number;
-  readonly imagesPerSecond: number;
+  /** Of the last seconds; null before there are any. */
+  readonly pace: { readonly share: number; readonly imagesPerSecond: number } | null;
   /** The latest of all threads; null before the first. */
   readonly run: RunProgress | null;
 }
@@ -93,6 +93,7 @@ export class Crew {
     let numImages = 0;
     let share = 0;
     let imagesPerSecond = 0;
+    let hasPace = false;
     let last: Moment | null = null;
     for (const { moments } of this.cores) {
       const [first] = moments;
@@ -103,9 +104,12 @@ export class Crew {
       const done = now.progress.numImages - first.progress.numImages;
       const ofAll = now.progress.numImagesOfAll - first.progress.numImagesOfAll;
       if (ofAll > 0) share += done / ofAll;
-      if (now.sentAt > first.sentAt) imagesPerSecond += (1000 * done) / (now.sentAt - first.sentAt);
+      if (now.sentAt <= first.sentAt) continue;
+      hasPace = true;
+      imagesPerSecond += (1000 * done) / (now.sentAt - first.sentAt);
     }
-    return { numImages, share, imagesPerSecond, run: last?.progress ?? null };
+    const pace = hasPace ? { share, imagesPerSecond } : null;
+    return { numImages, pace, run: last?.progress ?? null };
   }
 
   private heard(core: Core, place: number, message: FromThread): void {

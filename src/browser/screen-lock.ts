@@ -31,8 +31,11 @@ export class ScreenLock {
     }
     wakeLock.request('screen').then(
       (lock) => {
-        if (!this.isWanted) void lock.release();
-        else this.lock = lock;
+        if (!this.isWanted) {
+          void lock.release();
+          return;
+        }
+        this.lock = lock;
         this.say('The screen stays on as long as this page is in sight.');
       },
       () =>
@@ -44,6 +47,7 @@ export class ScreenLock {
 
   release(): void {
     this.isWanted = false;
+    this.say('');
     void this.lock?.release();
     this.lock = null;
   }

@@ -120,10 +120,10 @@ async function join(memory: TabMemory): Promise<void> {
 function show(): void {
   if (!crew) return;
   const { cores } = crew;
-  const { numImages, share, imagesPerSecond, run } = crew.sum();
+  const { numImages, pace, run } = crew.sum();
   setText(byId('figure-images'), formatInteger(numImages));
-  setText(byId('figure-share'), run ? formatPercent(share, 0) : '–');
-  setText(byId('figure-speed'), run ? formatInteger(imagesPerSecond) : '–');
+  setText(byId('figure-share'), pace ? formatPercent(pace.share, 0) : '–');
+  setText(byId('figure-speed'), pace ? formatInteger(pace.imagesPerSecond) : '–');
   const accuracy = run?.testAccuracy ?? null;
   setText(byId('figure-accuracy'), accuracy === null ? '–' : formatPercent(accuracy));
   if (run) {
@@ -141,7 +141,10 @@ function show(): void {
     row.dataset.state = outcome ? 'left' : trouble ? 'waiting' : 'here';
     const done = moments.at(-1)?.progress.numImages ?? 0;
     setText(row.querySelector('.core-images')!, `${formatInteger(done)} images`);
-    setText(row.querySelector('.core-said')!, outcome ? sentenceOf(outcome) : trouble);
+    // An end that is no trouble is the same for all, and is said once.
+    const isWell = outcome?.outcome === 'left' || outcome?.outcome === 'finished';
+    const said = outcome && !isWell ? sentenceOf(outcome) : trouble;
+    setText(row.querySelector('.core-said')!, said);
   });
   if (crew.isOver) {
     end(cores.map(({ outcome }) => outcome!));

@@ -10,10 +10,10 @@ import { initParams } from '../model/init.js';
 import { LENET5, buildModel } from '../model/lenet.js';
 import { createSimdEngine } from '../model/engine/simd/node.js';
 import { formatBytes, formatCount, formatNoun, formatPercent } from '../shared/format.js';
+import { rightAligned } from '../shared/table.js';
 import { benchCoordinator } from './bench-coordinator.js';
 import { benchScaling, benchStep, type TrainingBenchOptions } from './bench-training.js';
 import { optionCommand } from './command.js';
-import { rightAligned } from './evaluate.js';
 import { stopSignal } from './signals.js';
 import { defaultNumWorkers } from './train.js';
 

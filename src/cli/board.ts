@@ -6,11 +6,12 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { createBoard } from '../coordinator/page/board.js';
 import { Gate } from '../coordinator/page/gate.js';
-import { openStoredRun } from '../coordinator/observers/stored-run.js';
+import { openStoredRun } from '../coordinator/run/stored-run.js';
 import { systemClock } from '../shared/clock.js';
 import { UserError } from '../shared/errors.js';
 import { optionCommand } from './command.js';
 import { stopSignal } from './signals.js';
+import { warn } from './warn.js';
 
 /** Compared at once; more curves cannot be told apart. */
 const MAX_RUNS = 8;
@@ -27,7 +28,6 @@ export function boardCommand() {
       if (dirs.length > MAX_RUNS) {
         throw new UserError(`Cannot compare ${dirs.length} runs: at most ${MAX_RUNS} at a time`);
       }
-      const warn = (message: string) => process.stderr.write(`lockstep: ${message}\n`);
       const runs = await Promise.all(
         dirs.map((dir) => openStoredRun(dir, { warn, ...(dataset !== undefined && { dataset }) })),
       );

@@ -7,7 +7,9 @@ import type { Logger } from '../shared/node/log.js';
 import { pageUrl, type Access } from './access.js';
 
 /** The fragment, which no browser sends, has the token. */
-export function browserLink(access: Access, host: string, port: number): string {
+export function browserLink(access: Access, port: number): string {
+  const { isLoopback, localHost, hosts } = access;
+  const host = isLoopback ? localHost : hosts[0];
   const page = pageUrl(access, host, port, '/work');
   return access.token === null ? page : `${page}#${encodeURIComponent(access.token)}`;
 }
@@ -16,6 +18,7 @@ export function browserLink(access: Access, host: string, port: number): string 
  * Says where browsers join. As the join line: a secret is shown on a terminal, and goes into no log.
  *
  * @param path the run directory, where the whole link is kept
+ * @returns the whole link
  */
 export async function sayBrowserLink(
   path: string,
@@ -23,10 +26,9 @@ export async function sayBrowserLink(
   port: number,
   quiet: boolean,
   log: Logger,
-): Promise<void> {
-  const { token, hosts, isLoopback, localHost } = access;
-  const host = isLoopback ? localHost : hosts[0];
-  const link = browserLink(access, host, port);
+): Promise<string> {
+  const { token, isLoopback } = access;
+  const link = browserLink(access, port);
   const canShow = process.stdout.isTTY && !quiet;
   if (token !== null) {
     const file = join(path, 'browser-link');
@@ -37,15 +39,14 @@ export async function sayBrowserLink(
         cause: error,
       });
     }
-    log.info(
-      `Browsers join at ${pageUrl(access, host, port, '/work')}; the whole link is in ${file}`,
-    );
+    log.info(`Browsers join at ${link.split('#', 1)[0]}; the whole link is in ${file}`);
     if (canShow) process.stdout.write(`  ${link}\n`);
   } else {
     log.info(`Browsers join at ${link}`);
   }
   // No phone reaches this machine by its own name for itself.
   if (canShow && !isLoopback) process.stdout.write(`${codeOf(link)}\n`);
+  return link;
 }
 
 /** Dark on light whatever the terminal's colours are, as some cameras read nothing else. */

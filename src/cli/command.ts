@@ -12,7 +12,8 @@ import {
   variableName,
   type OptionShape,
 } from '../shared/option.js';
-import { COMMAND_OPTIONS, commonOptions, type CommandName } from './options.js';
+import { commonOptions } from './common-options.js';
+import { COMMAND_OPTIONS, type CommandName } from './options.js';
 import {
   readConfigFile,
   settingsLines,

@@ -1,6 +1,5 @@
 /** `lockstep data`: what a dataset holds, before anything is trained on it. */
 import { encode } from 'fast-png';
-import stringWidth from 'string-width';
 import { contactSheet, terminalSheet } from '../model/data/contact-sheet.js';
 import { formatOf, loadDataset, openPictures, type DatasetFormat } from '../model/data/load.js';
 import { measurePictures, type PictureFiles } from '../model/data/picture-set.js';
@@ -11,9 +10,10 @@ import { formatCount, formatNoun, formatPercent } from '../shared/format.js';
 import { hasColor } from '../shared/node/log.js';
 import { fileStorage } from '../shared/node/storage.js';
 import { printable } from '../shared/printable.js';
+import { rightAligned } from '../shared/table.js';
 import { optionCommand } from './command.js';
-import { rightAligned, warn } from './evaluate.js';
 import { stopSignal } from './signals.js';
+import { warn } from './warn.js';
 
 /** What pictures of several sizes are brought to where no size is given, so that something can be said of them. */
 const STAND_IN_SIZE = '32';
@@ -68,7 +68,7 @@ export function dataCommand() {
       if (hasColor(process.stdout)) {
         const columns = process.stdout.columns || 80;
         const isTrueColor = ['truecolor', '24bit'].includes(process.env.COLORTERM ?? '');
-        lines.push('', ...terminalSheet(dataset, columns, isTrueColor, fitText));
+        lines.push('', ...terminalSheet(dataset, columns, isTrueColor));
       }
       if (sheet !== undefined) lines.push('', `Contact sheet in ${sheet}`);
       console.log(lines.join('\n'));
@@ -155,11 +155,4 @@ function duplicateLines(
     `              ${formatNoun(conflicting, 'image')} with more than one label`,
     ...examples.map((group) => `              ${group.map(nameOf).join(' = ')}`),
   ];
-}
-
-/** A text in that many columns of the terminal. */
-function fitText(text: string, width: number): string {
-  let fitted = printable(text);
-  while (stringWidth(fitted) > width) fitted = fitted.slice(0, -1);
-  return fitted + ' '.repeat(width - stringWidth(fitted));
 }

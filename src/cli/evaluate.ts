@@ -12,7 +12,9 @@ import { createSimdEngine } from '../model/engine/simd/node.js';
 import { formatCount, formatPercent } from '../shared/format.js';
 import { printable } from '../shared/printable.js';
 import { fileStorage } from '../shared/node/storage.js';
+import { rightAligned } from '../shared/table.js';
 import { optionCommand } from './command.js';
+import { warn } from './warn.js';
 
 /** More columns fit no terminal. */
 const MAX_MATRIX_CLASSES = 20;
@@ -56,17 +58,6 @@ export function evaluateCommand() {
   ).argument('<checkpoint>', 'a file, or a run directory: its best checkpoint, else its last');
 }
 
-/** To stderr, so that stdout stays what was asked for. */
-export function warn(message: string): void {
-  process.stderr.write(`lockstep: ${message}\n`);
-}
-
-/** What a checkpoint's model was trained on. */
-export function datasetOf(config: unknown): string {
-  const dataset = (config as { dataset?: unknown } | null)?.dataset;
-  return typeof dataset === 'string' ? dataset : 'mnist';
-}
-
 function classLines({ classes }: Report): string[] {
   const share = (value: number | null) => (value === null ? '–' : formatPercent(value));
   return rightAligned([
@@ -103,21 +94,4 @@ function pairLines({ classes }: Report, pairs: readonly ConfusedPair[]): string[
     ]),
   ]);
   return ['Most frequent mistakes', ...table];
-}
-
-/** The rows of a table as lines, each column as wide as its widest cell. */
-export function leftAligned(rows: readonly (readonly string[])[]): string[] {
-  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
-  return rows.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column]))
-      .join('  ')
-      .trimEnd(),
-  );
-}
-
-/** The rows of a table as lines, each column as wide as its widest cell. */
-export function rightAligned(rows: readonly (readonly string[])[]): string[] {
-  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
-  return rows.map((row) => row.map((cell, column) => cell.padStart(widths[column])).join('  '));
 }

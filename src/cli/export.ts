@@ -7,7 +7,7 @@ import { UserError, messageOf } from '../shared/errors.js';
 import { formatCount } from '../shared/format.js';
 import { fileStorage } from '../shared/node/storage.js';
 import { optionCommand } from './command.js';
-import { warn } from './evaluate.js';
+import { warn } from './warn.js';
 
 export function exportCommand() {
   return optionCommand(

@@ -5,223 +5,23 @@
 import * as z from 'zod';
 import { ENGINE_REQUESTS } from '../model/engine/engine.js';
 import { EXPORT_FORMATS } from '../model/export/format.js';
-import { MAX_THREADS } from '../worker/computation.js';
 import { modelOptions, pictureOptions, runOptions } from '../shared/config.js';
-import type { LogLevel } from '../shared/node/log.js';
 import { formatChoices, optionWords, type OptionShape } from '../shared/option.js';
-
-export const DEFAULT_PORT = 7700;
-
-const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const satisfies readonly LogLevel[];
-const text = z.string().min(1).max(4096);
-const hostName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$/);
-const port = z.number().int().min(0).max(65_535);
-const engine = z.enum(ENGINE_REQUESTS);
-
-const quiet = z.boolean().default(false).register(optionWords, {
-  group: 'output',
-  help: 'show only warnings and errors on the console',
-});
-const logLevel = z.enum(LOG_LEVELS).default('info').register(optionWords, {
-  group: 'output',
-  help: 'least severe messages to log',
-  value: 'level',
-});
-const json = z.boolean().default(false).register(optionWords, {
-  group: 'output',
-  help: 'print JSON, for scripts',
-});
-const host = text.default('127.0.0.1').register(optionWords, {
-  group: 'network',
-  help: 'address to listen on; 0.0.0.0 for all',
-  value: 'address',
-});
-const tokenFile = text.optional().register(optionWords, {
-  group: 'network',
-  help: 'file with the token, in place of --token',
-  value: 'file',
-  unset: 'none',
-});
-const device = z.number().int().min(0).max(64).optional().register(optionWords, {
-  group: 'run',
-  help: 'which GPU to use, counted from 0',
-  value: 'n',
-  unset: 'the preferred one',
-});
-
-/** Of how a run is served: nothing here changes its bits; of `init`, the configuration has the hash. */
-export const serveOptions = {
-  init: text.optional().register(optionWords, {
-    group: 'training',
-    help: 'first weights: a checkpoint, a run, or a safetensors file of the same layers from PyTorch',
-    value: 'file|dir',
-    unset: 'random ones',
-  }),
-  resume: z.union([z.boolean(), text]).default(false).register(optionWords, {
-    group: 'run',
-    help: 'resume the run in this directory; without one, that in --out, or start it if there is none',
-    value: 'dir',
-    expected: 'a directory, or true for that of --out',
-  }),
-  minWorkers: z.number().int().min(1).max(1000).default(1).register(optionWords, {
-    group: 'run',
-    help: 'workers to wait for before each step',
-    value: 'n',
-  }),
-  maxWorkers: z.number().int().min(1).max(1000).default(256).register(optionWords, {
-    group: 'run',
-    help: 'workers at most; others are refused',
-    value: 'n',
-  }),
-  targetAccuracy: z.number().min(0).max(1).optional().register(optionWords, {
-    group: 'run',
-    help: 'stop as soon as an evaluation reaches this accuracy',
-    value: 'fraction',
-    unset: 'none',
-  }),
-  patience: z.number().int().min(1).max(100_000).optional().register(optionWords, {
-    group: 'run',
-    help: 'stop after as many epochs without a better accuracy on the validation set, else the test set',
-    value: 'epochs',
-    unset: 'none',
-  }),
-  checkpointEvery: z
-    .union([
-      z.number().int().min(1).max(1e9),
-      z
-        .string()
-        .regex(/^\d{1,6}(\.\d{1,3})?s$/)
-        .refine((every) => parseFloat(every) > 0),
-    ])
-    .default('2s')
-    .register(optionWords, {
-      group: 'run',
-      help: 'steps (500) or time (2s) between checkpoints; each epoch ends with one too',
-      value: 'n|seconds',
-      expected: 'steps as a whole number from 1 (500), or seconds above 0 (2s)',
-    }),
-  require: z.enum(['exact']).optional().register(optionWords, {
-    group: 'run',
-    help: 'exact: refuse workers whose engine is approximate',
-    value: 'what',
-    unset: 'none',
-  }),
-  audit: z.number().min(0).max(1).default(0).register(optionWords, {
-    group: 'run',
-    help: 'fraction of the answers that the coordinator computes again before they count',
-    value: 'fraction',
-  }),
-  verifyLedger: z.boolean().default(false).register(optionWords, {
-    group: 'run',
-    help: 'check after each epoch that every image counted once',
-  }),
+import { MAX_THREADS } from '../worker/computation.js';
+import {
+  device,
   host,
-  port: port.optional().register(optionWords, {
-    group: 'network',
-    help: 'port for workers, page and metrics; 0 for any free one',
-    value: 'port',
-    unset: String(DEFAULT_PORT),
-  }),
-  token: text.optional().register(optionWords, {
-    group: 'network',
-    help: 'secret that workers have to know',
-    value: 'text',
-    unset: 'none; off loopback one that the run keeps',
-    isSecret: true,
-  }),
-  tokenFile,
-  lookToken: text.optional().register(optionWords, {
-    group: 'network',
-    help: 'secret that page and metrics want, where joining wants a token',
-    value: 'text',
-    unset: 'one that the run keeps, if it has a token',
-    isSecret: true,
-  }),
-  lookTokenFile: text.optional().register(optionWords, {
-    group: 'network',
-    help: 'file with it, in place of --look-token',
-    value: 'file',
-    unset: 'none',
-  }),
-  allowedHosts: z.array(hostName).min(1).max(64).optional().register(optionWords, {
-    group: 'network',
-    help: 'names with dots that browsers reach the page by, such as that of a proxy, with commas between them',
-    value: 'names',
-    unset: 'those of the machine and its certificate',
-    expected: 'a list of host names with commas between them',
-  }),
-  tlsCert: text.optional().register(optionWords, {
-    group: 'network',
-    help: 'certificate with those above it, PEM, which workers and browsers trust',
-    value: 'file',
-    unset: 'off loopback one that the join line names',
-  }),
-  tlsKey: text.optional().register(optionWords, {
-    group: 'network',
-    help: 'key of --tls-cert, PEM',
-    value: 'file',
-    unset: 'none',
-  }),
-  insecure: z.boolean().default(false).register(optionWords, {
-    group: 'network',
-    help: 'off loopback neither speak TLS nor make a token',
-  }),
-  browserWorkers: z.boolean().default(false).register(optionWords, {
-    group: 'network',
-    help: 'serve /work, a link by which any browser joins; off loopback with --tls-cert, or over plain http with --insecure',
-  }),
-  heartbeatTimeout: z.number().min(0.2).max(3600).default(3).register(optionWords, {
-    group: 'network',
-    help: 'silence after which a worker counts as lost',
-    value: 'seconds',
-  }),
-  slice: z.number().int().min(1).max(1e6).optional().register(optionWords, {
-    group: 'network',
-    help: 'weights and gradients travel, are added and are updated in slices of so many KiB: for large models',
-    value: 'KiB',
-    unset: 'as a whole',
-  }),
-  out: text.optional().register(optionWords, {
-    group: 'output',
-    help: 'run directory',
-    value: 'dir',
-    unset: 'runs/DATE-TIME',
-  }),
-  logEvery: z.number().int().min(1).max(1e9).default(100).register(optionWords, {
-    group: 'output',
-    help: 'steps from one line of the log to the next',
-    value: 'steps',
-  }),
-  trace: z.boolean().default(false).register(optionWords, {
-    group: 'output',
-    help: 'write trace.json, for ui.perfetto.dev or chrome://tracing',
-  }),
-  keepServing: z.boolean().default(false).register(optionWords, {
-    group: 'output',
-    help: 'serve the page after the end of the run, until Ctrl-C',
-  }),
-  quiet,
+  json,
   logLevel,
-  progress: z.boolean().default(true).register(optionWords, {
-    group: 'output',
-    help: 'print plain lines even on a terminal, in place of a live status',
-  }),
-};
+  port,
+  quiet,
+  text,
+  tokenFile,
+  tokenOption,
+} from './common-options.js';
+import { DEFAULT_PORT, serveOptions } from './serve-options.js';
 
-/** `--config` and `--print-config`, which every command has. */
-export const commonOptions = {
-  config: text.optional().register(optionWords, {
-    group: 'output',
-    help: 'JSON file with options, named as in {"batchSize": 128}',
-    value: 'file',
-    unset: 'none',
-  }),
-  printConfig: z.boolean().default(false).register(optionWords, {
-    group: 'output',
-    help: 'print every option, its value and where that came from, and do nothing else',
-  }),
-};
-
+const engine = z.enum(ENGINE_REQUESTS);
 const testImages = text.optional().register(optionWords, {
   group: 'data',
   help: 'mnist, a folder of pictures, Parquet or IDX files, or an .npz file',
@@ -254,13 +54,7 @@ const workerOptions = {
     value: 'text',
     unset: 'the host name',
   }),
-  token: text.optional().register(optionWords, {
-    group: 'network',
-    help: 'secret of the run',
-    value: 'text',
-    unset: 'that of the join line',
-    isSecret: true,
-  }),
+  token: tokenOption('secret of the run', 'that of the join line'),
   tokenFile,
   retryFor: z.number().min(0).max(1e9).optional().register(optionWords, {
     group: 'network',
@@ -333,13 +127,7 @@ export const COMMAND_OPTIONS = {
     }),
   },
   ctl: {
-    token: text.optional().register(optionWords, {
-      group: 'network',
-      help: 'the joining token of the run',
-      value: 'text',
-      unset: 'that of the run directory, or of the line',
-      isSecret: true,
-    }),
+    token: tokenOption('the joining token of the run', 'that of the run directory, or of the line'),
     tokenFile,
   },
   relay: {
@@ -363,13 +151,10 @@ export const COMMAND_OPTIONS = {
       help: 'port for its workers; 0 for any free one',
       value: 'port',
     }),
-    token: text.optional().register(optionWords, {
-      group: 'network',
-      help: 'secret of the run, which workers of the relay have to know too',
-      value: 'text',
-      unset: 'that of the join line',
-      isSecret: true,
-    }),
+    token: tokenOption(
+      'secret of the run, which workers of the relay have to know too',
+      'that of the join line',
+    ),
     tokenFile,
     tlsCert: serveOptions.tlsCert,
     tlsKey: serveOptions.tlsKey,
@@ -481,13 +266,7 @@ export const COMMAND_OPTIONS = {
       group: 'run',
       help: 'install with npm what an engine lacks, then look again',
     }),
-    token: text.optional().register(optionWords, {
-      group: 'network',
-      help: 'secret of the run whose connection is checked',
-      value: 'text',
-      unset: 'that of the join line',
-      isSecret: true,
-    }),
+    token: tokenOption('secret of the run whose connection is checked', 'that of the join line'),
     tokenFile,
   },
   bench: {

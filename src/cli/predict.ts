@@ -3,6 +3,7 @@ import { findCheckpoint, modelOf, type Checkpoint } from '../model/checkpoint.js
 import { digitDoubt } from '../model/data/digit-doubt.js';
 import { readDigitImage } from '../model/data/digit-image.js';
 import { toInput } from '../model/data/input-image.js';
+import { trainedWith } from '../model/data/load.js';
 import { decodePicture, readPictureFile } from '../model/data/picture.js';
 import { describeInput, MNIST } from '../model/lenet.js';
 import { createSimdEngine } from '../model/engine/simd/node.js';
@@ -10,8 +11,9 @@ import { UserError } from '../shared/errors.js';
 import { formatPercent } from '../shared/format.js';
 import { printable } from '../shared/printable.js';
 import { fileStorage } from '../shared/node/storage.js';
+import { rightAligned } from '../shared/table.js';
 import { optionCommand } from './command.js';
-import { datasetOf, rightAligned, warn } from './evaluate.js';
+import { warn } from './warn.js';
 
 /** Of the images that pictures are read as, in pixels. */
 const SIDE = 28;
@@ -46,7 +48,7 @@ export function predictCommand() {
       const engine = createSimdEngine(modelOf(checkpoint), { numGradients: 0 });
       engine.setParams(checkpoint.params);
       const { classNames } = checkpoint;
-      const isOfDigits = datasetOf(checkpoint.config) === 'mnist';
+      const isOfDigits = trainedWith(checkpoint.config).dataset === 'mnist';
       const rows: (Prediction | Unreadable)[] = [];
       for (const file of files) {
         try {

@@ -23,8 +23,9 @@ import { optionCommand } from './command.js';
 import { letHeapGrow } from './heap.js';
 import { tellEnding } from './ending.js';
 import { startLocalWorkers, type StartedWorkers } from './local-workers.js';
+import { createJudge } from './judge.js';
+import { randomSeed } from './random-seed.js';
 import { checkCrewSize } from './serve-options.js';
-import { createJudge, randomSeed } from './serve-run.js';
 import { stopSignal } from './signals.js';
 import { readToken } from './token.js';
 

@@ -59,21 +59,23 @@ class ReplayedComputation implements Computation {
   }
 
   async run(task: Task, _samples: SampleCache, answers: Answers): Promise<void> {
-    if (task.kind === 'step') this.sumGradients(task, answers);
+    if (task.kind === 'step') await this.sumGradients(task, answers);
     else this.evaluate(task, answers);
-    await Promise.resolve();
   }
 
   async dispose(): Promise<void> {
     await Promise.resolve();
   }
 
-  private sumGradients(task: StepTask, answers: Answers): void {
+  private async sumGradients(task: StepTask, answers: Answers): Promise<void> {
     const nodes = task.ranges.splice(0).flatMap((range) => maximalNodes(range, task.numUnits));
-    for (const node of nodes) {
-      const sums = { lossSum: 0, numCorrect: 0, numImages: indicesOf(task, node).length };
-      answers.partial(node, { gradient: this.gradient, ...sums }, timing(node[1] - node[0]));
-    }
+    await Promise.all(
+      nodes.map((node) => {
+        const sums = { lossSum: 0, numCorrect: 0, numImages: indicesOf(task, node).length };
+        const partial = { gradient: this.gradient, ...sums };
+        return answers.partial(node, partial, timing(node[1] - node[0]));
+      }),
+    );
   }
 
   private evaluate(task: EvaluationTask, answers: Answers): void {

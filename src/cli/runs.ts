@@ -5,13 +5,14 @@ import {
   runsToPrune,
   type PruneRules,
   type RunSummary,
-} from '../coordinator/run-summary.js';
-import { removeRun } from '../coordinator/run-directory.js';
+} from '../coordinator/run/run-summary.js';
+import { removeRun } from '../coordinator/run/run-directory.js';
 import { UsageError, UserError } from '../shared/errors.js';
 import { formatBytes, formatNoun, formatPercent } from '../shared/format.js';
 import { printable } from '../shared/printable.js';
+import { leftAligned } from '../shared/table.js';
 import { optionCommand } from './command.js';
-import { leftAligned, warn } from './evaluate.js';
+import { warn } from './warn.js';
 
 const DEFAULT_DIR = 'runs';
 

@@ -1,63 +1,53 @@
-/**
- * Puts a run together: directory, data, coordinator, server, observers, local workers; and takes it apart again.
- */
+/** Puts a run together: directory, data, coordinator, server, observers, local workers; and takes it apart again. */
 import { randomBytes } from 'node:crypto';
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { Coordinator, type CoordinatorOptions } from '../coordinator/coordinator.js';
-import type { Observer, RunResult } from '../coordinator/events.js';
-import { createConsoleObserver } from '../coordinator/observers/console.js';
-import { createCriticalPath } from '../coordinator/observers/critical-path.js';
-import { createMetricsFile } from '../coordinator/observers/metrics-file.js';
+import type { RunResult } from '../coordinator/events.js';
+import { MAX_STRANGERS } from '../coordinator/group/group.js';
 import { controlHandler } from '../coordinator/page/control.js';
 import { Gate, isSame } from '../coordinator/page/gate.js';
 import { createLinkCheck } from '../coordinator/page/link-check.js';
-import { createDownloads } from '../coordinator/page/downloads.js';
-import { createMonitor } from '../coordinator/page/monitor.js';
 import { isFromOwnPage } from '../coordinator/page/request-guard.js';
 import type { WorkPage } from '../coordinator/page/work-page.js';
-import { createPrometheus } from '../coordinator/observers/prometheus.js';
-import { replayMetrics } from '../coordinator/observers/stored-run.js';
-import { createTensorBoard } from '../coordinator/observers/tensorboard.js';
-import { canShowStatus, createTerminalStatus } from '../coordinator/observers/terminal-status.js';
-import { createTrace } from '../coordinator/observers/trace.js';
-import { newRunPath, openRunDirectory, type RunDirectory } from '../coordinator/run-directory.js';
 import { progressOf } from '../coordinator/progress.js';
+import {
+  newRunPath,
+  openRunDirectory,
+  type RunDirectory,
+} from '../coordinator/run/run-directory.js';
 import { createSamples, type Samples } from '../coordinator/samples.js';
-import { defaultServerLimits, listen, type CoordinatorServer } from '../coordinator/server.js';
-import { MAX_STRANGERS } from '../coordinator/group/group.js';
 import { openWorkerKey } from '../coordinator/secrets.js';
+import { defaultServerLimits, listen, type CoordinatorServer } from '../coordinator/server.js';
 import { readLatestCheckpoint, writeCheckpoint, type Checkpoint } from '../model/checkpoint.js';
-import { checkEngine } from '../model/engine/engines.js';
-import type { Engine } from '../model/engine/engine.js';
 import type { Dataset } from '../model/data/dataset.js';
 import { loadDataset } from '../model/data/load.js';
-import { initParamsFrom, readWeightsFile, type WeightsFile } from '../model/initial-params.js';
-import { buildModel, type Model } from '../model/lenet.js';
-import { Regularizer } from '../model/regularizer.js';
-import { createProofJudge } from '../model/engine/proof.js';
+import { checkEngine } from '../model/engine/engines.js';
 import { createReferenceEngine } from '../model/engine/reference.js';
-import { createSimdEngine } from '../model/engine/simd/node.js';
-import { createVectorOps } from '../model/engine/simd/node.js';
+import { createSimdEngine, createVectorOps } from '../model/engine/simd/node.js';
+import { readWeightsFile, type WeightsFile } from '../model/initial-params.js';
+import { buildModel } from '../model/lenet.js';
+import { Regularizer } from '../model/regularizer.js';
 import { systemClock } from '../shared/clock.js';
-import { float32From } from '../shared/codec.js';
-import { flatten, regularizationOf, runConfigOf, type RunConfig } from '../shared/config.js';
+import { regularizationOf, type RunConfig } from '../shared/config.js';
 import { UsageError, UserError, fromUser } from '../shared/errors.js';
 import { createLog, type Logger } from '../shared/node/log.js';
-import { textOf } from '../shared/option.js';
+import { fileStorage } from '../shared/node/storage.js';
 import { version } from '../shared/node/version.js';
 import { PROTOCOL_VERSION } from '../shared/protocol.js';
 import { createRandom } from '../shared/random.js';
-import { fileStorage } from '../shared/node/storage.js';
 import { joinLine, keepLinks, localJoinLine, openAccess, sayWhere } from './access.js';
 import { letHeapGrow } from './heap.js';
+import { createJudge } from './judge.js';
 import { keepStacksIn } from './last-resort.js';
 import { startLocalWorkers, type LocalWorker, type StartedWorkers } from './local-workers.js';
-import { DEFAULT_PORT } from './options.js';
+import { randomSeed } from './random-seed.js';
 import { resumeCommand } from './resume-command.js';
-import type { ServeOptions } from './serve-options.js';
-import { givenRunOptions, type RunSettings } from './settings.js';
+import { configure, initialParamsOf } from './run-config.js';
+import { createObservers } from './run-observers.js';
+import { DEFAULT_PORT, type ServeOptions } from './serve-options.js';
+import type { RunSettings } from './settings.js';
 import { exitCodeOf, stopSignal } from './signals.js';
+import { warn as warnOnStderr } from './warn.js';
 
 /** Starts the workers of a run on other machines. */
 export interface Launcher {
@@ -258,7 +248,7 @@ async function serve(
         gate.turnsAway(request, response) ||
         checkLink(request, response) ||
         control(request, response) ||
-        (workPage?.handle(request, response) ?? false) ||
+        (workPage?.handle(request, response, gate) ?? false) ||
         watch.handle(request, response),
       ...(workPage && { takesPage: (request) => isFromOwnPage(request, allowedHosts) }),
     });
@@ -269,7 +259,7 @@ async function serve(
     const ending = AbortSignal.any([stop, asked.signal]);
     if (workPage) {
       const { sayBrowserLink } = await import('./browser-link.js');
-      await sayBrowserLink(directory.path, access, port, options.quiet, log);
+      workPage.link = await sayBrowserLink(directory.path, access, port, options.quiet, log);
     }
     const link = { log, stop: ending, gaveUp };
     if (launcher !== null && !wasOver) {
@@ -333,132 +323,10 @@ async function findResumable(
   return stored?.checkpoint ?? null;
 }
 
-/** What watches the run: files, console, page. */
-async function createObservers(
-  directory: RunDirectory,
-  samples: Samples,
-  model: Model,
-  options: ServeOptions,
-  log: Logger,
-  firstStep: number,
-) {
-  const warn = (message: string) => log.warn(message);
-  const predictor = createSimdEngine(model, { numGradients: 0 });
-  const monitor = createMonitor({
-    predict: (images) => predictor.predict(images),
-    setParams: (params) => predictor.setParams(params),
-  });
-  const downloads = createDownloads(directory.checkpointsPath, directory.name);
-  const metrics = await createMetricsFile(directory.metricsPath, {
-    warn,
-    ...(directory.isResumed ? { truncateToStep: firstStep } : {}),
-  });
-  if (directory.isResumed) {
-    // The page shows the whole run, not only what this process did.
-    const { metricsPath, name, config } = directory;
-    await replayMetrics(metricsPath, name, config, samples, monitor.observe);
-  }
-  const tensorBoard = createTensorBoard(directory.tensorboardPath, { warn });
-  const prometheus = createPrometheus();
-  const criticalPath = createCriticalPath();
-  const trace = options.trace ? createTrace(directory.tracePath(firstStep), { warn }) : null;
-  const status =
-    options.progress && !options.quiet && canShowStatus(process.stdout)
-      ? createTerminalStatus({ log, stream: process.stdout })
-      : null;
-  const observers: Observer[] = [
-    metrics.observe,
-    monitor.observe,
-    tensorBoard.observe,
-    prometheus.observe,
-    criticalPath.observe,
-    createConsoleObserver({
-      log,
-      logEvery: options.logEvery,
-      timeSummary: () => criticalPath.summary(),
-    }),
-  ];
-  if (trace) observers.push(trace.observe);
-  if (status) observers.push(status.observe);
-  return {
-    observers,
-    handle: (request: IncomingMessage, response: ServerResponse) =>
-      monitor.handle(request, response) ||
-      downloads.handle(request, response) ||
-      prometheus.handle(request, response),
-    flush: () => metrics.flush(),
-    async close() {
-      status?.close();
-      monitor.close();
-      await Promise.all([metrics.close(), tensorBoard.close(), trace?.close()]);
-    },
-  };
-}
-
 /** The page by which browsers join; a run without them loads nothing of it. */
 async function loadWorkPage(): Promise<WorkPage> {
   const { WorkPage: Page } = await import('../coordinator/page/work-page.js');
   return new Page();
-}
-
-/** A seed that nobody can guess: 48 bits. */
-export function randomSeed(): number {
-  return randomBytes(6).readUIntLE(0, 6);
-}
-
-/** The configuration of a new run, or of the one that is resumed, which the given options must not contradict but may give
- * more epochs. */
-function configure(
-  settings: RunSettings,
-  stored: RunConfig | null,
-  init: WeightsFile | null,
-): RunConfig {
-  if (stored === null) {
-    const config = runConfigOf(settings.values);
-    return { ...config, ...checkedInit(config, init) };
-  }
-  const own = flatten(stored);
-  const extended = { ...stored };
-  for (const [key, value, source] of givenRunOptions(settings)) {
-    if (textOf(value) === textOf(own[key])) continue;
-    if (key === 'epochs' && (value as number) > stored.epochs) {
-      extended.epochs = value as number;
-      continue;
-    }
-    throw new UserError(
-      `Cannot resume with ${key} ${textOf(value)} (${source}): the run has ${textOf(own[key])}` +
-        (key === 'epochs' ? ', and can only be given more' : ''),
-    );
-  }
-  if (init !== null && stored.initSha256 === undefined) {
-    throw new UserError(`Cannot resume with --init: the run started from random weights`);
-  }
-  checkedInit(stored, init);
-  return extended.epochs === stored.epochs ? stored : extended;
-}
-
-/** The hash of the first weights, for the configuration of a run that begins. */
-function checkedInit({ initSha256 }: RunConfig, init: WeightsFile | null): Partial<RunConfig> {
-  if (init === null) return {};
-  if (initSha256 !== undefined && initSha256 !== init.sha256) {
-    throw new UserError(
-      `Cannot start from ${init.path}: its SHA-256 is ${init.sha256}, expected ${initSha256}`,
-    );
-  }
-  return { initSha256: init.sha256 };
-}
-
-/** θ₀ of a run that has no checkpoint yet; null for that of the seed. */
-function initialParamsOf(
-  config: RunConfig,
-  model: Model,
-  init: WeightsFile | null,
-): Float32Array | null {
-  if (init !== null) return initParamsFrom(init, model, config.seed);
-  if (config.initSha256 === undefined) return null;
-  throw new UserError(
-    `Cannot start without the first weights: give --init FILE, with the SHA-256 ${config.initSha256}`,
-  );
 }
 
 /** What makes a run go on that was over. */
@@ -469,11 +337,6 @@ function waysOn({ epochs }: RunConfig): Record<RunResult['outcome'], string> {
     stoppedEarly: 'more --patience, or none',
     stopped: 'nothing else',
   };
-}
-
-/** Before there is a log. */
-function warnOnStderr(message: string): void {
-  process.stderr.write(`lockstep: ${message}\n`);
 }
 
 /** The port asked for; with local workers only, a free one if it is in use and was not asked for. */
@@ -514,21 +377,4 @@ function warnOfIdleWorkers(
     `${numWorkers} workers, but a batch has ${numUnits} micro-batches: ${numWorkers - numUnits} will be idle; ` +
       'take a larger --batch-size or a smaller --micro-batch',
   );
-}
-
-/** The verdict on a worker's proof, by the rules of this run. */
-export function createJudge(
-  exact: Engine,
-  reference: Engine,
-  regularizer: Regularizer,
-  requireExact: boolean,
-): CoordinatorOptions['judge'] {
-  const judge = createProofJudge(exact, reference, regularizer);
-  return ({ fingerprint, proof }, proofSeed) => {
-    const gradient = float32From(proof, exact.model.numParams, 'proof');
-    const verdict = judge({ fingerprint, gradient }, proofSeed);
-    if (!requireExact || !verdict.isAccepted || verdict.isExact) return verdict;
-    const message = `The engine ${fingerprint} is approximate, and this run requires exact ones (--require exact)`;
-    return { isAccepted: false, message };
-  };
 }

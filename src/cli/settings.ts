@@ -19,7 +19,9 @@ import {
   type OptionShape,
   type OptionValues,
 } from '../shared/option.js';
-import { COMMAND_OPTIONS, commonOptions } from './options.js';
+import { leftAligned } from '../shared/table.js';
+import { commonOptions } from './common-options.js';
+import { COMMAND_OPTIONS } from './options.js';
 
 export interface Settings<Shape extends OptionShape = OptionShape> {
   readonly values: OptionValues<Shape>;
@@ -45,13 +47,13 @@ export function settingsOf<Shape extends OptionShape>(
   shape: Shape,
   { flags, environment, readFile }: Inputs,
 ): Settings<Shape> {
-  const read = (key: string, schema: z.ZodType, file: ConfigFile | null) => {
+  const read = <T>(key: string, schema: z.ZodType<T>, file: ConfigFile | null) => {
     const [source, given, shown] = find(key, schema, { flags, environment, file });
     const parsed = schema.safeParse(given);
     if (!parsed.success) throw refusal(key, schema, shown);
     return { source, value: parsed.data };
   };
-  const path = read('config', commonOptions.config, null).value as string | undefined;
+  const path = read('config', commonOptions.config, null).value;
   const file = path === undefined ? null : parseFile(path, readFile(path));
   const values: Record<string, unknown> = {};
   const sources = new Map<string, string>();
@@ -147,10 +149,7 @@ export function settingsLines(shape: OptionShape, { values, sources }: Settings)
       value === undefined ? (words?.unset ?? '') : words?.isSecret ? '…' : textOf(value);
     return [flagName(key), shown === '' ? '""' : shown, sources.get(key) ?? 'default'];
   });
-  const widths = [0, 1].map((column) => Math.max(...rows.map((row) => row[column].length)));
-  return rows.map(([name, shown, source]) =>
-    [name.padEnd(widths[0]), shown.padEnd(widths[1]), source].join('  '),
-  );
+  return leftAligned(rows);
 }
 
 /** The options of a run that were given, without those left to their defaults. */

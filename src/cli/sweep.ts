@@ -5,15 +5,15 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { FINAL_STATES, summarizeRun, type RunState } from '../coordinator/run-summary.js';
+import { FINAL_STATES, summarizeRun, type RunState } from '../coordinator/run/run-summary.js';
 import { messageOf, UsageError, UserError } from '../shared/errors.js';
 import { formatNoun, formatPercent } from '../shared/format.js';
 import { parseJson } from '../shared/json.js';
 import { readInputText } from '../shared/node/input-file.js';
 import { fileStorage } from '../shared/node/storage.js';
 import { textOf, variableName } from '../shared/option.js';
+import { leftAligned } from '../shared/table.js';
 import { optionCommand } from './command.js';
-import { leftAligned } from './evaluate.js';
 import { quoted } from './resume-command.js';
 import { readConfigFile } from './settings.js';
 import { exitCodeOf, stopSignal } from './signals.js';

@@ -8,7 +8,12 @@
  * LeCun et al., Gradient-Based Learning Applied to Document Recognition, 1998 (with the sigmoid, average pooling
  * and full connections of the course note that the project follows).
  */
-import { modelOptions, parseRunConfig } from '../shared/config.js';
+import {
+  inputShapeSchema,
+  modelOptions,
+  numClassesSchema,
+  parseRunConfig,
+} from '../shared/config.js';
 
 export const ACTIVATIONS = modelOptions.activation.unwrap().options;
 export type Activation = (typeof ACTIVATIONS)[number];
@@ -38,11 +43,11 @@ export const MNIST: DataShape = {
 export const DIGITS: readonly string[] = Array.from({ length: 10 }, (_, digit) => String(digit));
 
 /** Grey, grey with alpha, RGB, RGB with alpha. */
-export const MAX_CHANNELS = 4;
+export const MAX_CHANNELS = inputShapeSchema.shape.channels.maxValue!;
 /** Height and width of an image at most, in pixels. */
-export const MAX_SIDE = 1024;
+export const MAX_SIDE = inputShapeSchema.shape.height.maxValue!;
 /** Class numbers travel and are kept as uint16. */
-export const MAX_CLASSES = 1000;
+export const MAX_CLASSES = numClassesSchema.maxValue!;
 /** Of the name of a class, in UTF-16 units. */
 export const MAX_CLASS_NAME = 100;
 

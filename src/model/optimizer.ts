@@ -9,24 +9,15 @@
  *
  * Shapes: params θ, gradient g and each tensor of a state are (P,) float32.
  */
-import { runOptions } from '../shared/config.js';
+import { runOptions, type RunConfig } from '../shared/config.js';
 
 export const OPTIMIZERS = runOptions.optimizer.unwrap().options;
 export type OptimizerName = (typeof OPTIMIZERS)[number];
 
-export interface OptimizerConfig {
-  readonly name: OptimizerName;
-  /** Of `momentum`: share of the velocity that stays, in [0, 1). */
-  readonly momentum: number;
-  /** Of `adam`: share of the mean gradient that stays, in [0, 1). */
-  readonly beta1: number;
-  /** Of `adam`: share of the mean square that stays, in [0, 1). */
-  readonly beta2: number;
-  /** Of `adam`: added to the root of the mean square, > 0. */
-  readonly epsilon: number;
-  /** Decoupled, multiplied by the learning rate; ≥ 0. */
-  readonly weightDecay: number;
-}
+/** With the bounds of the run's options: src/shared/config.ts. */
+export type OptimizerConfig = { readonly name: OptimizerName } & Readonly<
+  Pick<RunConfig, 'momentum' | 'beta1' | 'beta2' | 'epsilon' | 'weightDecay'>
+>;
 
 /** What an optimizer remembers between steps; a checkpoint stores it as it is. */
 export interface OptimizerState {
@@ -152,13 +143,11 @@ const plainKernels: OptimizerKernels = {
  *   adam      m, v ← means of g and g²;  θ ← θ − η·m̂ / (√v̂ + ε)                    (Kingma and Ba 2015)
  *
  * @param kernels the loops; all give the same bits
- * @throws {RangeError} if a number of the configuration is out of its range
  */
 export function createOptimizer(
   config: OptimizerConfig,
   kernels: OptimizerKernels = plainKernels,
 ): Optimizer {
-  checkConfig(config);
   const { name } = config;
   const names = STATE_TENSORS[name];
   return {
@@ -217,21 +206,6 @@ function nextAdamScalars(
     scale: fround(1 / sqrt(1 - powers.beta2Power)),
     epsilon: fround(config.epsilon),
   };
-}
-
-function checkConfig(config: OptimizerConfig): void {
-  for (const key of ['momentum', 'beta1', 'beta2'] as const) {
-    if (!(config[key] >= 0 && config[key] < 1)) {
-      throw new RangeError(`Cannot use ${key} ${config[key]}: expected a number in [0, 1)`);
-    }
-  }
-  // As a float32 too: an epsilon that rounds to zero would divide by zero where no gradient has been.
-  if (!(fround(config.epsilon) > 0 && config.epsilon < Infinity)) {
-    throw new RangeError(`Cannot use epsilon ${config.epsilon}: expected a positive number`);
-  }
-  if (!(config.weightDecay >= 0 && config.weightDecay < Infinity)) {
-    throw new RangeError(`Cannot use weightDecay ${config.weightDecay}: expected a number ≥ 0`);
-  }
 }
 
 function checkLength(params: Float32Array, gradient: Float32Array): void {

@@ -29,12 +29,9 @@ export type Schedule = (globalStep: number) => number;
  *
  * Loshchilov and Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, 2017. The cosine is our own and the power
  * a product, as the bits of `Math.cos` and `Math.pow` are the host's choice.
- *
- * @throws {RangeError} if a number of the configuration is out of its range
  */
 export function createSchedule(config: ScheduleConfig): Schedule {
   const { name, learningRate, warmupSteps, totalSteps, stepEvery, stepFactor } = config;
-  checkConfig(config);
   const factor: Schedule = (step) => {
     switch (name) {
       case 'constant':
@@ -75,20 +72,4 @@ function power(base: number, exponent: number): number {
     base *= base;
   }
   return result;
-}
-
-function checkConfig(config: ScheduleConfig): void {
-  const check = (key: keyof ScheduleConfig, isRight: boolean, wanted: string): void => {
-    if (!isRight) throw new RangeError(`Cannot use ${key} ${config[key]}: expected ${wanted}`);
-  };
-  const { name, learningRate, warmupSteps, totalSteps, stepEvery, stepFactor } = config;
-  check('learningRate', learningRate >= 0 && learningRate < Infinity, 'a number ≥ 0');
-  check('warmupSteps', Number.isSafeInteger(warmupSteps) && warmupSteps >= 0, 'an integer ≥ 0');
-  if (name === 'cosine') {
-    check('totalSteps', Number.isSafeInteger(totalSteps) && totalSteps >= 1, 'an integer ≥ 1');
-  }
-  if (name === 'step') {
-    check('stepEvery', Number.isSafeInteger(stepEvery) && stepEvery >= 1, 'an integer ≥ 1');
-    check('stepFactor', stepFactor >= 0 && stepFactor <= 1, 'a number in [0, 1]');
-  }
 }

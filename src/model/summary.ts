@@ -2,6 +2,7 @@
  * A model as a table: what `lockstep summary` prints.
  */
 import { formatCount } from '../shared/format.js';
+import { formatTable } from '../shared/table.js';
 import { area, LENET5, MNIST, type Layer, type Model } from './lenet.js';
 
 export interface SummaryRow {
@@ -48,22 +49,16 @@ export function formatSummary(model: Model): string {
   ]);
   const total = ['Total', '', '', '', formatCount(numWeights), formatCount(numMultiplyAdds)];
   const table = [HEADINGS, ...cells, total];
-  const widths = HEADINGS.map((_, column) => Math.max(...table.map((row) => row[column].length)));
-  const lines = table.map((row) =>
-    row
-      .map((cell, column) =>
-        column < NUM_TEXT_COLUMNS ? cell.padEnd(widths[column]) : cell.padStart(widths[column]),
-      )
-      .join('  '),
+  const rule = HEADINGS.map((_, column) =>
+    '─'.repeat(Math.max(...table.map((row) => row[column].length))),
   );
-  const rule = widths.map((width) => '─'.repeat(width)).join('  ');
-  const [heading, ...body] = lines;
+  const ruled = [HEADINGS, rule, ...cells, rule, total];
   const { activation } = model.hyperparameters;
   const remarks = [
     `A ${activation} follows every convolution and every fully connected layer but the last.`,
     ...(isLenet5(model) ? [COURSE_NOTE_REMARK] : []),
   ];
-  return [heading, rule, ...body.slice(0, -1), rule, body.at(-1), '', ...remarks].join('\n');
+  return [...formatTable(ruled, (column) => column >= NUM_TEXT_COLUMNS), '', ...remarks].join('\n');
 }
 
 const COURSE_NOTE_REMARK = 'The course note states 61,686 weights; its own rows add up to 61,706.';

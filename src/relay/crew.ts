@@ -206,22 +206,25 @@ export class Crew implements Computation {
   /** @param leaving gets what settles when an answer's memory may change */
   private partOf(task: Task, ranges: readonly Range[], answers: Answers, leaving: Promise<void>[]) {
     const { clock, vectors } = this.options;
-    let startedAt = clock.now();
-    const timing = () => {
-      const begun = startedAt;
-      startedAt = clock.now();
-      return { startedAt: begun, computeMs: startedAt - begun };
+    const begunAt = clock.now();
+    // What the workers took for a unit, all together: ranges are under way side by side, and end about the same time.
+    const timing = ([lo, hi]: Range, numDone: number) => {
+      const now = clock.now();
+      const computeMs = ((now - begunAt) * (hi - lo)) / numDone;
+      return { startedAt: now - computeMs, computeMs };
     };
     if (task.kind === 'step') {
-      return new StepPart(task, ranges, this.slices, vectors, (range, sum) => {
-        if (!task.signal.aborted) leaving.push(answers.partial(range, sum, timing()));
+      return new StepPart(task, ranges, this.slices, vectors, (range, sum, numDone) => {
+        if (task.signal.aborted) return;
+        leaving.push(answers.partial(range, sum, timing(range, numDone)));
       });
     }
     const set = this.samples!.view(task.first, task.numImages);
     return new EvaluationPart(
       ...([task, ranges, this.slices, this.source(), set] as const),
-      (range, lossSums, predictions) => {
-        if (!task.signal.aborted) answers.evaluation(range, lossSums, predictions, timing());
+      (range, lossSums, predictions, numDone) => {
+        if (task.signal.aborted) return;
+        answers.evaluation(range, lossSums, predictions, timing(range, numDone));
       },
     );
   }

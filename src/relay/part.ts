@@ -1,6 +1,7 @@
 /**
  * The part of a step or of an evaluation that a relay was asked for, as the round below it knows work: units that were not
- * asked for count as done, and each range that was asked for is answered as soon as all of it is there.
+ * asked for count as done, and each range that was asked for is answered as soon as all of it is there, with the number
+ * of units that are done by then.
  */
 import type { VectorOps } from '../model/engine/simd/vector.js';
 import { addLoss } from '../model/engine/tree-sum.js';
@@ -50,7 +51,8 @@ class Wanted {
 export class StepPart extends StepWork {
   private readonly wanted: Wanted;
   private readonly vectors: VectorOps;
-  private readonly answer: (range: Range, sum: StepPartial) => void;
+  private readonly answer: (range: Range, sum: StepPartial, numDone: number) => void;
+  private numDone = 0;
 
   /** @param ranges that do not overlap; each is answered with its sum in tree order */
   constructor(
@@ -58,7 +60,7 @@ export class StepPart extends StepWork {
     ranges: readonly Range[],
     slices: Slices,
     vectors: VectorOps,
-    answer: (range: Range, sum: StepPartial) => void,
+    answer: StepPart['answer'],
   ) {
     super(task.globalStep, task.epoch, task.indices, task.unitSize, { ...task, slices });
     this.wanted = new Wanted(task.numUnits, ranges);
@@ -76,19 +78,26 @@ export class StepPart extends StepWork {
 
   override credit(member: Member | null, units: readonly number[]): void {
     super.credit(member, units);
+    this.numDone += units.length;
     for (const range of this.wanted.take((unit) => super.isDone(unit))) {
       const sum = this.reducer.sumOf(range, (left, right) => {
         this.vectors.add(left.gradient, right.gradient);
         return { ...addLoss(left, right), gradient: left.gradient };
       });
-      this.answer(range, sum!);
+      this.answer(range, sum!, this.numDone);
     }
   }
 }
 
 export class EvaluationPart extends EvaluationWork {
   private readonly wanted: Wanted;
-  private readonly answer: (range: Range, lossSums: Float32Array, predictions: Uint16Array) => void;
+  private readonly answer: (
+    range: Range,
+    lossSums: Float32Array,
+    predictions: Uint16Array,
+    numDone: number,
+  ) => void;
+  private numDone = 0;
 
   /** @param images (n, C, H, W) of the whole set; those of the ranges are there  @param labels (n,) */
   constructor(
@@ -117,12 +126,13 @@ export class EvaluationPart extends EvaluationWork {
 
   override take(block: number, result: BlockResult, source: Member | null): boolean {
     const isNew = super.take(block, result, source);
+    if (isNew) this.numDone++;
     for (const [lo, hi] of this.wanted.take((unit) => super.isDone(unit))) {
       const blocks = Array.from({ length: hi - lo }, (_, i) => this.resultOf(lo + i));
       const lossSums = Float32Array.from(blocks, ({ lossSum }) => lossSum);
       const from = lo * this.imagesIn([0, 1]);
       const predictions = this.predictions.subarray(from, from + this.imagesIn([lo, hi]));
-      this.answer([lo, hi], lossSums, predictions);
+      this.answer([lo, hi], lossSums, predictions, this.numDone);
     }
     return isNew;
   }

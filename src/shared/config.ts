@@ -211,6 +211,7 @@ const trainingOptions = {
     help: 'with --optimizer adam: decay of the mean of its square',
     value: 'factor',
   }),
+  // More than zero as a float32 too.
   epsilon: z.number().min(1e-30).max(1).default(1e-8).register(optionWords, {
     group: 'training',
     help: 'with --optimizer adam: added to the denominator',

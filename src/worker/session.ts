@@ -94,8 +94,8 @@ interface Joined {
 /** One connection, from hello to its end. Only `Worker` makes one. */
 export class Session implements ChannelHandler {
   wasReady = false;
-  /** As the welcome names them. */
-  alternates: readonly string[] = [];
+  /** As the welcome names them; null before it. */
+  alternates: readonly string[] | null = null;
   private readonly options: SessionOptions;
   private readonly channel: Channel;
   private readonly memory: Memory;
@@ -108,6 +108,8 @@ export class Session implements ChannelHandler {
   private isOver = false;
   private isLeaving = false;
   private lastHeardAt: number;
+  /** Whether it has heard nothing since it was too late to look whether it had. */
+  private wasLate = false;
   private heartbeatTimeoutMs: number = DEADLINES.welcomeMs;
   private watchdog: Timer | null = null;
   /** Memory that frames have taken since it was last collected; what arrives is copied together out of pieces. */
@@ -166,6 +168,7 @@ export class Session implements ChannelHandler {
     if (this.isOver || this.isLeaving) return;
     this.garbageBytes += 2 * frameBytes(frame);
     this.lastHeardAt = this.options.clock.now();
+    this.wasLate = false;
     try {
       this.dispatch(decodeCoordinatorMessage(frame));
     } catch (error) {
@@ -226,6 +229,8 @@ export class Session implements ChannelHandler {
   /** Builds what the welcome asks for, or keeps what an earlier one of the same model asked for, and proves it. */
   private async prepare(welcome: Message<'welcome'>): Promise<void> {
     if (this.isOver) return;
+    // A relay may have to wait long for its first worker, and lose whom it works for meanwhile.
+    this.alternates = welcome.alternates;
     const { memory } = this;
     const model = buildModel(welcome.hyperparameters, welcome);
     if (model.numParams !== welcome.numParams) {
@@ -254,7 +259,6 @@ export class Session implements ChannelHandler {
     const computation = await this.computationOf(model, regularizer, welcome);
     const proof = await computation.prove(welcome.proofSeed);
     if (this.hasEnded()) return;
-    this.alternates = welcome.alternates;
     const slices = new Slices(model.numParams, welcome.sliceValues);
     const assembly = () => new Assembly(slices, new Float32Array(model.numParams));
     this.joined = {
@@ -484,8 +488,11 @@ export class Session implements ChannelHandler {
     const everyMs = this.heartbeatTimeoutMs / 4;
     this.watchdog = clock.schedule(everyMs, () => {
       const now = clock.now();
-      // Where this process itself was held up, what the coordinator said meanwhile is still waiting to be read.
-      if (now - checkedAt > 2 * everyMs) this.lastHeardAt = now;
+      // Where this process itself was held up, what the coordinator said meanwhile is still waiting to be read; where
+      // timers are always late, as in a hidden tab, that is so once.
+      const isLate = now - checkedAt > 2 * everyMs;
+      if (isLate && !this.wasLate) this.lastHeardAt = now;
+      this.wasLate = isLate;
       const silentMs = now - this.lastHeardAt;
       if (silentMs < this.heartbeatTimeoutMs) {
         this.watch();

@@ -54,14 +54,14 @@ export class Worker {
       let retryAfterMs = 0;
       let reason: string;
       const { alternates } = this.memory;
-      const alternate = turn === 0 ? null : alternates[turn - 1];
+      const alternate = turn === 0 ? null : (alternates.at(turn - 1) ?? null);
       turn = (turn + 1) % (alternates.length + 1);
       try {
         const channel = await this.options.dial(signal, alternate);
         const session = new Session(this.options, channel, this.memory);
         const ending = await session.work(signal);
+        if (alternate === null) this.memory.alternates = session.alternates ?? alternates;
         if (session.wasReady) {
-          if (alternate === null) this.memory.alternates = session.alternates;
           turn = 0;
           backoffMs = FIRST_BACKOFF_MS;
           aloneSince = clock.now();

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { growthOf, runChaos } from '../support/chaos/chaos.js';
 import { chaosSchedule, type Fault } from '../support/chaos/schedule.js';
 import { killStarts } from '../support/chaos/start-kills.js';
+import { runTree } from '../support/chaos/tree.js';
 import { smallMnist } from '../support/lockstep.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 
@@ -41,6 +42,17 @@ test('a run that is killed while it starts leaves nothing behind, and comes to t
   });
   expect(violations).toEqual([]);
   expect(numWithWorkers).toBeGreaterThan(0);
+});
+
+test('a tree of relays comes to the weights of one worker while a worker and a relay are killed', async () => {
+  const { weights, violations } = await runTree({
+    ...{ numRelays: 2, numWorkers: 4, numKilled: 1 },
+    flags: ['--dataset', await smallMnist(), '--epochs', '8', '--batch-size', '64'],
+    folder: await temporaryDirectory(),
+    log: () => undefined,
+  });
+  expect(violations).toEqual([]);
+  expect(weights[1]).toBe(weights[0]);
 });
 
 test('growthOf() is that of the second half, where the process did run', () => {

@@ -8,7 +8,7 @@ import { CLOSE_CODES } from '../../src/shared/errors.js';
 import type { Message, Range } from '../../src/shared/protocol.js';
 import { createRandom } from '../../src/shared/random.js';
 import { Crew, type CrewOptions } from '../../src/relay/crew.js';
-import type { Answers, EvaluationTask, StepTask } from '../../src/worker/computation.js';
+import type { Answers, EvaluationTask, StepTask, Timing } from '../../src/worker/computation.js';
 import { SampleCache } from '../../src/worker/sample-cache.js';
 import { FakeWorker, type Harness } from '../support/coordinator-harness.js';
 import { FakeChannel } from '../support/fake-channel.js';
@@ -79,12 +79,17 @@ function createCrew(overrides: Partial<CrewOptions> = {}) {
   });
   const settle = () => time.advance(0);
   const abort = new AbortController();
-  const partials: { range: Range; gradient: Float32Array; lossSum: number; numImages: number }[] =
-    [];
+  const partials: {
+    range: Range;
+    gradient: Float32Array;
+    lossSum: number;
+    numImages: number;
+    timing: Timing;
+  }[] = [];
   const evaluations: { range: Range; lossSums: Float32Array; predictions: Uint16Array }[] = [];
   const answers: Answers = {
-    partial: (range, { gradient, lossSum, numImages }) => {
-      partials.push({ range, gradient: gradient.slice(), lossSum, numImages });
+    partial: (range, { gradient, lossSum, numImages }, timing) => {
+      partials.push({ range, gradient: gradient.slice(), lossSum, numImages, timing });
       return Promise.resolve();
     },
     evaluation: (range, lossSums, predictions) =>
@@ -177,6 +182,24 @@ describe('the crew of a relay', () => {
         Buffer.from(nodeSum(workers[0], range).gradient),
       );
     }
+  });
+
+  it('tells how fast its workers are together, though its ranges are done at the same time', async () => {
+    const { join, give, partials, settle, time } = createCrew();
+    const worker = await join();
+    const done = give([2, 7]);
+    await settle();
+    await time.advance(10);
+    await worker.answer([
+      [4, 7],
+      [2, 4],
+    ]);
+    await done;
+    // Three units in 10 ms, then all five of them.
+    expect(partials).toMatchObject([
+      { range: [4, 7], timing: { computeMs: 10 } },
+      { range: [2, 4], timing: { computeMs: 4 } },
+    ]);
   });
 
   it('gives what is open of a worker that died to the others', async () => {

@@ -73,3 +73,43 @@ describe.each(Object.entries(clocks))('Clock.schedule() of the %s clock', (_name
     );
   });
 });
+
+describe('Clock.yield() in a browser', () => {
+  afterEach(() => {
+    vi.restoreAllMocks();
+    vi.unstubAllGlobals();
+    vi.resetModules();
+  });
+
+  it('lets others have their turn by a message, every other millisecond, and by no timer', async () => {
+    // As in a browser, where each message is an event of its own.
+    const afterEvents = setImmediate;
+    let numTurns = 0;
+    class Channel {
+      readonly port1 = { onmessage: (): void => undefined };
+      readonly port2 = { postMessage: () => void afterEvents(() => this.turn()) };
+      turn() {
+        numTurns += 1;
+        this.port1.onmessage();
+      }
+    }
+    let now = 0;
+    vi.spyOn(performance, 'now').mockImplementation(() => now);
+    vi.stubGlobal('MessageChannel', Channel);
+    vi.stubGlobal('setImmediate', undefined);
+    vi.stubGlobal('setTimeout', () => expect.unreachable());
+    vi.resetModules();
+    const { systemClock: clock } = await import('../../src/shared/clock.js');
+    const turnsAt = async (ms: number) => {
+      now = ms;
+      await clock.yield();
+      return numTurns;
+    };
+    expect(await turnsAt(10)).toBe(1);
+    expect(await turnsAt(11)).toBe(1);
+    expect(await turnsAt(11.9)).toBe(1);
+    expect(await turnsAt(12)).toBe(2);
+    expect(await turnsAt(13)).toBe(2);
+    expect(await turnsAt(500)).toBe(3);
+  });
+});

@@ -1,5 +1,5 @@
 /**
- * The coordinator's and the workers' own code through seeded schedules of faults; `npm run simulate` runs more of them,
+ * The coordinator's, the relays' and the workers' own code through seeded schedules of faults; `npm run simulate` runs more of them,
  * and tells one step by step.
  */
 import { describe, expect, it } from 'vitest';
@@ -8,10 +8,10 @@ import { scheduleOf, undisturbed } from '../support/simulator/schedule.js';
 import { simulate } from '../support/simulator/simulation.js';
 import { allTrainings } from '../support/simulator/training.js';
 
-const SEEDS_PER_TEST = 200;
-const NUM_TESTS = 5;
+const SEEDS_PER_TEST = 100;
+const NUM_TESTS = 10;
 /** Seeds that a mutant is given to be noticed. */
-const MUTANT_SEEDS = 150;
+const MUTANT_SEEDS = 200;
 
 const trainings = allTrainings();
 
@@ -29,12 +29,18 @@ async function traceOf(seed: number): Promise<string[]> {
 
 describe('an undisturbed run', () => {
   const cases = trainings.flatMap(({ name }, index) =>
-    [1, 2, 5].map((numWorkers) => ({ name, index, numWorkers })),
+    [
+      { numWorkers: 1, numRelays: 0 },
+      { numWorkers: 2, numRelays: 0 },
+      { numWorkers: 5, numRelays: 0 },
+      { numWorkers: 1, numRelays: 1 },
+      { numWorkers: 5, numRelays: 3 },
+    ].map((shape) => ({ name, index, ...shape })),
   );
   it.each(cases)(
-    'gives the contract’s bits: training $name, $numWorkers workers',
-    async ({ index, numWorkers }) => {
-      const { violations } = await simulate(undisturbed(index, numWorkers));
+    'gives the contract’s bits: training $name, $numWorkers workers, $numRelays relays',
+    async ({ index, numWorkers, numRelays }) => {
+      const { violations } = await simulate(undisturbed(index, numWorkers, numRelays));
       expect(violations).toEqual([]);
     },
   );
@@ -56,8 +62,24 @@ describe('a schedule of faults', () => {
     expect(broken).toEqual([]);
   });
 
-  it('is the same each time', async () => {
-    expect(await traceOf(7)).toEqual(await traceOf(7));
+  it('has relays in a share of the seeds, and ends them for good now and then', () => {
+    const schedules = Array.from({ length: 600 }, (_, i) => scheduleOf(1 + i, trainings.length));
+    const trees = schedules.filter(({ workers }) => workers.some(({ relay }) => relay !== null));
+    expect(trees.length).toBeGreaterThan(150);
+    const losses = trees.filter(({ workers, faults }) =>
+      faults.some(
+        (fault) =>
+          fault.kind === 'kill worker' &&
+          fault.restartMs === Infinity &&
+          workers[fault.worker].relay !== null,
+      ),
+    );
+    expect(losses.length).toBeGreaterThan(30);
+  });
+
+  // The second has relays.
+  it.each([7, 14])('is the same each time: seed %i', async (seed) => {
+    expect(await traceOf(seed)).toEqual(await traceOf(seed));
   });
 });
 
@@ -76,6 +98,12 @@ describe('the simulator', () => {
     'timer-left',
     'lost-checkpoint',
     'silent-loss',
+    'relay-order-of-arrival',
+    'relay-says-twice',
+    'relay-takes-all',
+    'relay-keeps-work',
+    'relay-names-nobody',
+    'relay-says-nothing',
   ];
   it.each(names)('catches the mutant %s', async (name) => {
     const mend = MUTANTS[name].apply();

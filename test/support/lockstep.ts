@@ -4,13 +4,15 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
-import { createServer, type AddressInfo } from 'node:net';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import type { RunResult } from '../../src/coordinator/events.js';
 import { MAIN } from './program.js';
 import { writeSmallMnist } from './small-mnist.js';
 import { temporaryDirectory } from './temporary-directory.js';
+
+export { freePort } from './free-port.js';
 
 /** Nothing here takes more than some seconds; on a busy machine it may take ten times that. */
 const DEADLINE_MS = 60_000;
@@ -36,12 +38,14 @@ export interface Program {
  * Starts any program of Node's; it is killed with the test.
  *
  * @param prefix a command line that runs the command line after it
+ * @param deadlineMs after which it is killed
  */
 export function startProgram(
   script: string,
   args: readonly string[],
   environment: Readonly<Record<string, string>> = {},
   prefix: readonly string[] = [],
+  deadlineMs = DEADLINE_MS,
 ): Program {
   const env = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !name.startsWith('LOCKSTEP_')),
@@ -51,15 +55,16 @@ export function startProgram(
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...env, ...environment },
   });
-  return watch(child, [script, ...args].join(' '));
+  return watch(child, [script, ...args].join(' '), deadlineMs);
 }
 
 export function start(
   args: readonly string[],
   environment: Readonly<Record<string, string>> = {},
   prefix: readonly string[] = [],
+  deadlineMs = DEADLINE_MS,
 ): Program {
-  return startProgram(MAIN, args, environment, prefix);
+  return startProgram(MAIN, args, environment, prefix, deadlineMs);
 }
 
 /** Runs `lockstep` to its end. */
@@ -70,7 +75,7 @@ export function lockstep(
   return start(args, environment).ended;
 }
 
-function watch(child: ChildProcess, command: string): Program {
+function watch(child: ChildProcess, command: string, deadlineMs: number): Program {
   const output = { stdout: '', stderr: '', all: '' };
   const listeners = new Set<() => void>();
   let since = performance.now();
@@ -82,7 +87,7 @@ function watch(child: ChildProcess, command: string): Program {
     });
   }
   let isOver = false;
-  const deadline = setTimeout(() => child.kill('SIGKILL'), DEADLINE_MS);
+  const deadline = setTimeout(() => child.kill('SIGKILL'), deadlineMs);
   const ended = new Promise<Ending>((resolve, reject) => {
     child.once('error', reject);
     child.once('close', (code, signal) => {
@@ -130,15 +135,6 @@ export async function smallMnist(numTrain = 1000, numTest = 300): Promise<string
 /** What a run left as its result. */
 export async function resultOf(run: string): Promise<RunResult> {
   return JSON.parse(await readFile(join(run, 'result.json'), 'utf8')) as RunResult;
-}
-
-/** A port that was free a moment ago. */
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 /** True if nobody listens on it. */

@@ -7,7 +7,8 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import type { Engine } from '../../src/model/engine/engine.js';
 import { buildModel, LENET5, type Model } from '../../src/model/lenet.js';
-import { createTfjsEngine, type Tfjs } from '../../src/model/engine/tfjs/engine.js';
+import { createTfjsEngine } from '../../src/model/engine/tfjs/engine.js';
+import type { Tfjs } from '../../src/model/engine/tfjs/network.js';
 import { loadTfjsEngine, type TfjsEngineName } from '../../src/model/engine/tfjs/packages.js';
 import { isThorough, useWebgpu } from './webgpu.js';
 
@@ -18,14 +19,18 @@ export interface TfjsBackend {
   readonly load: () => Promise<Tfjs>;
 }
 
-export async function createOn({ name, load }: TfjsBackend, model: Model): Promise<Engine> {
+export async function createOn(
+  { name, load }: TfjsBackend,
+  model: Model,
+  prefersDepthwise = name === 'webgpu',
+): Promise<Engine> {
   const tf = await load();
   await tf.setBackend(name);
   return createTfjsEngine(tf, model, {
     name: name === 'cpu' ? 'tensorflow' : name,
     fingerprint: `${name}/test`,
     device: name,
-    prefersDepthwise: name === 'webgpu',
+    prefersDepthwise,
   });
 }
 

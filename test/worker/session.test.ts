@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { buildModel, LENET5, type Model } from '../../src/model/lenet.js';
 import { NO_REGULARIZATION, Regularizer } from '../../src/model/regularizer.js';
 import type { Channel } from '../../src/shared/channel.js';
+import type { Clock } from '../../src/shared/clock.js';
 import { bytesOf, decodeWorkerMessage, encode } from '../../src/shared/codec.js';
 import { CLOSE_CODES, UserError } from '../../src/shared/errors.js';
 import type {
@@ -322,6 +323,28 @@ describe('a worker in a browser', () => {
     await say(WELCOME, { type: 'ping', sentAt: 5, progress });
     expect(said[0]).not.toHaveProperty('wantsProgress');
     expect(said.at(-1)).not.toHaveProperty('isHidden');
+  });
+
+  it('notices a coordinator that is silent where every timer is late, as in a hidden tab', async () => {
+    const clock = createManualClock(0);
+    const schedule: Clock['schedule'] = (delayMs, callback) =>
+      clock.schedule(Math.max(60_000, delayMs), callback);
+    const late = { now: () => clock.now(), schedule, yield: () => clock.yield() };
+    const { say, ended, closed } = connect([new FakeComputation()], newMemory(), 1e9, {
+      clock: late,
+    });
+    await say(WELCOME);
+    clock.advance(60_000);
+    // What it said meanwhile may be waiting.
+    expect(closed()).toBeNull();
+    await say({ type: 'ping', sentAt: 0 });
+    clock.advance(60_000);
+    expect(closed()).toBeNull();
+    clock.advance(60_000);
+    expect(await ended).toMatchObject({
+      outcome: 'lost',
+      reason: expect.stringContaining('silent') as string,
+    });
   });
 
   it('gives its identity and its samples to what keeps them', async () => {

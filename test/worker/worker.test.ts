@@ -69,7 +69,11 @@ describe('a worker that leaves', () => {
 });
 
 describe('a worker whose coordinator is gone', () => {
-  it('goes to the alternates that its welcome named, in turn with its own address', async () => {
+  const never = new Promise<Float32Array>(() => undefined);
+  it.each([
+    ['was ready', (numParams: number) => Promise.resolve(new Float32Array(numParams))],
+    ['waits for workers of its own', () => never],
+  ])('goes to the alternates that its welcome named, where it %s', async (_, prove) => {
     const dialled: (string | null)[] = [];
     const channels: Channel[] = [];
     const clock = createManualClock(0);
@@ -93,7 +97,7 @@ describe('a worker whose coordinator is gone', () => {
       createComputation: (model, regularizer) =>
         Promise.resolve({
           ...{ model, regularizer, name: 'fake', fingerprint: 'f', isExact: true, device: 'd' },
-          prove: () => Promise.resolve(new Float32Array(model.numParams)),
+          prove: () => prove(model.numParams),
           run: () => Promise.resolve(),
           dispose: () => Promise.resolve(),
         }),
@@ -140,6 +144,7 @@ describe('a worker whose coordinator is gone', () => {
     }
     await settled();
     const [parent, top] = ['ws://parent:1', 'ws://top:2'];
+    // In turn with its own address.
     expect(dialled.slice(0, 6)).toEqual([null, null, parent, top, null, parent]);
   });
 });

@@ -1,16 +1,10 @@
-/**
- * metrics.jsonl: one line a step and one an evaluation, flat but for the list of workers, so that pandas and DuckDB
- * read it as it is. The names are stable; docs/monitoring.md documents each.
- */
+/** metrics.jsonl: one line a step and one an evaluation, as ../run/metrics-line.ts has them. */
 import { truncate } from 'node:fs/promises';
-import * as z from 'zod';
-import { parseJson } from '../../shared/json.js';
 import { createAppendFile } from '../../shared/node/append-file.js';
 import { linesOf } from '../../shared/node/input-file.js';
-import type { EvaluationDone, Observer, StepDone } from '../events.js';
+import type { Observer } from '../events.js';
+import { MAX_LINE_BYTES, textOfLine, updatesBefore } from '../run/metrics-line.js';
 
-/** Of one line: that of a step of a thousand workers has a quarter of a megabyte. */
-export const MAX_LINE_BYTES = 2 ** 20;
 const NEWLINE = 10;
 
 export interface MetricsFile {
@@ -45,8 +39,7 @@ export async function createMetricsFile(
   const file = createAppendFile(path, { warn, truncate: truncateToStep === undefined });
   return {
     observe(event) {
-      if (event.type === 'step') file.append(`${JSON.stringify(stepLine(event))}\n`);
-      if (event.type === 'evaluation') file.append(`${JSON.stringify(evaluationLine(event))}\n`);
+      if (event.type === 'step' || event.type === 'evaluation') file.append(textOfLine(event));
     },
     flush: () => file.flush(),
     close: () => file.close(),
@@ -56,68 +49,6 @@ export async function createMetricsFile(
   };
 }
 
-function stepLine(event: StepDone) {
-  const { globalStep, epoch, loss, accuracy, learningRate, numImages, worldSize, times } = event;
-  return {
-    type: 'step',
-    timestamp: isoTime(event.time),
-    globalStep,
-    epoch,
-    loss,
-    accuracy,
-    learningRate,
-    numImages,
-    imagesPerSecond: rounded((1000 * numImages) / times.totalMs),
-    worldSize,
-    totalMs: rounded(times.totalMs),
-    planMs: rounded(times.planMs),
-    broadcastMs: rounded(times.broadcastMs),
-    computeMs: rounded(times.computeMs),
-    wireMs: rounded(times.wireMs),
-    reduceMs: rounded(times.reduceMs),
-    updateMs: rounded(times.updateMs),
-    waitMs: rounded(times.waitMs),
-    workers: event.workers.map((worker) => ({
-      workerId: worker.workerId,
-      name: worker.name,
-      numMicroBatches: worker.numMicroBatches,
-      numImages: worker.numImages,
-      share: rounded(worker.numImages / numImages),
-      computeMs: rounded(worker.computeMs),
-      roundTripMs: rounded(worker.roundTripMs),
-    })),
-  };
-}
-
-function evaluationLine(event: EvaluationDone) {
-  const { set, globalStep, epoch, loss, accuracy, numImages, seconds } = event;
-  return {
-    type: 'evaluation',
-    timestamp: isoTime(event.time),
-    globalStep,
-    epoch,
-    set,
-    loss,
-    accuracy,
-    numImages,
-    seconds: rounded(seconds),
-  };
-}
-
-function isoTime(time: number): string {
-  return new Date(time).toISOString();
-}
-
-/** Microseconds are enough for a time in ms, and halve the file. */
-function rounded(value: number): number {
-  return Math.round(1000 * value) / 1000;
-}
-
-const lineSchema = z.discriminatedUnion('type', [
-  z.object({ type: z.literal('step'), globalStep: z.number().int().min(0) }),
-  z.object({ type: z.literal('evaluation'), globalStep: z.number().int().min(0) }),
-]);
-
 /**
  * Cuts the file before the first line of an update that a run resumed at `globalStep` will make again: lines stand in
  * the order of updates. A line that cannot be read, such as one torn when the coordinator died, is cut off likewise.
@@ -126,7 +57,7 @@ async function cutMetrics(path: string, globalStep: number): Promise<void> {
   let keptBytes = 0;
   try {
     for await (const line of linesOf(path, MAX_LINE_BYTES)) {
-      const updates = line?.at(-1) === NEWLINE ? updatesBefore(line) : null;
+      const updates = line?.at(-1) === NEWLINE ? updatesBefore(line.toString()) : null;
       if (line === null || updates === null || updates > globalStep) break;
       keptBytes += line.length;
     }
@@ -135,14 +66,4 @@ async function cutMetrics(path: string, globalStep: number): Promise<void> {
     throw error;
   }
   await truncate(path, keptBytes);
-}
-
-/** Updates that had been made when the line was written; null if it is no line of ours. */
-function updatesBefore(line: Buffer): number | null {
-  try {
-    const { type, globalStep } = lineSchema.parse(parseJson(line.toString()));
-    return type === 'step' ? globalStep + 1 : globalStep;
-  } catch {
-    return null;
-  }
 }

@@ -5,7 +5,8 @@
 import { systemClock, type Clock, type Timer } from '../../shared/clock.js';
 import { hasColor, type ConsoleStream, type Logger } from '../../shared/node/log.js';
 import type { Observer } from '../events.js';
-import { createRunStatus, renderStatus, updateRunStatus } from './status.js';
+import { createRunStatus, updateRunStatus } from './run-status.js';
+import { renderStatus } from './status-lines.js';
 
 /** A terminal as `process.stdout` describes it; it emits `resize`. */
 export type TerminalStream = ConsoleStream & { readonly columns?: number; readonly rows?: number };

@@ -11,7 +11,7 @@ import { createDownloads } from './downloads.js';
 import { RunHistory } from './history.js';
 import { createMonitor, type Monitor } from './monitor.js';
 import { answerText, PageAssets } from './page-assets.js';
-import type { StoredRun } from '../observers/stored-run.js';
+import type { StoredRun } from '../run/stored-run.js';
 import type { Update } from './update.js';
 
 const COMPARISON_FILES = {

@@ -4,43 +4,23 @@
 import { formatBytes, formatNoun } from '../../shared/format.js';
 import type { EvaluationDone, RunEvent, RunResult, RunStarted, StepDone } from '../events.js';
 import { confusionOf } from './confusion.js';
+import { FilterHistory } from './filter-history.js';
 import { StepSeries } from './step-series.js';
 import type {
+  Capabilities,
   Confusion,
   EvaluationRow,
   EventRow,
-  FilterFrame,
   Mistakes,
   RunInfo,
   RunState,
   Update,
-  WorkerRow,
 } from './update.js';
+import { WorkerHistory } from './worker-history.js';
 
 const MAX_POINTS = 4000;
 const MAX_EVALUATIONS = 4000;
 const MAX_EVENTS = 500;
-/** Workers remembered; those gone longest are forgotten first. */
-const MAX_WORKERS = 256;
-/** Times that a worker was here which are remembered; the page gets all of them with each change. */
-const MAX_STAYS = 16;
-const MAX_FRAMES = 64;
-/** Weights of one frame: as many whole filters as fit. */
-const MAX_FRAME_WEIGHTS = 2048;
-const MAX_FILTERS = 32;
-/** Time in steps over which shares and rates of workers are taken. */
-const WINDOW_MS = 1000;
-
-type Mutable<T> = { -readonly [K in keyof T]: T[K] };
-
-interface WorkerEntry {
-  readonly row: Mutable<WorkerRow>;
-  /** In the window that is open. */
-  images: number;
-  computeMs: number;
-  steps: number;
-}
-
 /** The last evaluation, with what its mistakes are looked up in. */
 export type EvaluationDetail = Pick<
   EvaluationDone,
@@ -48,21 +28,15 @@ export type EvaluationDetail = Pick<
 >;
 
 export class RunHistory {
-  private readonly capabilities: { readonly canPredict: boolean; readonly isLive: boolean };
+  private readonly capabilities: Capabilities;
   private run: RunInfo | null = null;
   private state: RunState = 'starting';
   private globalStep = 0;
   private readonly series = new StepSeries(MAX_POINTS);
   private evaluations: EvaluationRow[] = [];
   private events: EventRow[] = [];
-  private readonly workers = new Map<string, WorkerEntry>();
-  private windowMs = 0;
-  private windowImages = 0;
-  private filterShape: { numFilters: number; channels: number; kernelSize: number } | null = null;
-  private frames: FilterFrame[] = [];
-  private frameInterval = 1;
-  private currentFilters = new Float32Array();
-  private hasFilters = false;
+  private readonly workers = new WorkerHistory();
+  private filters: FilterHistory | null = null;
   private confusion: Confusion | null = null;
   private mistakes: Mistakes | null = null;
   private result: Update['result'] = undefined;
@@ -70,7 +44,7 @@ export class RunHistory {
   /** What has changed since the last delta. */
   private dirty = noChanges();
 
-  constructor(capabilities: { canPredict: boolean; isLive: boolean }) {
+  constructor(capabilities: Capabilities) {
     this.capabilities = capabilities;
   }
 
@@ -94,35 +68,8 @@ export class RunHistory {
         this.evaluation(event);
         break;
       case 'workerJoined': {
-        const { workerId, name, host, engine, device, isExact, time, isReturn } = event;
-        const known = this.workers.get(workerId)?.row;
-        this.workers.set(workerId, {
-          images: 0,
-          computeMs: 0,
-          steps: 0,
-          row: {
-            workerId,
-            name,
-            host,
-            engine,
-            device,
-            isExact,
-            state: 'here',
-            joinedAt: time,
-            lastSeenAt: time,
-            lostInPhase: null,
-            share: 0,
-            imagesPerSecond: 0,
-            computeMs: 0,
-            roundTripMs: null,
-            isHidden: null,
-            numImages: known?.numImages ?? 0,
-            stays: [...(known?.stays ?? []), { from: time, to: null, wasLost: false }].slice(
-              -MAX_STAYS,
-            ),
-          },
-        });
-        this.forgetWorkers();
+        const { name, host, engine, isExact, time, isReturn } = event;
+        this.workers.joined(event);
         this.dirty.workers = true;
         const engineText = isExact ? engine : `${engine}, approximate`;
         const verb = isReturn ? 'is back' : 'joined';
@@ -130,33 +77,16 @@ export class RunHistory {
         this.addEvent('joined', 'info', time, `${name} ${verb}${from} (${engineText})`);
         break;
       }
-      case 'workerLost': {
-        const row = this.workers.get(event.workerId)?.row;
-        if (row) {
-          row.state = event.isGraceful ? 'left' : 'lost';
-          row.lastSeenAt = event.lastSeen;
-          row.lostInPhase = event.isGraceful ? null : event.phase;
-          row.share = row.imagesPerSecond = 0;
-          row.stays = row.stays.map((stay) =>
-            stay.to === null ? { ...stay, to: event.time, wasLost: !event.isGraceful } : stay,
-          );
-        }
+      case 'workerLost':
+        this.workers.lost(event);
         if (event.worldSize === 0 && !['finished', 'paused'].includes(this.state))
           this.state = 'waiting';
         this.dirty.workers = true;
         this.addEvent('lost', event.isGraceful ? 'info' : 'warn', event.time, event.message);
         break;
-      }
-      case 'workerPinged': {
-        const row = this.workers.get(event.workerId)?.row;
-        if (!row) break;
-        row.roundTripMs = event.roundTripMs;
-        if (event.numWorkers !== undefined) row.engine = `relay of ${event.numWorkers}`;
-        row.isHidden = event.isHidden;
-        row.lastSeenAt = event.time;
-        this.dirty.workers = true;
+      case 'workerPinged':
+        if (this.workers.pinged(event)) this.dirty.workers = true;
         break;
-      }
       case 'checkpoint':
         this.addEvent(
           'checkpoint',
@@ -190,14 +120,14 @@ export class RunHistory {
   /** Everything, for a page that opens. */
   snapshot(now: number): Update {
     const { run, confusion, mistakes, result } = this;
-    const filters = this.filters(this.frames);
+    const filters = this.filters?.all();
     return {
       ...this.head(now),
       ...(run && { run }),
       points: this.points(0),
       evaluations: this.evaluations,
       events: this.events,
-      workers: this.workerRows(),
+      workers: this.workers.rows(),
       ...(filters && { filters }),
       ...(confusion && { confusion }),
       ...(mistakes && { mistakes }),
@@ -209,14 +139,14 @@ export class RunHistory {
   takeDelta(now: number): Update {
     const { dirty, run, confusion, mistakes, result } = this;
     this.dirty = noChanges();
-    const filters = dirty.filters ? this.filters(dirty.frames) : null;
+    const filters = dirty.filters ? this.filters?.takeFresh() : null;
     return {
       ...this.head(now),
       ...(dirty.run && run && { run }),
       ...(dirty.fromStep < Infinity && { points: this.points(dirty.fromStep) }),
       ...(dirty.evaluations.length > 0 && { evaluations: dirty.evaluations }),
       ...(dirty.events.length > 0 && { events: dirty.events }),
-      ...(dirty.workers && { workers: this.workerRows() }),
+      ...(dirty.workers && { workers: this.workers.rows() }),
       ...(filters && { filters }),
       ...(dirty.confusion && confusion && { confusion }),
       ...(dirty.mistakes && mistakes && { mistakes }),
@@ -254,14 +184,7 @@ export class RunHistory {
     this.series.truncate(globalStep);
     this.dirty.fromStep = Math.min(this.dirty.fromStep, globalStep);
     this.evaluations = this.evaluations.filter((row) => row.globalStep <= globalStep);
-    const [numChannels] = config.hyperparameters.channels;
-    const { kernelSize } = config.hyperparameters;
-    const fitting = Math.floor(MAX_FRAME_WEIGHTS / (input.channels * kernelSize ** 2));
-    const numFilters = Math.min(numChannels, fitting, MAX_FILTERS);
-    const { channels } = input;
-    this.filterShape = numFilters > 0 ? { numFilters, channels, kernelSize } : null;
-    this.currentFilters = new Float32Array(numFilters * channels * kernelSize ** 2);
-    this.hasFilters = false;
+    this.filters = new FilterHistory(event, this.filters);
     if (event.params) this.keepFilters(event.params);
     this.dirty.run = true;
     const message = isResumed ? `Resumed after ${formatNoun(globalStep, 'step')}` : 'Run started';
@@ -289,65 +212,12 @@ export class RunHistory {
     });
     this.dirty.fromStep = Math.min(this.dirty.fromStep, globalStep);
 
-    for (const share of event.workers) {
-      const entry = this.workers.get(share.workerId);
-      if (!entry) continue;
-      entry.images += share.numImages;
-      entry.computeMs += share.computeMs;
-      entry.steps += 1;
-      entry.row.numImages += share.numImages;
-      entry.row.lastSeenAt = time;
-    }
-    this.windowImages += numImages;
-    this.windowMs += times.totalMs;
-    if (this.windowMs >= WINDOW_MS) this.closeWindow();
+    if (this.workers.step(event)) this.dirty.workers = true;
     this.keepFilters(event.params);
   }
 
-  /** Rates and shares of the window that ends now; the next one begins. */
-  private closeWindow(): void {
-    const seconds = this.windowMs / 1000;
-    for (const entry of this.workers.values()) {
-      const { row, images, computeMs, steps } = entry;
-      row.imagesPerSecond = images / seconds;
-      row.share = this.windowImages > 0 ? images / this.windowImages : 0;
-      row.computeMs = steps > 0 ? computeMs / steps : 0;
-      entry.images = entry.computeMs = entry.steps = 0;
-    }
-    this.windowMs = this.windowImages = 0;
-    this.dirty.workers = true;
-  }
-
   private keepFilters(params: Float32Array): void {
-    if (!this.filterShape) return;
-    const { length } = this.currentFilters;
-    if (params.length < length) return;
-    // The weights of the first convolution open θ: (numFilters, C, K, K).
-    this.currentFilters.set(params.subarray(0, length));
-    this.hasFilters = true;
-    this.dirty.filters = true;
-    const isKnown = this.frames.at(-1)?.globalStep === this.globalStep;
-    if (isKnown || this.globalStep % this.frameInterval !== 0) return;
-    const frame = this.currentFrame();
-    this.frames.push(frame);
-    this.dirty.frames.push(frame);
-    if (this.frames.length <= MAX_FRAMES) return;
-    this.frameInterval *= 2;
-    const isKept = ({ globalStep }: FilterFrame) => globalStep % this.frameInterval === 0;
-    this.frames = this.frames.filter(isKept);
-    this.dirty.frames = this.dirty.frames.filter(isKept);
-  }
-
-  private currentFrame(): FilterFrame {
-    const { buffer, byteOffset, byteLength } = this.currentFilters;
-    const bytes = Buffer.from(buffer, byteOffset, byteLength);
-    return { globalStep: this.globalStep, weights: bytes.toString('base64') };
-  }
-
-  private filters(frames: readonly FilterFrame[]) {
-    if (!this.filterShape || !this.hasFilters) return null;
-    const { frameInterval: interval } = this;
-    return { ...this.filterShape, interval, current: this.currentFrame(), frames };
+    if (this.filters?.keep(params, this.globalStep)) this.dirty.filters = true;
   }
 
   private evaluation(event: EvaluationDone): void {
@@ -394,18 +264,6 @@ export class RunHistory {
     if (this.dirty.events.length > MAX_EVENTS) this.dirty.events.shift();
   }
 
-  private workerRows(): WorkerRow[] {
-    return [...this.workers.values()].map(({ row }) => row);
-  }
-
-  private forgetWorkers(): void {
-    if (this.workers.size <= MAX_WORKERS) return;
-    const gone = this.workerRows().filter(({ state }) => state !== 'here');
-    gone.sort((a, b) => a.lastSeenAt - b.lastSeenAt);
-    const [oldest] = gone.length > 0 ? gone : this.workerRows();
-    this.workers.delete(oldest.workerId);
-  }
-
   private points(fromStep: number) {
     const { stride, numPoints, cells } = this.series.encode(fromStep);
     return { stride, numPoints, cells: Buffer.from(cells.buffer).toString('base64') };
@@ -421,7 +279,6 @@ function noChanges() {
     events: [] as EventRow[],
     workers: false,
     filters: false,
-    frames: [] as FilterFrame[],
     confusion: false,
     mistakes: false,
     result: false,

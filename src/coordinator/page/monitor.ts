@@ -45,6 +45,8 @@ export interface MonitorOptions {
   readonly setParams?: (params: Float32Array) => void;
   /** False where the run is shown from its files. */
   readonly isLive?: boolean;
+  /** Whether browsers may join it. */
+  readonly takesBrowsers?: boolean;
   /** Where the build put the page's files. */
   readonly pageDirectory?: URL;
   readonly clock?: Clock;
@@ -59,8 +61,8 @@ export interface Monitor {
 }
 
 export function createMonitor(options: MonitorOptions): Monitor {
-  const { predict, setParams, isLive = true, clock = systemClock } = options;
-  const history = new RunHistory({ canPredict: predict !== null, isLive });
+  const { predict, setParams, isLive = true, takesBrowsers = false, clock = systemClock } = options;
+  const history = new RunHistory({ canPredict: predict !== null, isLive, takesBrowsers });
   const stream = new EventStream(history, clock);
   const assets = new PageAssets(options.pageDirectory);
   const closing = new AbortController();

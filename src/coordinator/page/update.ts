@@ -150,16 +150,22 @@ export interface Points {
 
 export type RunState = 'starting' | 'waiting' | 'training' | 'paused' | 'finished';
 
-export interface Update {
+/** What can be done with the run. */
+export interface Capabilities {
+  /** Whether `api/predict` answers. */
+  readonly canPredict: boolean;
+  /** False where the run is shown from its files. */
+  readonly isLive: boolean;
+  /** Whether `api/work-link` answers; left out where the run is shown from its files. */
+  readonly takesBrowsers?: boolean;
+}
+
+export interface Update extends Capabilities {
   /** Of the monitor's clock, for ages. */
   readonly now: TimeMs;
   readonly state: RunState;
   /** Updates made. */
   readonly globalStep: number;
-  /** Whether `api/predict` answers. */
-  readonly canPredict: boolean;
-  /** False where the run is shown from its files. */
-  readonly isLive: boolean;
   readonly run?: RunInfo;
   readonly points?: Points;
   /** In the order in which they were made; a delta has the new ones. */

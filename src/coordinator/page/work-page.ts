@@ -3,6 +3,8 @@
  * the token is in the link's fragment, which no browser sends. docs/browser-workers.md
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { renderSVG } from 'uqr';
+import type { Gate } from './gate.js';
 import { answerText, PageAssets, type PageFile } from './page-assets.js';
 
 const FILES: ReadonlyMap<string, PageFile> = new Map([
@@ -14,25 +16,51 @@ const FILES: ReadonlyMap<string, PageFile> = new Map([
   ['/favicon.svg', 'favicon.svg'],
 ]);
 
+/**
+ * Where the run's page asks for the link, which has the joining token in it: whoever may only look is asked for that. Answers
+ * `{ link, code }`, the code as SVG.
+ */
+const LINK_PATH = '/api/work-link';
+
 export class WorkPage {
   /** For everybody. */
   readonly paths: ReadonlySet<string> = new Set(FILES.keys());
+  /** By which browsers join; null before the port is known. */
+  link: string | null = null;
   private readonly assets = new PageAssets();
 
   /**
    * Answers a request if its path is one of the page's; returns whether it was. The gate has looked at it, and has set
    * what every answer says.
    */
-  handle(request: IncomingMessage, response: ServerResponse): boolean {
-    const file = FILES.get((request.url ?? '').split('?', 1)[0]);
-    if (file === undefined) return false;
+  handle(request: IncomingMessage, response: ServerResponse, gate: Pick<Gate, 'mayJoin'>): boolean {
+    const path = (request.url ?? '').split('?', 1)[0];
+    const file = FILES.get(path);
+    if (file === undefined && path !== LINK_PATH) return false;
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       answerText(response, 405, 'Use GET or HEAD', { Allow: 'GET, HEAD' });
+      return true;
+    }
+    if (file === undefined) {
+      if (gate.mayJoin(request, response)) this.tellLink(response);
       return true;
     }
     response.setHeader('Content-Security-Policy', contentPolicy(request.headers.host ?? ''));
     this.assets.serve(file, request, response);
     return true;
+  }
+
+  private tellLink(response: ServerResponse): void {
+    const { link } = this;
+    if (link === null) {
+      answerText(response, 503, 'The run is about to start');
+      return;
+    }
+    response.writeHead(200, {
+      'Content-Type': 'application/json; charset=utf-8',
+      'Cache-Control': 'no-store',
+    });
+    response.end(JSON.stringify({ link, code: renderSVG(link, { border: 2 }) }));
   }
 }
 

@@ -1,4 +1,6 @@
 /** Some training images of each class beside one another, as a picture and as coloured characters. Pure. */
+import { printable } from '../../shared/printable.js';
+import { fitText } from '../../shared/text-width.js';
 import { imageBytes, type InputShape } from '../lenet.js';
 import type { Dataset } from './dataset.js';
 import { resize, type Picture } from './input-image.js';
@@ -94,14 +96,8 @@ const MAX_TERMINAL_CLASSES = 24;
  *
  * @param columns of the terminal
  * @param isTrueColor whether it knows 24-bit colours, else those of the palette of 256
- * @param fitText brings a text to that many columns
  */
-export function terminalSheet(
-  dataset: Dataset,
-  columns: number,
-  isTrueColor: boolean,
-  fitText: (text: string, width: number) => string,
-): string[] {
+export function terminalSheet(dataset: Dataset, columns: number, isTrueColor: boolean): string[] {
   const shown = samplesOf(dataset, 1)
     .map(([picture], label) => ({ picture, name: dataset.classNames[label] }))
     .filter(({ picture }) => (picture as Picture | undefined) !== undefined)
@@ -124,7 +120,7 @@ export function terminalSheet(
     }
     lines.push(
       row
-        .map(({ name }) => fitText(name, stride - 2) + '  ')
+        .map(({ name }) => fitText(printable(name), stride - 2) + '  ')
         .join('')
         .trimEnd(),
       '',

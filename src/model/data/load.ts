@@ -1,6 +1,6 @@
 /** Datasets of every kind that is read, by what is found. */
 import * as z from 'zod';
-import { runOptions } from '../../shared/config.js';
+import { pictureOptions, runOptions } from '../../shared/config.js';
 import { UserError } from '../../shared/errors.js';
 import { flagName, shorten } from '../../shared/option.js';
 import type { Checkpoint } from '../checkpoint.js';
@@ -86,7 +86,7 @@ export async function loadTestSet(
   options: Pick<PictureOptions, 'testFraction' | 'badImages'> = {},
   loading: Loading = {},
 ): Promise<{ readonly test: Split; readonly source: string }> {
-  const { dataset: own = 'mnist', ...ownOptions } = trainedWith(checkpoint.config);
+  const { dataset: own, ...ownOptions } = trainedWith(checkpoint.config);
   if (source === null && !BUILT_IN.includes(own)) {
     throw new UserError(
       `Cannot find the test images: the model was trained on ${shorten(own)}, a path that is not opened ` +
@@ -103,15 +103,9 @@ export async function loadTestSet(
   return { test: testSetFor(checkpoint, loaded), source };
 }
 
-const trainedWithSchema = z.object({
-  dataset: runOptions.dataset.unwrap().optional(),
-  imageSize: runOptions.imageSize,
-  color: runOptions.color,
-  testFraction: runOptions.testFraction,
-  badImages: runOptions.badImages,
-});
+const trainedWithSchema = z.object({ dataset: runOptions.dataset, ...pictureOptions });
 
-/** What a checkpoint's configuration says of its data; nothing if it is none. */
-function trainedWith(config: unknown): z.infer<typeof trainedWithSchema> {
-  return trainedWithSchema.safeParse(config).data ?? {};
+/** What a checkpoint's configuration says of its data; the defaults if it is none. */
+export function trainedWith(config: unknown): z.infer<typeof trainedWithSchema> {
+  return trainedWithSchema.safeParse(config).data ?? trainedWithSchema.parse({});
 }

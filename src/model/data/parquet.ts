@@ -11,7 +11,8 @@ import { messageOf, UserError } from '../../shared/errors.js';
 import { parseJson } from '../../shared/json.js';
 import { printable } from '../../shared/printable.js';
 import { MAX_IMAGES, numberedClasses } from './dataset.js';
-import { openParquetFile, type ParquetColumn, type ParquetFile } from './parquet-file.js';
+import { openParquetFile, type ParquetFile } from './parquet-file.js';
+import type { ParquetColumn } from './parquet-page.js';
 import {
   refuseDataset,
   type PictureList,

@@ -4,6 +4,7 @@
  * Each engine is opened and measured in a process of its own, one after the other, so that a broken driver cannot take
  * the doctor with it and no measurement disturbs another.
  */
+import { formatTable } from '../../shared/table.js';
 import { ENGINE_NAMES, type EngineName } from './engine.js';
 import { probeEngine, type Measurement, type Probe } from './tfjs/probe.js';
 import { chooseEngine, type EngineChoice } from './engines.js';
@@ -178,26 +179,12 @@ export function formatDiagnosis({ nodeVersion, platform, engines, auto }: Diagno
   return [
     `Node ${nodeVersion} on ${platform}`,
     '',
-    ...formatTable([HEADERS, ...rows]),
+    ...formatTable([HEADERS, ...rows], (column) => column >= 2 && column <= 5),
     '',
     ...remarks,
     ...(remarks.length > 0 ? [''] : []),
     `--engine auto takes ${auto.name}: ${auto.reason}`,
   ].join('\n');
-}
-
-/** Columns as wide as their widest value; numbers to the right. */
-function formatTable(rows: readonly (readonly string[])[]): string[] {
-  const isNumeric = new Set([2, 3, 4, 5]);
-  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
-  return rows.map((row) =>
-    row
-      .map((value, column) =>
-        isNumeric.has(column) ? value.padStart(widths[column]) : value.padEnd(widths[column]),
-      )
-      .join('  ')
-      .trimEnd(),
-  );
 }
 
 function formatMemory(bytes: number | null): string {

@@ -74,3 +74,8 @@ async function syncFolder(dir: string): Promise<void> {
     await folder.close();
   }
 }
+
+/** Puts the value in place of the file, as JSON for people, whole or not at all. */
+export async function writeJson(path: string, value: unknown): Promise<void> {
+  await fileStorage.writeDurably(path, Buffer.from(`${JSON.stringify(value, null, 2)}\n`));
+}

@@ -7,7 +7,7 @@ import { createBoard } from '../../../src/coordinator/page/board.js';
 import { Gate } from '../../../src/coordinator/page/gate.js';
 import type { RunEvent } from '../../../src/coordinator/events.js';
 import { createMetricsFile } from '../../../src/coordinator/observers/metrics-file.js';
-import { openStoredRun, replayMetrics } from '../../../src/coordinator/observers/stored-run.js';
+import { openStoredRun, replayMetrics } from '../../../src/coordinator/run/stored-run.js';
 import type { Update } from '../../../src/coordinator/page/update.js';
 import { writeCheckpoint } from '../../../src/model/checkpoint.js';
 import { initParams } from '../../../src/model/init.js';

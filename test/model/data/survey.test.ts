@@ -105,10 +105,9 @@ describe('contactSheet()', () => {
 
 test('terminalSheet() fits into its columns, whatever the classes are called', async () => {
   const dataset = { ...(await mnist()), classNames: DIGITS.map((digit) => `数字-${digit}`) };
-  const fit = (text: string, width: number) => text.slice(0, 4).padEnd(width - 2);
   for (const isTrueColor of [true, false]) {
     const screen = createScreen(60, 50);
-    for (const line of terminalSheet(dataset, 60, isTrueColor, fit)) screen.write(`${line}\n`);
+    for (const line of terminalSheet(dataset, 60, isTrueColor)) screen.write(`${line}\n`);
     const lines = await screen.lines();
     expect(lines.filter((line) => line.includes('数字'))).toHaveLength(4);
     expect(lines).toHaveLength(4 * 9);

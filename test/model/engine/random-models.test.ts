@@ -1,11 +1,12 @@
 /**
- * The `simd` engine against the reference, and the reference against central differences, on models and batches drawn at
- * random: whatever a layer's shape makes of the choice of kernels, every tensor is compared.
+ * The engines against the reference, and the reference against central differences, on models, inputs and batches drawn
+ * at random: whatever a layer's shape makes of the choice of kernels, every tensor is compared.
  *
  * LOCKSTEP_RANDOM_MODELS says how many models are drawn, LOCKSTEP_RANDOM_SEED from which seed.
  */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import type { Engine, MaybePromise } from '../../../src/model/engine/engine.js';
 import { largestDistance, NUM_DRAWS } from '../../../src/model/engine/proof.js';
 import { createReferenceEngine } from '../../../src/model/engine/reference.js';
 import { createSimdEngine } from '../../../src/model/engine/simd/node.js';
@@ -23,6 +24,7 @@ import { paramTensorsOf } from '../../../src/model/param-tensors.js';
 import { Regularizer } from '../../../src/model/regularizer.js';
 import { createRandom } from '../../../src/shared/random.js';
 import { checkedDirection } from '../../support/tensors.js';
+import { createOn, tfjsBackends } from '../../support/tfjs.js';
 
 const NUM_MODELS = Number(process.env.LOCKSTEP_RANDOM_MODELS ?? 300);
 const SEED = Number(process.env.LOCKSTEP_RANDOM_SEED ?? 1);
@@ -90,42 +92,84 @@ function drawn(model: Model, { numImages, seed, dropout, labelSmoothing }: Case)
   return { params, ...regularizer.apply(batch, numbers, 0) };
 }
 
-function compare(model: Model, one: Case) {
-  const { params, images, labels, loss } = drawn(model, one);
-  const simd = createSimdEngine(model, { numGradients: 0 });
-  const [actual, expected] = [simd, createReferenceEngine(model)].map((engine) => {
-    engine.setParams(params);
-    const out = new Float32Array(model.numParams);
-    const sums = engine.gradient(images, labels, out, loss);
-    if (sums instanceof Promise) throw new TypeError('Expected an engine that does not wait');
-    return { out, ...sums };
-  });
-  expect(Math.abs(actual.lossSum / expected.lossSum - 1)).toBeLessThan(1e-5);
-  return largestDistance(model, actual.out, expected.out);
+interface Subject {
+  readonly name: string;
+  readonly numModels: number;
+  readonly create: (model: Model, one: Case) => MaybePromise<Engine>;
 }
 
-test(
-  `gradient() of ${NUM_MODELS} random models agrees with the reference, tensor by tensor`,
+const subjects: readonly Subject[] = [
+  {
+    name: 'simd',
+    numModels: NUM_MODELS,
+    create: (model) => createSimdEngine(model, { numGradients: 0 }),
+  },
+  ...tfjsBackends.map((backend) => ({
+    name: `tfjs ${backend.name}`,
+    // A model takes pure JavaScript a tenth of a second, and a software driver seconds to compile.
+    numModels: Math.ceil(NUM_MODELS / (backend.name === 'webgpu' ? 100 : 10)),
+    // Both ways to convolve one channel.
+    create: (model: Model, { seed }: Case) => createOn(backend, model, seed % 2 === 0),
+  })),
+];
+
+async function compare({ create }: Subject, model: Model, one: Case) {
+  const { params, images, labels, loss } = drawn(model, one);
+  const engine = await create(model, one);
+  const reference = createReferenceEngine(model);
+  const gradients = [];
+  const lossSums = [];
+  for (const each of [engine, reference]) {
+    each.setParams(params);
+    const out = new Float32Array(model.numParams);
+    lossSums.push((await each.gradient(images, labels, out, loss)).lossSum);
+    gradients.push(out);
+  }
+  expect(Math.abs(lossSums[0] / lossSums[1] - 1)).toBeLessThan(1e-5);
+  // What takes nearly as long again is asked of some.
+  if (one.seed % 4 < 2) {
+    const { lossSum } = await engine.evaluate(images, labels);
+    const expected = await reference.evaluate(images, labels);
+    expect(Math.abs(lossSum / expected.lossSum - 1)).toBeLessThan(1e-5);
+    const [own, others] = [await engine.predict(images), await reference.predict(images)];
+    expect(largestOf(own.map((p, i) => Math.abs(p - others[i])))).toBeLessThan(1e-5);
+  }
+  await engine.dispose();
+  return largestDistance(model, gradients[0], gradients[1]);
+}
+
+function largestOf(values: Float32Array): number {
+  return values.reduce((largest, value) => Math.max(largest, value), 0);
+}
+
+test.each(subjects)(
+  '$name: gradient(), and for some evaluate() and predict(), of $numModels random models agree with the reference',
   { timeout: 10_000 + 200 * NUM_MODELS },
-  () => {
+  async (subject) => {
     let worst = { distance: 0, tensor: '', one: '' };
     let numRedrawn = 0;
-    fc.assert(
-      fc.property(cases, (one) => {
+    await fc.assert(
+      fc.asyncProperty(cases, async (one) => {
         const model = modelOf(one)!;
-        let last = compare(model, one);
+        let last = await compare(subject, model, one);
         // See NUM_DRAWS: chance passes, a wrong kernel is wrong in every draw.
         for (let draw = 1; last.distance >= TOLERANCE && draw < NUM_DRAWS; draw++) {
           numRedrawn++;
-          last = compare(model, { ...one, seed: one.seed + draw });
+          last = await compare(subject, model, { ...one, seed: one.seed + draw });
         }
         if (last.distance > worst.distance) worst = { ...last, one: JSON.stringify(one) };
         expect(last.distance, last.tensor).toBeLessThan(TOLERANCE);
       }),
-      { numRuns: NUM_MODELS, seed: SEED },
+      { numRuns: subject.numModels, seed: SEED },
     );
     if (NUM_MODELS > 1000)
-      console.log(NUM_MODELS, 'models,', numRedrawn, 'redrawn, worst', JSON.stringify(worst));
+      console.log(
+        subject.numModels,
+        'models,',
+        numRedrawn,
+        'redrawn, worst',
+        JSON.stringify(worst),
+      );
   },
 );
 

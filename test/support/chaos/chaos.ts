@@ -2,10 +2,10 @@
  * A run of real processes that are killed, stopped, slowed and restarted, compared with one that was left alone.
  */
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import type { RunResult } from '../../../src/coordinator/events.js';
 import { train, type TrainOptions } from '../../../src/library/train.js';
+import { freePort } from '../free-port.js';
 import { chaosSchedule, type Fault } from './schedule.js';
 import { Supervised } from './supervised.js';
 
@@ -257,16 +257,8 @@ function inflict({ action, durationMs }: Fault, victim: Supervised): void {
   }
 }
 
-function resultOf(run: string): RunResult | null {
+/** What a run left; null if it left nothing. */
+export function resultOf(run: string): RunResult | null {
   const path = join(run, 'result.json');
   return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as RunResult) : null;
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as AddressInfo;
-      server.close(() => resolve(port));
-    });
-  });
 }

@@ -4,6 +4,7 @@
  *   npm run chaos -- --seed 7                        a minute of faults, MNIST, 4 workers
  *   npm run chaos -- --seconds 3600                  an hour of them, with a judgement of the memory at the end
  *   npm run chaos -- --starts 100                    kills `lockstep train` at random moments of its start
+ *   npm run chaos -- --relays 4 --workers 64         kills workers behind relays, and a relay
  *
  * When the faults are over the run is stopped, and as many steps are trained once more in one process that nobody disturbs.
  */
@@ -13,6 +14,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { KEPT, MOST_GROWTH, SHORTEST_JUDGED_MS, growthOf, runChaos } from './chaos.js';
 import { killStarts } from './start-kills.js';
+import { runTree } from './tree.js';
 
 const { values } = parseArgs({
   options: {
@@ -21,6 +23,7 @@ const { values } = parseArgs({
     workers: { type: 'string', default: '4' },
     epochs: { type: 'string' },
     starts: { type: 'string' },
+    relays: { type: 'string' },
   },
 });
 /** More than any machine trains meanwhile. */
@@ -31,7 +34,11 @@ const stop = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
 const folder = mkdtempSync(join(tmpdir(), 'lockstep-chaos-'));
 try {
-  const violations = await (values.starts === undefined ? disturb() : start(Number(values.starts)));
+  const violations = await (values.starts !== undefined
+    ? start(Number(values.starts))
+    : values.relays !== undefined
+      ? disturbTree(Number(values.relays))
+      : disturb());
   violations.forEach((violation) => console.log(`Violation: ${violation}`));
   console.log(violations.length === 0 ? '\nEvery promise was kept' : '\nNot kept');
   process.exitCode = violations.length === 0 ? 0 : 1;
@@ -100,6 +107,26 @@ async function start(numKills: number): Promise<readonly string[]> {
   console.log(
     `${report.numOrphans} orphans over ${numKills} kills at random moments of a start, up to ` +
       `${seconds(1.33 * report.startMs)}; workers were there at ${report.numWithWorkers} of them`,
+  );
+  return report.violations;
+}
+
+async function disturbTree(numRelays: number): Promise<readonly string[]> {
+  const report = await runTree({
+    numRelays,
+    numWorkers: Number(values.workers),
+    numKilled: 5,
+    // Two micro-batches a worker and step.
+    flags: ['--epochs', values.epochs ?? '1', '--batch-size', '2048', '--micro-batch', '16'],
+    folder,
+    log: (line) => console.log(line),
+    signal: stop.signal,
+  });
+  console.log(
+    `${report.numMoved} workers went on without their relay; over after ${report.seconds.toFixed(0)} s`,
+  );
+  console.log(
+    `Weights of one worker  ${report.weights[0]}\n        of the tree    ${report.weights[1]}`,
   );
   return report.violations;
 }

@@ -1,6 +1,6 @@
 /**
  * Broken variants of the protocol, to show that the simulator would notice: each replaces a method or two of the
- * coordinator's or the worker's own classes until it is undone.
+ * coordinator's, the relay's or the worker's own classes until it is undone.
  */
 import { Checkpointer } from '../../../src/coordinator/checkpointer.js';
 import { Coordinator } from '../../../src/coordinator/coordinator.js';
@@ -12,6 +12,8 @@ import { Peer } from '../../../src/coordinator/round/peer.js';
 import { Reducer } from '../../../src/coordinator/round/reducer.js';
 import { Round } from '../../../src/coordinator/round/round.js';
 import { StepWork } from '../../../src/coordinator/round/work.js';
+import { Crew } from '../../../src/relay/crew.js';
+import { StepPart } from '../../../src/relay/part.js';
 import { Session } from '../../../src/worker/session.js';
 import { SampleCache } from '../../../src/worker/sample-cache.js';
 
@@ -267,6 +269,67 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
         const ending = await original.call(this, signal);
         this.watch();
         return ending;
+      },
+  ),
+  'relay-order-of-arrival': mutant(
+    'a relay adds the partials of a range in the order in which they came',
+    Reducer,
+    'sumOf',
+    () =>
+      function (range, add) {
+        const [lo, hi] = range;
+        const nodes = [...this.nodes.entries()].filter(([key]: [number, unknown]) => {
+          const from = Math.floor(key / (this.numUnits + 1));
+          return from >= lo && from < hi;
+        });
+        return nodes.map(([, value]) => value).reduce((sum, term) => add(sum, term));
+      },
+  ),
+  'relay-says-twice': mutant(
+    'a relay sends each of its partials up twice',
+    StepPart,
+    'credit',
+    (original) =>
+      function (member, units) {
+        const { answer } = this;
+        this.answer = (...args: unknown[]) => [answer(...args), answer(...args)];
+        original.call(this, member, units);
+        this.answer = answer;
+      },
+  ),
+  'relay-takes-all': mutant(
+    'a relay has all of a step computed, not what it was asked for',
+    StepPart,
+    'isDone',
+    () =>
+      function (unit) {
+        return this.reducer.isCovered(unit);
+      },
+  ),
+  'relay-keeps-work': mutant(
+    'a relay without workers keeps its work',
+    Crew,
+    'callRoll',
+    () => () => undefined,
+  ),
+  'relay-names-nobody': mutant(
+    'the workers of a relay are not told whom it works for',
+    Session,
+    'prepare',
+    (original) =>
+      function (welcome) {
+        return original.call(this, { ...welcome, alternates: [] });
+      },
+  ),
+  'relay-says-nothing': mutant(
+    'a relay that goes leaves its workers waiting',
+    Crew,
+    'close',
+    () =>
+      function () {
+        this.closed.abort();
+        this.absence?.cancel();
+        this.gatherer.stop();
       },
   ),
 };

@@ -13,7 +13,7 @@ import { closeReason } from '../../../src/shared/errors.js';
 import type { Random } from '../../../src/shared/random.js';
 import type { VirtualProcess, VirtualTime } from '../virtual-clock.js';
 
-/** The way between one worker's machine and the coordinator's. */
+/** The way between the machine of a worker, or of a relay, and those that it dials. */
 export class Link {
   latencyMs: number;
   jitterMs: number;
@@ -44,14 +44,15 @@ export class Link {
   }
 }
 
-/** Who takes connections: the coordinator's process, while it listens. */
+/** Who takes connections: the process of the coordinator or of a relay, while it listens. */
 export interface Listener {
   readonly process: VirtualProcess;
   readonly accept: (channel: End, address: string) => void;
 }
 
 export class SimulatedNetwork {
-  listener: Listener | null = null;
+  /** By address. */
+  private readonly listeners = new Map<string, Listener>();
   readonly time: VirtualTime;
   readonly random: Random;
 
@@ -60,8 +61,22 @@ export class SimulatedNetwork {
     this.random = random;
   }
 
-  /** Opens a connection from a worker's process to the listener. */
-  dial(process: VirtualProcess, link: Link, signal: AbortSignal): Promise<Channel> {
+  listen(address: string, listener: Listener): void {
+    this.listeners.set(address, listener);
+  }
+
+  /** Takes no more connections for that process. */
+  close(address: string, process: VirtualProcess): void {
+    if (this.listeners.get(address)?.process === process) this.listeners.delete(address);
+  }
+
+  /** Opens a connection from a process to whoever listens there. */
+  dial(
+    process: VirtualProcess,
+    link: Link,
+    address: string,
+    signal: AbortSignal,
+  ): Promise<Channel> {
     return new Promise((resolve, reject) => {
       let isSettled = false;
       const fail = (message: string) => {
@@ -77,25 +92,25 @@ export class SimulatedNetwork {
 
       const arrive = () => {
         if (link.isCut) return;
-        const { listener } = this;
+        const listener = this.listeners.get(address);
         if (!listener || listener.process.state === 'dead') {
           process.after(this.delay(link), () => fail('connect ECONNREFUSED'));
           return;
         }
         listener.process.after(0, () => {
-          if (this.listener !== listener) return;
+          if (this.listeners.get(address) !== listener) return;
           const connection = new Connection(this, link, process, listener.process);
-          listener.accept(connection.coordinatorEnd, process.name);
+          listener.accept(connection.upperEnd, process.name);
           this.time.schedule(this.delay(link), () => {
             process.after(0, () => {
               if (isSettled || signal.aborted) {
-                connection.workerEnd.terminate();
+                connection.lowerEnd.terminate();
                 return;
               }
               isSettled = true;
               timeout.cancel();
               signal.removeEventListener('abort', abort);
-              resolve(connection.workerEnd);
+              resolve(connection.lowerEnd);
             });
           });
         });
@@ -108,7 +123,7 @@ export class SimulatedNetwork {
   forget(process: VirtualProcess, links: readonly Link[], isSilent: boolean): void {
     for (const link of links) {
       for (const connection of [...link.connections]) {
-        for (const end of [connection.workerEnd, connection.coordinatorEnd]) {
+        for (const end of [connection.lowerEnd, connection.upperEnd]) {
           if (end.process === process) connection.abandon(end, isSilent);
         }
       }
@@ -126,34 +141,29 @@ type Item =
   | { readonly kind: 'reset'; arriveAt: number };
 
 export class Connection {
-  readonly workerEnd: End;
-  readonly coordinatorEnd: End;
+  readonly lowerEnd: End;
+  readonly upperEnd: End;
   readonly link: Link;
   isBlackHole = false;
 
-  constructor(
-    network: SimulatedNetwork,
-    link: Link,
-    worker: VirtualProcess,
-    coordinator: VirtualProcess,
-  ) {
+  constructor(network: SimulatedNetwork, link: Link, lower: VirtualProcess, upper: VirtualProcess) {
     this.link = link;
-    this.workerEnd = new End(network, this, worker);
-    this.coordinatorEnd = new End(network, this, coordinator);
-    this.workerEnd.peer = this.coordinatorEnd;
-    this.coordinatorEnd.peer = this.workerEnd;
+    this.lowerEnd = new End(network, this, lower);
+    this.upperEnd = new End(network, this, upper);
+    this.lowerEnd.peer = this.upperEnd;
+    this.upperEnd.peer = this.lowerEnd;
     link.connections.add(this);
   }
 
   pump(): void {
-    this.workerEnd.pump();
-    this.coordinatorEnd.pump();
+    this.lowerEnd.pump();
+    this.upperEnd.pump();
   }
 
   /** The path between them breaks: each side finds out, what was under way is lost. */
   reset(): void {
     this.isBlackHole = true;
-    for (const end of [this.workerEnd, this.coordinatorEnd]) end.breakSoon();
+    for (const end of [this.lowerEnd, this.upperEnd]) end.breakSoon();
   }
 
   /** One side's process is gone. */
@@ -165,7 +175,7 @@ export class Connection {
   }
 
   forgetIfOver(): void {
-    if (this.workerEnd.state === 'closed' && this.coordinatorEnd.state === 'closed') {
+    if (this.lowerEnd.state === 'closed' && this.upperEnd.state === 'closed') {
       this.link.connections.delete(this);
     }
   }

@@ -15,13 +15,24 @@ export interface ClockSetup {
   readonly lateMs: number;
 }
 
+/** A worker, or a relay. */
 export interface WorkerSetup {
+  /** The relay that it works for, as an index into the schedule's workers; null for the coordinator. */
+  readonly parent: number | null;
+  /** Null of a worker. */
+  readonly relay: RelaySetup | null;
   readonly startAtMs: number;
   readonly clock: ClockSetup;
   readonly msPerImage: number;
   readonly latencyMs: number;
   readonly jitterMs: number;
   readonly bytesPerMs: number;
+}
+
+export interface RelaySetup {
+  readonly minWorkers: number;
+  /** Share of answers that it computes again. */
+  readonly audit: number;
 }
 
 /** When a fault strikes: at a time, or soon after the n-th event of a kind. */
@@ -81,8 +92,18 @@ export interface Schedule {
 
 const TRUE_CLOCK: ClockSetup = { offsetMs: 0, rate: 1, readingMs: 0.01, lateMs: 0 };
 
-/** A run that nobody disturbs. */
-export function undisturbed(training: number, numWorkers = 1): Schedule {
+/** A run that nobody disturbs, its workers in turn behind a chain of relays. */
+export function undisturbed(training: number, numWorkers = 1, numRelays = 0): Schedule {
+  const node = (parent: number | null, relay: RelaySetup | null): WorkerSetup => ({
+    parent,
+    relay,
+    startAtMs: 0,
+    clock: TRUE_CLOCK,
+    msPerImage: 1,
+    latencyMs: 0.2,
+    jitterMs: 0.05,
+    bytesPerMs: 100_000,
+  });
   return {
     seed: 0,
     training,
@@ -94,19 +115,25 @@ export function undisturbed(training: number, numWorkers = 1): Schedule {
     diskMs: 5,
     audit: 0,
     coordinatorClock: TRUE_CLOCK,
-    workers: Array.from({ length: numWorkers }, () => ({
-      startAtMs: 0,
-      clock: TRUE_CLOCK,
-      msPerImage: 1,
-      latencyMs: 0.2,
-      jitterMs: 0.05,
-      bytesPerMs: 100_000,
-    })),
+    workers: [
+      ...Array.from({ length: numWorkers }, (_, i) =>
+        node(numRelays === 0 ? null : numWorkers + (i % numRelays), null),
+      ),
+      ...Array.from({ length: numRelays }, (_, k) =>
+        node(k === 0 ? null : numWorkers + k - 1, { minWorkers: 1, audit: 0 }),
+      ),
+    ],
     faults: [],
   };
 }
 
 export function scheduleOf(seed: number, numTrainings: number): Schedule {
+  const schedule = starOf(seed, numTrainings);
+  const random = createRandom(seed, 'relays');
+  return random.below(3) === 0 ? withRelays(random, schedule) : schedule;
+}
+
+function starOf(seed: number, numTrainings: number): Schedule {
   const random = createRandom(seed, 'schedule');
   const below = (n: number) => random.below(n);
   const numWorkers = 1 + below(5);
@@ -145,6 +172,8 @@ export function scheduleOf(seed: number, numTrainings: number): Schedule {
 /** The links of those that a run does not need may be so slow that θ takes longer than a step. */
 function workersOf(random: Random, numWorkers: number, minWorkers: number): WorkerSetup[] {
   return Array.from({ length: numWorkers }, (_, index) => ({
+    parent: null,
+    relay: null,
     startAtMs: random.below(3) === 0 ? random.below(1_500) : 0,
     clock: clockOf(random, pick(random, [0, 0, -7_200_000, 3_600_000 * random.float()])),
     msPerImage: pick(random, [0.3, 1, 1, 2, 5]),
@@ -181,6 +210,77 @@ function withLiars(random: Random, schedule: Omit<Schedule, 'faults'>): Schedule
   };
 }
 
+/** The same with its workers behind relays, some of which may be behind others; and relays fail, too. */
+function withRelays(random: Random, schedule: Schedule): Schedule {
+  const below = (n: number) => random.below(n);
+  const { heartbeatTimeoutMs } = schedule;
+  const numWorkers = schedule.workers.length;
+  const numRelays = 1 + below(3);
+  const relayAt = (k: number) => numWorkers + k;
+  const hasLiars = schedule.faults.some(({ kind }) => kind === 'wrong bits');
+  const hasDirect = below(2) === 0;
+  // The run needs a worker that has an address left.
+  const mayLoseRelays = hasDirect && !hasLiars;
+  const workers = schedule.workers.map((setup, index) => ({
+    ...setup,
+    parent: hasDirect && index === 0 ? null : relayAt(below(numRelays)),
+  }));
+  const uplinks = workersOf(random, numRelays, numRelays).map((setup, k) => ({
+    ...setup,
+    parent: k > 0 && below(2) === 0 ? relayAt(below(k)) : null,
+  }));
+  const relays = uplinks.map((setup, k) => {
+    const numBelow = workers.filter(({ parent }) => parent === relayAt(k)).length;
+    return {
+      ...setup,
+      relay: {
+        minWorkers: numBelow > 1 && below(3) === 0 ? 2 : 1,
+        audit: hasLiars ? 1 : pick(random, [0, 0, 0.1, 1]),
+      },
+    };
+  });
+  const all = [...workers, ...relays];
+  const tree = {
+    ...schedule,
+    workers: all,
+    minWorkers: hasDirect ? 1 : Math.min(schedule.minWorkers, numBranches(all, numWorkers)),
+    maxWorkers: 64,
+  };
+  const relayFault = (restartsMs: readonly number[]) => {
+    const worker = relayAt(below(numRelays));
+    const fault = faultOf(random, pick(random, RELAY_KINDS), 1, heartbeatTimeoutMs, new Set());
+    const moved = 'worker' in fault && fault.worker !== null ? { ...fault, worker } : fault;
+    return moved.kind === 'kill worker'
+      ? { ...moved, restartMs: pick(random, restartsMs) }
+      : moved.kind === 'partition'
+        ? { ...moved, workers: all.map((_, i) => i).filter((i) => i === worker || below(4) === 0) }
+        : moved;
+  };
+  if (!hasDirect && below(3) === 0) {
+    const kill = { kind: 'kill worker' as const, worker: relayAt(below(numRelays)) };
+    // Nothing else goes wrong: a worker that starts anew, and finds no relay, knows no other address.
+    const when = { event: 'step' as const, count: 1 + below(3), plusMs: 5 * random.float() };
+    return { ...tree, faults: [{ ...kill, isSilent: below(3) === 0, restartMs: Infinity, when }] };
+  }
+  const restartsMs = [1, 50, 300, 1_500, ...(mayLoseRelays ? [Infinity, Infinity] : [])];
+  const faults = Array.from({ length: pick(random, [0, 1, 2, 4]) }, () => ({
+    ...relayFault(restartsMs),
+    when: momentOf(random, pick(random, [150, 400, 1_000])),
+  }));
+  return { ...tree, faults: [...schedule.faults, ...faults] };
+}
+
+/** How many of those that work for the coordinator itself are workers or have one behind them. */
+function numBranches(all: readonly WorkerSetup[], numWorkers: number): number {
+  const top = (index: number): number => {
+    const { parent } = all[index];
+    return parent === null ? index : top(parent);
+  };
+  return new Set(Array.from({ length: numWorkers }, (_, index) => top(index))).size;
+}
+
+/** Of faults that strike a relay: it dies, is told to go, hangs, is cut off, or speaks out of turn. */
+const RELAY_KINDS = [0, 0, 0, 2, 3, 7, 8, 9, 11, 12, 18];
 const NUM_KINDS = 20;
 
 function faultOf(

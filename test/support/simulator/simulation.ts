@@ -1,6 +1,6 @@
 /**
- * One schedule, run: the coordinator's and the workers' own code on virtual time, over a simulated network and disk,
- * with the faults of the schedule; and a look at each promise while it runs and when it is over.
+ * One schedule, run: the coordinator's, the relays' and the workers' own code on virtual time, over a simulated network
+ * and disk, with the faults of the schedule; and a look at each promise while it runs and when it is over.
  */
 import { createVectorOps } from '../../../src/model/engine/simd/node.js';
 import { getEventListeners } from 'node:events';
@@ -15,13 +15,17 @@ import {
 } from '../../../src/model/checkpoint.js';
 import type { Engine, MaybePromise } from '../../../src/model/engine/engine.js';
 import { joinFrame, type Channel, type Frame } from '../../../src/shared/channel.js';
+import type { Timer } from '../../../src/shared/clock.js';
 import { float32From } from '../../../src/shared/codec.js';
 import { UserError } from '../../../src/shared/errors.js';
 import { messageOf } from '../../../src/shared/errors.js';
 import type { Storage } from '../../../src/shared/node/storage.js';
+import type { Message } from '../../../src/shared/protocol.js';
 import { createRandom, type Random } from '../../../src/shared/random.js';
+import type { Crew } from '../../../src/relay/crew.js';
+import { Relay } from '../../../src/relay/relay.js';
 import { EngineComputation } from '../../../src/worker/engine-computation.js';
-import { Worker } from '../../../src/worker/worker.js';
+import { Worker, type WorkerOptions, type WorkerOutcome } from '../../../src/worker/worker.js';
 import { VirtualProcess, VirtualTime, type ClockFaults } from '../virtual-clock.js';
 import { Link, SimulatedNetwork, type End } from './network.js';
 import {
@@ -29,20 +33,22 @@ import {
   type ClockSetup,
   type Fault,
   type Moment,
+  type RelaySetup,
   type Schedule,
   type WorkerSetup,
 } from './schedule.js';
 import { SimulatedDisk } from './disk.js';
-import { standstill } from './liveness.js';
+import { keptWork, standstill } from './liveness.js';
 import { allTrainings, bytes, evaluationKey, type Figures, type Training } from './training.js';
 
 /** Once nothing more goes wrong, a run must be over within this time. The longest quarantine is a minute. */
 const PATIENCE_MS = 180_000;
-/** Told to go, a worker must be gone within this time. */
+/** Told to go, a worker must be gone within this time, and so must a relay, which tells its workers. */
 const GOODBYE_MS = 1_000;
 /** A message of samples; one of parameters is shorter here. */
 const LONGEST_FRAME_BYTES = 64 * 1024;
 const CHECKPOINTS = 'checkpoints';
+const COORDINATOR = 'coordinator';
 /** As in server.ts: what is left of the connections ends so long after the run. */
 const SERVER_CLOSE_MS = 500;
 
@@ -67,19 +73,36 @@ export async function simulate(
   return simulation.run();
 }
 
-/** One life of the coordinator's process. */
-interface CoordinatorLife {
+/** One life of a process that others work for. */
+interface Hub {
   readonly process: VirtualProcess;
-  /** Null until it has read its checkpoint. */
-  coordinator: Coordinator | null;
-  readonly stop: AbortController;
+  readonly clock: ClockSetup;
+  /** Those that it has, by its own word: workerId → name. */
+  readonly present: Map<string, string>;
+  /** Until when it was, or will have been, paused. */
+  pausedUntilMs: number;
   isOver: boolean;
 }
 
+interface CoordinatorLife extends Hub {
+  /** Null until it has read its checkpoint. */
+  coordinator: Coordinator | null;
+  readonly stop: AbortController;
+}
+
+interface RelayLife extends Hub {
+  /** Null while it listens to nobody. */
+  crew: Crew | null;
+}
+
+/** A worker, or a relay. */
 interface SimulatedWorker {
   readonly setup: WorkerSetup;
+  readonly name: string;
   readonly link: Link;
   process: VirtualProcess | null;
+  /** Of a relay. */
+  life: RelayLife | null;
   stop: AbortController;
   isOver: boolean;
   /** Mean time of an image is multiplied by it. */
@@ -92,6 +115,21 @@ interface SimulatedWorker {
   numDoubledFrames: number;
   numGarbledFrames: number;
   numLives: number;
+}
+
+/** Faults after which a worker breaks the protocol. */
+const BREAKS_PROTOCOL: ReadonlySet<Fault['kind']> = new Set(['double frames', 'garble frame']);
+/** What is said of a worker that broke it. */
+const OF_A_BREACH =
+  /that was not asked|that no ping asked for|Wrong (partial|evaluation)|Unexpected|, now \d/;
+
+type IsPending = (timer: Timer) => boolean;
+
+/** What a worker and a relay have in common. */
+type AgentOptions = Omit<WorkerOptions, 'engineName' | 'createComputation'>;
+
+interface Agent {
+  work(signal: AbortSignal): Promise<WorkerOutcome>;
 }
 
 class Simulation {
@@ -122,10 +160,6 @@ class Simulation {
   private nextStep: number | null = 0;
   /** Things happened after which repeated work may be older than promised. */
   private isDiskTroubled = false;
-  /** Workers that the coordinator has: workerId → name. */
-  private readonly present = new Map<string, string>();
-  /** Until when the coordinator was, or will have been, paused. */
-  private pausedUntilMs = 0;
 
   constructor(schedule: Schedule, trace: (line: string) => void) {
     this.schedule = schedule;
@@ -134,10 +168,12 @@ class Simulation {
     this.network = new SimulatedNetwork(this.time, createRandom(schedule.seed, 'network'));
     this.disk = new SimulatedDisk(createRandom(schedule.seed, 'disk'), schedule.diskMs);
     this.write = (line) => trace(`${(this.time.now / 1000).toFixed(4).padStart(9)} s  ${line}`);
-    this.workers = schedule.workers.map((setup) => ({
+    this.workers = schedule.workers.map((setup, index) => ({
       setup,
+      name: `${setup.relay ? 'relay' : 'worker'}${index}`,
       link: new Link(setup.latencyMs, setup.jitterMs, setup.bytesPerMs),
       process: null,
+      life: null,
       stop: new AbortController(),
       isOver: false,
       slowness: 1,
@@ -158,6 +194,12 @@ class Simulation {
       `seed ${schedule.seed}: training '${this.training.name}', ${workers.length} workers, at least ${minWorkers}, ` +
         `heartbeat ${heartbeatTimeoutMs} ms`,
     );
+    if (workers.some(({ relay }) => relay !== null)) {
+      const edges = this.workers.map(
+        ({ name, setup }) => `${name} → ${this.addressOf(setup.parent)}`,
+      );
+      this.write(edges.join(', '));
+    }
     this.startCoordinator();
     this.workers.forEach((worker, index) => {
       this.calm(worker.setup.startAtMs);
@@ -201,9 +243,11 @@ class Simulation {
     const storage = this.disk.storageFor(process);
     const skipped = (message: string) => this.write(`${process.name} says: ${message}`);
     const stop = new AbortController();
-    const life: CoordinatorLife = { process, coordinator: null, stop, isOver: false };
+    const life: CoordinatorLife = {
+      ...this.hubOf(process, this.schedule.coordinatorClock),
+      ...{ coordinator: null, stop },
+    };
     this.life = life;
-    this.present.clear();
     readLatestCheckpoint(storage, CHECKPOINTS, skipped)
       .then((stored) => this.runCoordinator(life, storage, stored?.checkpoint ?? null))
       .catch((error: unknown) => this.violate(`${process.name} did not start: ${stackOf(error)}`));
@@ -219,11 +263,9 @@ class Simulation {
     const firstStep = resumeFrom?.globalStep ?? 0;
     this.write(`${process.name} starts at step ${firstStep}`);
     this.checkResume(firstStep);
-    const arbiter = training.createEngine();
-    const judge = createProofJudge(arbiter, training.createEngine(), training.regularizer);
     let expectedStep = firstStep;
     const coordinator = new Coordinator({
-      runId: 'simulated',
+      runId: process.name,
       name: 'simulated',
       config: training.config,
       samples: training.samples,
@@ -235,15 +277,10 @@ class Simulation {
         if (event.type === 'step' && event.globalStep !== expectedStep++) {
           this.violate(`step ${event.globalStep} was done where ${expectedStep - 1} was due`);
         }
+        this.checkPresence(life, event);
         this.observe(event);
       },
-      arbiter,
-      vectors: createVectorOps(arbiter.model.numParams, { numVectors: 16 }),
-      judge: ({ fingerprint, proof }, proofSeed) => {
-        const gradient = float32From(proof, training.model.numParams, 'proof');
-        return judge({ fingerprint, gradient }, proofSeed);
-      },
-      isTokenRight: (token) => token === 'secret',
+      ...this.judgement(),
       minWorkers: schedule.minWorkers,
       maxWorkers: schedule.maxWorkers,
       heartbeatTimeoutMs: schedule.heartbeatTimeoutMs,
@@ -258,13 +295,7 @@ class Simulation {
       save: (checkpoint, isBest) => writeCheckpoint(storage, CHECKPOINTS, checkpoint, isBest),
     });
     life.coordinator = coordinator;
-    this.network.listener = {
-      process,
-      accept: (channel, address) => {
-        this.watchQueue(channel);
-        coordinator.accept(channel, address);
-      },
-    };
+    this.listen(COORDINATOR, process, coordinator);
     coordinator.run(stop.signal).then(
       (result) => this.coordinatorEnded(life, result),
       (error: unknown) => this.coordinatorFailed(life, error),
@@ -289,7 +320,7 @@ class Simulation {
     this.time.schedule(SERVER_CLOSE_MS, () => {
       if (process.state === 'dead') return;
       this.endProcess(process, false);
-      if (this.network.listener?.process === process) this.network.listener = null;
+      this.network.close(COORDINATOR, process);
       if (result.outcome !== 'stopped') this.isOver = true;
     });
   }
@@ -308,10 +339,44 @@ class Simulation {
     this.nextStep = null;
     this.time.schedule(SERVER_CLOSE_MS, () => {
       this.endProcess(process, false);
-      if (this.network.listener?.process === process) this.network.listener = null;
+      this.network.close(COORDINATOR, process);
       this.calm(0);
       this.startCoordinator();
     });
+  }
+
+  /** What whoever has workers decides by. */
+  private judgement() {
+    const { training } = this;
+    const arbiter = training.createEngine();
+    const judge = createProofJudge(arbiter, training.createEngine(), training.regularizer);
+    return {
+      arbiter,
+      vectors: createVectorOps(arbiter.model.numParams, { numVectors: 16 }),
+      judge: ({ fingerprint, proof }: Message<'ready'>, proofSeed: number) => {
+        const gradient = float32From(proof, training.model.numParams, 'proof');
+        return judge({ fingerprint, gradient }, proofSeed);
+      },
+      isTokenRight: (token: string | null) => token === 'secret',
+    };
+  }
+
+  private listen(address: string, process: VirtualProcess, hub: Coordinator | Crew): void {
+    this.network.listen(address, {
+      process,
+      accept: (channel, from) => {
+        this.watchQueue(channel);
+        hub.accept(channel, from);
+      },
+    });
+  }
+
+  private hubOf(process: VirtualProcess, clock: ClockSetup): Hub {
+    return { process, clock, present: new Map(), pausedUntilMs: 0, isOver: false };
+  }
+
+  private addressOf(parent: number | null): string {
+    return parent === null ? COORDINATOR : this.workers[parent].name;
   }
 
   private observe(event: RunEvent): void {
@@ -335,13 +400,13 @@ class Simulation {
   private startWorker(index: number): void {
     const worker = this.workers[index];
     if (this.isOver || (worker.process && worker.process.state !== 'dead')) return;
-    const { schedule, training, time } = this;
-    const life = ++worker.numLives;
-    const name = `worker${index}#${life}`;
+    const { schedule, time } = this;
+    const number = ++worker.numLives;
+    const name = `${worker.name}#${number}`;
     const process = new VirtualProcess(time, {
       name,
       clockOffsetMs: worker.setup.clock.offsetMs,
-      clockFaults: this.clockFaults(worker.setup.clock, 'worker', index, life),
+      clockFaults: this.clockFaults(worker.setup.clock, 'worker', index, number),
       crashed: (error) => this.violate(`${name} threw: ${stackOf(error)}`),
     });
     worker.process = process;
@@ -349,12 +414,50 @@ class Simulation {
     worker.isOver = false;
     const { signal } = worker.stop;
     this.write(`${name} starts`);
-    const agent = new Worker({
-      dial: async (dialSignal) =>
-        this.faultyChannel(worker, await this.network.dial(process, worker.link, dialSignal)),
+    const options = {
+      dial: async (dialSignal: AbortSignal, alternate: string | null) => {
+        const address = alternate ?? this.addressOf(worker.setup.parent);
+        const channel = await this.network.dial(process, worker.link, address, dialSignal);
+        return this.faultyChannel(worker, channel);
+      },
+      name: worker.name,
+      host: 'nowhere',
+      token: 'secret',
+      maxMemoryBytes: 1e9,
+      clock: process.clock,
+      random: createRandom(schedule.seed, 'worker', index, number),
+      collectGarbage: () => undefined,
+      retryForMs: Infinity,
+      log: (_level: string, message: string) => this.write(`${name} says: ${message}`),
+    };
+    const { relay } = worker.setup;
+    const agent = relay
+      ? this.relayOf(worker, process, options, relay)
+      : this.workerOf(worker, process, options);
+    agent.work(signal).then(
+      (outcome) => {
+        if (process.state === 'dead') return;
+        worker.isOver = true;
+        if (worker.life) worker.life.isOver = true;
+        this.write(`${name} ends: ${outcome.outcome}`);
+        this.checkLeftovers(process, signal);
+        const isLiar = outcome.outcome === 'refused' && this.hasLied(index);
+        if ((outcome.outcome === 'refused' && !isLiar) || outcome.outcome === 'gaveUp') {
+          this.violate(`${name} ${outcome.outcome}: ${outcome.reason}`);
+        }
+        this.endProcess(process, false);
+      },
+      (error: unknown) => this.violate(`${name} failed: ${stackOf(error)}`),
+    );
+  }
+
+  private workerOf(worker: SimulatedWorker, process: VirtualProcess, options: AgentOptions): Agent {
+    return new Worker({
+      ...options,
+      engineName: 'reference',
       createComputation: async (_model, regularizer) => {
         await new Promise<void>((resolve) => void process.after(5, resolve));
-        const engine = this.slowEngine(worker, process, training.createEngine());
+        const engine = this.slowEngine(worker, process, this.training.createEngine());
         return new EngineComputation(engine, {
           clock: process.clock,
           regularizer,
@@ -367,31 +470,50 @@ class Simulation {
           },
         });
       },
-      engineName: 'reference',
-      name: `worker${index}`,
-      host: 'nowhere',
-      token: 'secret',
-      maxMemoryBytes: 1e9,
-      clock: process.clock,
-      random: createRandom(schedule.seed, 'worker', index, life),
-      collectGarbage: () => undefined,
-      retryForMs: Infinity,
-      log: (_level, message) => this.write(`${name} says: ${message}`),
     });
-    agent.work(signal).then(
-      (outcome) => {
-        if (process.state === 'dead') return;
-        worker.isOver = true;
-        this.write(`${name} ends: ${outcome.outcome}`);
-        this.checkLeftovers(process, signal);
-        const isLiar = outcome.outcome === 'refused' && this.hasLied(index);
-        if ((outcome.outcome === 'refused' && !isLiar) || outcome.outcome === 'gaveUp') {
-          this.violate(`${name} ${outcome.outcome}: ${outcome.reason}`);
-        }
-        this.endProcess(process, false);
+  }
+
+  private relayOf(
+    worker: SimulatedWorker,
+    process: VirtualProcess,
+    options: AgentOptions,
+    { minWorkers, audit }: RelaySetup,
+  ): Agent {
+    const { seed } = this.schedule;
+    const life: RelayLife = { ...this.hubOf(process, worker.setup.clock), crew: null };
+    worker.life = life;
+    return new Relay({
+      ...options,
+      parent: () => this.addressOf(worker.setup.parent),
+      crewOptions: () => ({
+        ...this.judgement(),
+        clock: process.clock,
+        random: createRandom(seed, process.name),
+        auditRandom: createRandom(seed, process.name, 'audit'),
+        report: (event) => {
+          this.checkPresence(life, event);
+          this.write(`${process.name} has: ${describeEvent(event)}`);
+          if (event.type === 'notice' && event.level === 'error') this.violate(event.message);
+        },
+        workerKey: Buffer.alloc(32, process.name),
+        allowsApproximate: false,
+        minWorkers,
+        maxWorkers: 64,
+        audit,
+      }),
+      openDoor: (crew) => {
+        life.crew = crew;
+        this.listen(worker.name, process, crew);
+        return Promise.resolve({
+          close: () => {
+            life.crew = null;
+            life.present.clear();
+            this.network.close(worker.name, process);
+            return new Promise<void>((resolve) => void process.after(SERVER_CLOSE_MS, resolve));
+          },
+        });
       },
-      (error: unknown) => this.violate(`${name} failed: ${stackOf(error)}`),
-    );
+    });
   }
 
   /** The engine's results come after the virtual time that the worker's machine takes. */
@@ -495,8 +617,9 @@ class Simulation {
         break;
       }
       case 'pause worker': {
-        const { process } = this.workers[fault.worker];
+        const { process, life } = this.workers[fault.worker];
         process?.pause();
+        if (life) life.pausedUntilMs = Math.max(life.pausedUntilMs, time.now + fault.durationMs);
         later(fault.durationMs, () => process?.resume());
         break;
       }
@@ -551,7 +674,7 @@ class Simulation {
         const { life } = this;
         if (life?.process.state !== 'running') break;
         life.process.pause();
-        this.pausedUntilMs = Math.max(this.pausedUntilMs, time.now + fault.durationMs);
+        life.pausedUntilMs = Math.max(life.pausedUntilMs, time.now + fault.durationMs);
         later(fault.durationMs, () => life.process.resume());
         break;
       }
@@ -560,7 +683,7 @@ class Simulation {
         if (!life || life.process.state === 'dead') break;
         this.nextStep = null;
         this.endProcess(life.process, fault.isSilent);
-        this.network.listener = null;
+        this.network.close(COORDINATOR, life.process);
         this.result = null;
         later(fault.restartMs, () => this.startCoordinator());
         break;
@@ -627,8 +750,6 @@ class Simulation {
 
   private checkEvent(event: RunEvent): void {
     const { training } = this;
-    if (event.type === 'workerJoined') this.present.set(event.workerId, event.name);
-    if (event.type === 'workerLost') this.present.delete(event.workerId);
     if (event.type === 'step') {
       const { globalStep, params, loss, accuracy } = event;
       if (globalStep >= training.numSteps) {
@@ -672,41 +793,68 @@ class Simulation {
     }
   }
 
-  /** A worker is dead, and maybe nobody has said so: the coordinator must find out before the heartbeat timeout. */
+  /** Who is there; nobody goes for having broken the protocol where no fault made it. */
+  private checkPresence({ process, present }: Hub, event: RunEvent): void {
+    if (event.type === 'workerJoined') present.set(event.workerId, event.name);
+    if (event.type !== 'workerLost') return;
+    present.delete(event.workerId);
+    const isBroken = this.schedule.faults.some(({ kind }) => BREAKS_PROTOCOL.has(kind));
+    if (!isBroken && OF_A_BREACH.test(event.message)) {
+      this.violate(`${process.name} wrongs a worker: ${event.message}`);
+    }
+  }
+
+  private hubs(): Hub[] {
+    const lives = [this.life, ...this.workers.map(({ life }) => life)];
+    return lives.filter((life) => life !== null);
+  }
+
+  /** A worker is dead, and maybe nobody has said so: whom it works for must find out before the heartbeat timeout. */
   private expectNotice(index: number): void {
-    const { life, time } = this;
+    for (const hub of this.hubs()) this.expectNoticeBy(hub, index);
+  }
+
+  private expectNoticeBy(hub: Hub, index: number): void {
+    const { time } = this;
     const { heartbeatTimeoutMs } = this.schedule;
     const killedAtMs = time.now;
-    const gone = [...this.present].filter(([, name]) => name === `worker${index}`);
-    const { latencyMs, jitterMs, bytesPerMs } = this.workers[index].setup;
+    const { name, setup } = this.workers[index];
+    const gone = [...hub.present].filter(([, present]) => present === name);
+    const { latencyMs, jitterMs, bytesPerMs } = setup;
     // On a slow link, what is queued may go on leaving, to nobody, and the heartbeat looks once more.
     const leavingMs = (MAX_QUEUED_BYTES + LONGEST_FRAME_BYTES) / bytesPerMs;
     const queueMs = leavingMs < 10 ? 0 : leavingMs + heartbeatTimeoutMs / 6;
-    const { lateMs } = this.schedule.coordinatorClock;
-    const patienceMs = 1.001 * heartbeatTimeoutMs + latencyMs + jitterMs + 8 * lateMs + queueMs;
+    const patienceMs =
+      1.001 * heartbeatTimeoutMs + latencyMs + jitterMs + 8 * hub.clock.lateMs + queueMs;
     time.schedule(patienceMs, () => {
-      // Where the coordinator itself was held up, it could not know.
-      if (this.life !== life || life?.isOver !== false || life.process.state === 'dead') return;
-      if (this.pausedUntilMs > killedAtMs) return;
-      for (const [workerId, name] of gone) {
-        if (!this.present.has(workerId)) continue;
-        this.violate(`${name} (${workerId}) was not missed in ${heartbeatTimeoutMs} ms`);
+      // Where it was held up itself, it could not know.
+      if (hub.isOver || hub.process.state === 'dead' || hub.pausedUntilMs > killedAtMs) return;
+      for (const [workerId] of gone) {
+        if (!hub.present.has(workerId)) continue;
+        const who = `${name} (${workerId})`;
+        this.violate(`${hub.process.name} did not miss ${who} in ${heartbeatTimeoutMs} ms`);
       }
     });
   }
 
   /** After every event: work that is open, and a worker that could do it, must have something to bring them together. */
   private checkLiveness(): void {
+    if (this.violations.length > 0) return;
+    const check = ({ process, isOver }: Hub, look: (isPending: IsPending) => string | null) => {
+      if (isOver || process.state !== 'running') return;
+      const what = look((timer) => process.clock.isPending(timer));
+      if (what !== null) this.violate(`${process.name}: ${what}`);
+    };
     const { life } = this;
-    if (
-      this.violations.length > 0 ||
-      !life?.coordinator ||
-      life.isOver ||
-      life.process.state !== 'running'
-    )
-      return;
-    const what = standstill(life.coordinator, (timer) => life.process.clock.isPending(timer));
-    if (what !== null) this.violate(what);
+    if (life?.coordinator) {
+      const { coordinator } = life;
+      check(life, (isPending) => standstill(coordinator, isPending));
+    }
+    for (const { life: relay } of this.workers) {
+      if (!relay?.crew) continue;
+      const { crew } = relay;
+      check(relay, (isPending) => standstill(crew, isPending) ?? keptWork(crew, isPending));
+    }
   }
 
   /** No θ is sent to a worker whose last one has not left. */
@@ -765,7 +913,8 @@ class Simulation {
       worker.process?.after(0, () => worker.stop.abort());
     }
     const isDone = () => present.every(({ isOver }) => isOver) || this.violations.length > 0;
-    if (await time.runUntil(isDone, time.now + GOODBYE_MS)) return;
+    const goodbyeMs = present.some(({ life }) => life) ? GOODBYE_MS + SERVER_CLOSE_MS : GOODBYE_MS;
+    if (await time.runUntil(isDone, time.now + goodbyeMs)) return;
     for (const { process, isOver } of present) {
       if (!isOver) this.violate(`${process?.name} did not go when told`);
     }

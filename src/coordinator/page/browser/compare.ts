@@ -2,7 +2,8 @@
 import uPlot from 'uplot';
 import { StepSeries } from '../step-series.js';
 import type { EvaluationRow, RunInfo, Update } from '../update.js';
-import { Chart, ChartGroup, type Axis, type Curve } from './chart.js';
+import type { Axis, Curve } from './chart-options.js';
+import { Chart, ChartGroup } from './chart.js';
 import { byId, element, setText } from './element.js';
 import { formatDuration, formatInteger, formatPercent, formatSmall, NOTHING } from './format.js';
 import { imagesPerSecond } from './learning-panel.js';

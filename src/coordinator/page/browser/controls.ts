@@ -14,6 +14,7 @@ export class Controls {
     this.pause.addEventListener('click', () => {
       void this.ask(store.head?.state === 'paused' ? 'resume' : 'pause');
     });
+    byId('control-invite').addEventListener('click', () => void this.invite());
     byId('control-save').addEventListener('click', () => void this.ask('save'));
     byId('control-stop').addEventListener('click', () => {
       if (confirm('Stop the run after this step? It can be resumed.')) void this.ask('stop');
@@ -24,6 +25,7 @@ export class Controls {
     const { head } = this.store;
     byId('controls').hidden = !head?.isLive || head.state === 'finished';
     setText(this.pause, head?.state === 'paused' ? 'Go on' : 'Pause');
+    byId('control-invite').hidden = !head?.takesBrowsers;
   }
 
   /** Sends a worker away. */
@@ -33,25 +35,45 @@ export class Controls {
 
   private async ask(action: string, name = ''): Promise<void> {
     const query = name === '' ? '' : `?name=${encodeURIComponent(name)}`;
+    const response = await this.request('POST', `api/control/${action}${query}`);
+    if (response) this.say((await response.text()).trim());
+  }
+
+  /** Shows the link by which a browser joins the run, and its code. */
+  private async invite(): Promise<void> {
+    const response = await this.request('GET', 'api/work-link');
+    if (!response?.ok) {
+      if (response) this.say((await response.text()).trim());
+      return;
+    }
+    const { link, code } = (await response.json()) as { link: string; code: string };
+    const anchor = byId('invite-link', HTMLAnchorElement);
+    setText(anchor, link);
+    anchor.href = link;
+    byId('invite-code', HTMLImageElement).src =
+      `data:image/svg+xml;charset=utf-8,${encodeURIComponent(code)}`;
+    byId('invite-secret').hidden = !link.includes('#');
+    byId('invite-dialog', HTMLDialogElement).showModal();
+  }
+
+  /** Asks for the token where it is wanted. @returns null where none is given, or nobody answers */
+  private async request(method: string, path: string): Promise<Response | null> {
     try {
       for (;;) {
-        const response = await fetch(`api/control/${action}${query}`, {
-          method: 'POST',
+        const response = await fetch(path, {
+          method,
           headers: {
             [HEADER]: '1',
             ...(this.token === null ? {} : { Authorization: `Bearer ${this.token}` }),
           },
         });
-        const text = (await response.text()).trim();
-        if (response.status !== 401) {
-          this.say(text);
-          return;
-        }
+        if (response.status !== 401) return response;
         this.token = await askForToken(this.token === null ? '' : 'That was not it. ');
-        if (this.token === null) return;
+        if (this.token === null) return null;
       }
     } catch {
       this.say('The coordinator does not answer');
+      return null;
     }
   }
 
@@ -64,7 +86,7 @@ export class Controls {
 function askForToken(note: string): Promise<string | null> {
   const dialog = byId('token-dialog', HTMLDialogElement);
   const field = byId('token', HTMLInputElement);
-  setText(byId('token-note'), `${note}To change the run, give its joining token.`);
+  setText(byId('token-note'), `${note}This wants the joining token of the run.`);
   field.value = '';
   dialog.returnValue = '';
   dialog.showModal();

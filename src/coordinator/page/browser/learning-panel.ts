@@ -2,7 +2,8 @@
 import uPlot from 'uplot';
 import type { StepColumn, StepFigure, StepSeries } from '../step-series.js';
 import type { EvaluationRow } from '../update.js';
-import { Chart, ChartGroup, type Axis, type Curve } from './chart.js';
+import type { Axis, Curve } from './chart-options.js';
+import { Chart, ChartGroup } from './chart.js';
 import { byId } from './element.js';
 import { formatInteger, formatMs, formatPercent, formatSmall } from './format.js';
 import type { RunStore } from './run-store.js';

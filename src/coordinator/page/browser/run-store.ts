@@ -3,7 +3,15 @@
  * away.
  */
 import { StepSeries } from '../step-series.js';
-import type { EvaluationRow, EventRow, FilterFrame, Filters, Points, Update } from '../update.js';
+import type {
+  Capabilities,
+  EvaluationRow,
+  EventRow,
+  FilterFrame,
+  Filters,
+  Points,
+  Update,
+} from '../update.js';
 import { bytesFromBase64 } from './element.js';
 
 const MAX_ROWS = 4000;
@@ -33,7 +41,7 @@ export class RunStore {
   connection: Connection = 'connecting';
   /** Coordinator's clock less this machine's. */
   private clockOffsetMs = 0;
-  head: Pick<Update, 'state' | 'globalStep' | 'canPredict' | 'isLive'> | null = null;
+  head: Pick<Update, 'state' | 'globalStep' | keyof Capabilities> | null = null;
   run: Update['run'];
   series = new StepSeries();
   evaluations: readonly EvaluationRow[] = [];
@@ -127,8 +135,8 @@ export class RunStore {
     const topics = new Set<Topic>(['head']);
     if (this.connection !== 'open') topics.add('connection');
     this.connection = 'open';
-    const { state, globalStep, canPredict, isLive } = update;
-    this.head = { state, globalStep, canPredict, isLive };
+    const { state, globalStep, canPredict, isLive, takesBrowsers = false } = update;
+    this.head = { state, globalStep, canPredict, isLive, takesBrowsers };
     if (update.points) this.series.apply(decodePoints(update.points));
     if (update.evaluations) {
       this.evaluations = [...this.evaluations, ...update.evaluations].slice(-MAX_ROWS);

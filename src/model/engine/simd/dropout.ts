@@ -2,7 +2,7 @@
  * Dropout of the `simd` engine, beside its kernels: a few hundred values an image, multiplied in float32 where they lie.
  * What is dropped is kept for the way back, as the slope of an activation is told from its value.
  */
-import { F32, LANES, MAX_GROUPS, type Chunk } from './stages.js';
+import { F32, LANES, MAX_GROUPS, type Chunk } from './stages/stage.js';
 
 /** A hidden dense layer, whose values are (numUnits, numGroups) v128. */
 export interface HiddenLayer {

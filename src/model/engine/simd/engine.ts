@@ -1,7 +1,7 @@
 /**
  * The `simd` engine: the gradient of LeNet in WebAssembly SIMD128, exact (docs/algorithm.md).
  *
- * The kernels stand in assembly/, what they are called for in simd-stages.ts. Here: the order of things.
+ * The kernels stand in assembly/, what they are called for in stages/. Here: the order of things.
  */
 import {
   PLAIN_LOSS,
@@ -12,24 +12,22 @@ import {
 } from '../engine.js';
 import { checkBatch, checkImages, checkLength, checkLoss } from '../checks.js';
 import { imageBytes, numHiddenUnits, type Model } from '../../lenet.js';
+import { planConv } from './stages/conv.js';
+import { planDense } from './stages/dense.js';
+import { planRows, suitsRows } from './stages/winograd-rows.js';
 import {
   F32,
   LANES,
   MAX_GROUPS,
   paddedInput,
-  planConv,
-  planDense,
-  planRows,
-  planWinograd,
-  suitsRows,
-  suitsWinograd,
   takeGrouped,
   takeInterleaved,
   type Chunk,
   type PlannedStage,
   type Stage,
   type Tensor,
-} from './stages.js';
+} from './stages/stage.js';
+import { planWinograd, suitsWinograd } from './stages/winograd.js';
 import { Dropout, type HiddenLayer } from './dropout.js';
 import {
   Layout,

@@ -13,7 +13,8 @@ import type { Engine, MaybePromise } from '../engine.js';
 import type { Model } from '../../lenet.js';
 import { INSTALL_TENSORFLOW, INSTALL_WEBGPU, commandLine, type Command } from './install.js';
 import { visibleNvidiaGpu } from './nvidia.js';
-import { createTfjsEngine, type Tfjs } from './engine.js';
+import { createTfjsEngine } from './engine.js';
+import type { Tfjs } from './network.js';
 
 const require = createRequire(import.meta.url);
 

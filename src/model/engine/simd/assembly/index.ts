@@ -12,17 +12,13 @@ export { loadPixels } from './pixels';
 export { poolBackward, poolForward } from './pool';
 export { reduceLanes } from './sums';
 export { adam, add, divide, momentum, poison, sgd } from './vector';
+export { winogradInput, winogradOutput, winogradProduct } from './winograd';
 export {
-  winogradInput,
   winogradInputBackward,
-  winogradOutput,
   winogradOutputBackward,
-  winogradProduct,
   winogradProductBackward,
   winogradWeightProduct,
-  winogradWeights,
-  winogradWeightsBackward,
-} from './winograd';
+} from './winograd-backward';
 export {
   rowsForward,
   rowsInput,
@@ -31,3 +27,4 @@ export {
   rowsWeights,
   rowsWeightsBackward,
 } from './winograd-rows';
+export { winogradWeights, winogradWeightsBackward } from './winograd-weights';

@@ -16,6 +16,24 @@ function splat(x: f32): v128 {
   return f32x4.splat(x);
 }
 
+// @ts-ignore: decorator
+@inline
+export function scale(x: v128, factor: f32): v128 {
+  return f32x4.mul(x, f32x4.splat(factor));
+}
+
+// @ts-ignore: decorator
+@inline
+export function add(x: v128, y: v128): v128 {
+  return f32x4.add(x, y);
+}
+
+// @ts-ignore: decorator
+@inline
+export function sub(x: v128, y: v128): v128 {
+  return f32x4.sub(x, y);
+}
+
 /** a·b + c, two roundings: WebAssembly's deterministic subset has no fused form. */
 // @ts-ignore: decorator
 @inline

@@ -14,25 +14,8 @@
  *   dM   (8, O, numQ) v128
  *   dU   (8, O, 5) v128, lane by lane, over all chunks of a call
  */
-import { mulAdd, sumLanes } from './math';
-
-// @ts-ignore: decorator
-@inline
-function scale(x: v128, factor: f32): v128 {
-  return f32x4.mul(x, f32x4.splat(factor));
-}
-
-// @ts-ignore: decorator
-@inline
-function add(x: v128, y: v128): v128 {
-  return f32x4.add(x, y);
-}
-
-// @ts-ignore: decorator
-@inline
-function sub(x: v128, y: v128): v128 {
-  return f32x4.sub(x, y);
-}
+import { add, mulAdd, scale, sub, sumLanes } from './math';
+import { product2x4 } from './product';
 
 /**
  * V ← Bᵀ of every eight pixels, four further each time.
@@ -113,49 +96,8 @@ export function rowsForward(
       let w = u;
       let to = temp;
       for (let point = 0; point < 8; point++) {
-        let r = v128.load_splat<f32>(w);
-        let s = v128.load_splat<f32>(w, 4);
-        let t = v128.load(x);
-        let a0 = f32x4.mul(t, r);
-        let b0 = f32x4.mul(t, s);
-        t = v128.load(x, 16);
-        let a1 = f32x4.mul(t, r);
-        let b1 = f32x4.mul(t, s);
-        t = v128.load(x, 32);
-        let a2 = f32x4.mul(t, r);
-        let b2 = f32x4.mul(t, s);
-        t = v128.load(x, 48);
-        let a3 = f32x4.mul(t, r);
-        let b3 = f32x4.mul(t, s);
-        let p = x + pitch;
-        const wEnd = w + 40;
-        w += 8;
-        do {
-          r = v128.load_splat<f32>(w);
-          s = v128.load_splat<f32>(w, 4);
-          t = v128.load(p);
-          a0 = mulAdd(t, r, a0);
-          b0 = mulAdd(t, s, b0);
-          t = v128.load(p, 16);
-          a1 = mulAdd(t, r, a1);
-          b1 = mulAdd(t, s, b1);
-          t = v128.load(p, 32);
-          a2 = mulAdd(t, r, a2);
-          b2 = mulAdd(t, s, b2);
-          t = v128.load(p, 48);
-          a3 = mulAdd(t, r, a3);
-          b3 = mulAdd(t, s, b3);
-          p += pitch;
-          w += 8;
-        } while (w < wEnd);
-        v128.store(to, a0);
-        v128.store(to, a1, 16);
-        v128.store(to, a2, 32);
-        v128.store(to, a3, 48);
-        v128.store(to, b0, 64);
-        v128.store(to, b1, 80);
-        v128.store(to, b2, 96);
-        v128.store(to, b3, 112);
+        product2x4(x, x + 5 * pitch, pitch, w, to, to + 64);
+        w += 40;
         x += pointBytes;
         to += 128;
       }

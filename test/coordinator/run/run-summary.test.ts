@@ -1,17 +1,17 @@
 import { mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { openRunDirectory, removeRun } from '../../src/coordinator/run-directory.js';
+import { openRunDirectory, removeRun } from '../../../src/coordinator/run/run-directory.js';
 import {
   listRuns,
   runsToPrune,
   type RunState,
   type RunSummary,
-} from '../../src/coordinator/run-summary.js';
-import { parseRunConfig } from '../../src/shared/config.js';
-import { UserError } from '../../src/shared/errors.js';
-import * as events from '../support/run-events.js';
-import { temporaryDirectory } from '../support/temporary-directory.js';
+} from '../../../src/coordinator/run/run-summary.js';
+import { parseRunConfig } from '../../../src/shared/config.js';
+import { UserError } from '../../../src/shared/errors.js';
+import * as events from '../../support/run-events.js';
+import { temporaryDirectory } from '../../support/temporary-directory.js';
 
 const config = parseRunConfig({ epochs: 3 });
 

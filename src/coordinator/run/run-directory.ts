@@ -20,24 +20,20 @@
  *   lock.json       while a coordinator works in it
  */
 import { randomBytes } from 'node:crypto';
-import { readFileSync, rmSync } from 'node:fs';
-import { lstat, readFile, readdir, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
-import { hostname } from 'node:os';
+import { lstat, readdir, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import * as z from 'zod';
-import { parseRunConfig, type RunConfig } from '../shared/config.js';
-import { UsageError, UserError, messageOf } from '../shared/errors.js';
-import { parseJson } from '../shared/json.js';
-import { isFolder, makeFolders } from '../shared/node/folders.js';
-import { readInputText } from '../shared/node/input-file.js';
-import { fileStorage } from '../shared/node/storage.js';
-import type { RunResult } from './events.js';
+import { parseRunConfig, type RunConfig } from '../../shared/config.js';
+import { UsageError, UserError, messageOf } from '../../shared/errors.js';
+import { parseJson } from '../../shared/json.js';
+import { isFolder, makeFolders } from '../../shared/node/folders.js';
+import { readInputText } from '../../shared/node/input-file.js';
+import { fileStorage, writeJson } from '../../shared/node/storage.js';
+import type { RunResult } from '../events.js';
+import { LOCK, lockDirectory } from './run-lock.js';
+import { writeResult } from './run-result.js';
 
-/** Of config.json, result.json and lock.json. */
+/** Of config.json. */
 const MAX_CONFIG_BYTES = 1_000_000;
-export const MAX_RESULT_BYTES = 10_000_000;
-const MAX_LOCK_BYTES = 10_000;
 
 export interface RunDirectory {
   readonly path: string;
@@ -52,12 +48,7 @@ export interface RunDirectory {
   readonly tensorboardPath: string;
   /** Where the trace of a run that starts at this step goes: each start writes its own. */
   tracePath(globalStep: number): string;
-  /**
-   * Replaces result.json, whole or not at all, unless what stands there is of a later step, or of a run that ended at
-   * this one.
-   *
-   * @throws {UserError} if it cannot be written
-   */
+  /** See run-result.ts. */
   writeResult(result: RunResult): Promise<void>;
   /** Takes away what a start that failed has left, unless a run is there by now. Does not reject. */
   discard(): Promise<void>;
@@ -191,13 +182,6 @@ async function removeEmpty(path: string, firstMade: string | undefined): Promise
   }
 }
 
-/** Whether a coordinator may be at work in the folder. */
-export async function isInUse(path: string): Promise<boolean> {
-  const text = await readLock(join(path, LOCK));
-  const lock = text === null ? null : parseLock(text);
-  return lock !== null && isPossiblyAlive(lock);
-}
-
 /**
  * Removes a run, configuration last, so that it is still one if this is cut short.
  *
@@ -230,32 +214,6 @@ function isOwn(entry: string): boolean {
   return (
     LEFTOVERS.has(entry) || entry === 'result.json' || /^trace-\d+\.json$|\.partial$/.test(entry)
   );
-}
-
-async function writeResult(path: string, result: RunResult): Promise<void> {
-  const stored = await readInputText(path, MAX_RESULT_BYTES).catch(() => null);
-  if (stored !== null && isLess(result, stored)) return;
-  try {
-    await writeJson(path, result);
-  } catch (error) {
-    throw new UserError(
-      `Cannot write ${path}: ${messageOf(error)}; the weights are saved: make room, and --resume writes it`,
-      { cause: error },
-    );
-  }
-}
-
-const storedResultSchema = z.object({ outcome: z.string(), globalStep: z.number() });
-
-/** @param stored the text of the result that is there; one that cannot be read is worth nothing */
-function isLess({ globalStep }: RunResult, stored: string): boolean {
-  try {
-    const before = storedResultSchema.parse(parseJson(stored));
-    if (before.globalStep !== globalStep) return before.globalStep > globalStep;
-    return before.outcome !== 'stopped';
-  } catch {
-    return false;
-  }
 }
 
 /** What the trace of a run that was killed had not put in place. */
@@ -309,111 +267,4 @@ async function holdsRun(path: string, entries: readonly string[]): Promise<boole
     ? await fileStorage.list(join(path, 'checkpoints'))
     : [];
   return checkpoints.length > 0;
-}
-
-async function writeJson(path: string, value: unknown): Promise<void> {
-  await fileStorage.writeDurably(path, Buffer.from(`${JSON.stringify(value, null, 2)}\n`));
-}
-
-const LOCK = 'lock.json';
-
-const lockSchema = z.object({
-  pid: z.number().int().min(1),
-  host: z.string(),
-  /** When that process started, in the kernel's count, so that another one with its number is told apart. */
-  startTicks: z.string().nullable(),
-});
-type Lock = z.infer<typeof lockSchema>;
-
-/**
- * Takes the lock of the folder, over one whose process is gone if need be.
- *
- * @returns what gives it back
- * @throws {UserError} if a coordinator that may be alive has it
- */
-async function lockDirectory(path: string): Promise<() => void> {
-  const file = join(path, LOCK);
-  const mine = JSON.stringify({
-    pid: process.pid,
-    host: hostname(),
-    startTicks: await startTicks(process.pid),
-  } satisfies Lock);
-  for (;;) {
-    try {
-      await writeFile(file, mine, { flag: 'wx' });
-      break;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'EEXIST') {
-        await removeStaleLock(path, file);
-        continue;
-      }
-      await rm(file, { force: true });
-      throw new UserError(`Cannot write into the run directory ${path}: ${messageOf(error)}`, {
-        cause: error,
-      });
-    }
-  }
-  const release = () => {
-    process.off('exit', release);
-    try {
-      if (readFileSync(file, 'utf8') === mine) rmSync(file);
-    } catch {
-      // It is gone, or the next run finds that its process is.
-    }
-  };
-  // A process that is told to end at once ends here.
-  process.on('exit', release);
-  return release;
-}
-
-async function removeStaleLock(path: string, file: string): Promise<void> {
-  const text = await readLock(file);
-  if (text === null) return;
-  const lock = parseLock(text);
-  if (lock !== null && (await isPossiblyAlive(lock))) {
-    throw new UserError(
-      `Cannot use ${path}: a coordinator is at work in it (process ${lock.pid} on ${lock.host}); ` +
-        `if it is gone, remove ${file}`,
-    );
-  }
-  // Of two that find the same stale lock one gets it; the other must not take away the lock that followed.
-  const aside = `${file}.${process.pid}.partial`;
-  await rename(file, aside).catch(() => undefined);
-  const taken = await readInputText(aside, MAX_LOCK_BYTES).catch(() => null);
-  if (taken !== null && taken !== text) await rename(aside, file);
-  else await rm(aside, { force: true });
-}
-
-/** The lock's text; null if it is gone. One that is just being written gets a moment. */
-async function readLock(file: string): Promise<string | null> {
-  for (let attempt = 0; ; attempt++) {
-    const text = await readInputText(file, MAX_LOCK_BYTES).catch(() => null);
-    if (text === null || parseLock(text) !== null || attempt === 5) return text;
-    await sleep(20);
-  }
-}
-
-function parseLock(text: string): Lock | null {
-  try {
-    return lockSchema.parse(parseJson(text));
-  } catch {
-    return null;
-  }
-}
-
-async function isPossiblyAlive(lock: Lock): Promise<boolean> {
-  if (lock.host !== hostname()) return true;
-  try {
-    process.kill(lock.pid, 0);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false;
-  }
-  return lock.startTicks === null || lock.startTicks === (await startTicks(lock.pid));
-}
-
-/** Field 22 of /proc/PID/stat, proc(5); null where there is no such thing. */
-async function startTicks(pid: number): Promise<string | null> {
-  const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
-  // The second field, the name of the program in parentheses, may hold anything.
-  return text?.slice(text.lastIndexOf(')') + 2).split(' ')[19] ?? null;
 }

@@ -4,11 +4,11 @@ import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { newRunPath, openRunDirectory } from '../../src/coordinator/run-directory.js';
-import { parseRunConfig, type RunConfig } from '../../src/shared/config.js';
-import { UsageError, UserError } from '../../src/shared/errors.js';
-import * as events from '../support/run-events.js';
-import { temporaryDirectory } from '../support/temporary-directory.js';
+import { newRunPath, openRunDirectory } from '../../../src/coordinator/run/run-directory.js';
+import { parseRunConfig, type RunConfig } from '../../../src/shared/config.js';
+import { UsageError, UserError } from '../../../src/shared/errors.js';
+import * as events from '../../support/run-events.js';
+import { temporaryDirectory } from '../../support/temporary-directory.js';
 
 const config = parseRunConfig({ seed: 7 });
 const begin = { resume: 'never' as const, configure: () => config };

@@ -1,168 +1,8 @@
-/**
- * What the live status of a run shows, as lines of text. Pure: events make the state, the state makes the lines;
- * terminal-status.ts puts them on a screen.
- */
-import stringWidth from 'string-width';
+/** The live status of a run as lines of text; terminal-status.ts puts them on a screen. Pure. */
 import { formatCount, formatDuration, formatNoun, formatPercent } from '../../shared/format.js';
-import { printable } from '../../shared/printable.js';
-import type { RunEvent, RunStarted, StepDone } from '../events.js';
-import { addToHistory, createHistory, sparkline, type History } from './sparkline.js';
-
-interface WorkerStatus {
-  readonly workerId: string;
-  readonly name: string;
-  engine: string;
-  readonly isExact: boolean;
-  state: 'ready' | 'working' | 'idle' | 'left' | 'lost';
-  /** Fraction of the last step's images. */
-  share: number;
-  /** Compute time of a step, smoothed, ms. */
-  computeMs: number | null;
-  /** Of the last ping. */
-  roundTripMs: number | null;
-  lostAt: number | null;
-}
-
-/** What is known of the run, and smoothed over the last steps. */
-export interface RunStatus {
-  run: RunStarted | null;
-  /** Updates made. */
-  globalStep: number;
-  numStepsSeen: number;
-  lastStepAt: number;
-  loss: number;
-  accuracy: number;
-  readonly losses: History;
-  readonly accuracies: History;
-  testAccuracy: number | null;
-  imagesPerStep: number;
-  stepMs: number;
-  computeMs: number;
-  wireMs: number;
-  /** From one step to the next, with evaluations between them. */
-  cycleMs: number;
-  worldSize: number;
-  isPaused: boolean;
-  readonly workers: Map<string, WorkerStatus>;
-}
-
-export function createRunStatus(): RunStatus {
-  return {
-    run: null,
-    globalStep: 0,
-    numStepsSeen: 0,
-    lastStepAt: 0,
-    loss: 0,
-    accuracy: 0,
-    losses: createHistory(),
-    accuracies: createHistory(),
-    testAccuracy: null,
-    imagesPerStep: 0,
-    stepMs: 0,
-    computeMs: 0,
-    wireMs: 0,
-    cycleMs: 0,
-    worldSize: 0,
-    isPaused: false,
-    workers: new Map(),
-  };
-}
-
-/** Steps over which figures are averaged. */
-const SMOOTHING = 50;
-/** How long a worker that is gone stays on the screen. */
-const GONE_MS = 10_000;
-
-/** Takes an event into the state. */
-export function updateRunStatus(status: RunStatus, event: RunEvent): void {
-  switch (event.type) {
-    case 'started':
-      status.run = event;
-      status.globalStep = event.globalStep;
-      break;
-    case 'step':
-      updateStep(status, event);
-      break;
-    case 'evaluation':
-      if (event.set === 'test') status.testAccuracy = event.accuracy;
-      break;
-    case 'workerJoined':
-      status.worldSize = event.worldSize;
-      status.workers.set(event.workerId, {
-        workerId: event.workerId,
-        name: printable(event.name),
-        engine: printable(event.engine),
-        isExact: event.isExact,
-        state: 'ready',
-        share: 0,
-        computeMs: null,
-        roundTripMs: null,
-        lostAt: null,
-      });
-      break;
-    case 'workerLost': {
-      status.worldSize = event.worldSize;
-      const worker = status.workers.get(event.workerId);
-      if (worker === undefined) break;
-      worker.state = event.isGraceful ? 'left' : 'lost';
-      worker.share = 0;
-      worker.lostAt = event.time;
-      break;
-    }
-    case 'workerPinged': {
-      const worker = status.workers.get(event.workerId);
-      if (worker === undefined) break;
-      worker.roundTripMs = event.roundTripMs;
-      if (event.numWorkers !== undefined) worker.engine = `relay of ${event.numWorkers}`;
-      break;
-    }
-    case 'paused':
-      status.isPaused = event.isPaused;
-      // The pause is no part of the pace.
-      status.lastStepAt = event.time;
-      break;
-    case 'checkpoint':
-    case 'notice':
-    case 'finished':
-      break;
-  }
-}
-
-function updateStep(status: RunStatus, event: StepDone): void {
-  const numSeen = status.numStepsSeen;
-  const smooth = (mean: number, value: number, numSteps = SMOOTHING) =>
-    mean + (value - mean) / Math.min(numSteps, numSeen + 1);
-  status.loss = smooth(status.loss, event.loss);
-  status.accuracy = smooth(status.accuracy, event.accuracy);
-  status.imagesPerStep = smooth(status.imagesPerStep, event.numImages);
-  status.stepMs = smooth(status.stepMs, event.times.totalMs);
-  status.computeMs = smooth(status.computeMs, event.times.computeMs);
-  status.wireMs = smooth(status.wireMs, event.times.wireMs);
-  const cycleMs = numSeen === 0 ? event.times.totalMs : event.time - status.lastStepAt;
-  status.cycleMs = smooth(
-    status.cycleMs,
-    cycleMs,
-    Math.max(SMOOTHING, status.run?.stepsPerEpoch ?? 0),
-  );
-  // A loss falls by orders of magnitude: its logarithm makes the curve that one can see.
-  addToHistory(status.losses, Math.log(event.loss));
-  addToHistory(status.accuracies, event.accuracy);
-  status.globalStep = event.globalStep + 1;
-  status.numStepsSeen++;
-  status.lastStepAt = event.time;
-  status.worldSize = event.worldSize;
-
-  for (const worker of status.workers.values()) {
-    if (worker.lostAt !== null) continue;
-    const share = event.workers.find(({ workerId }) => workerId === worker.workerId);
-    worker.state = share === undefined ? 'idle' : 'working';
-    worker.share = share === undefined ? 0 : share.numImages / event.numImages;
-    if (share !== undefined) {
-      worker.computeMs ??= share.computeMs;
-      worker.computeMs += (share.computeMs - worker.computeMs) / 10;
-    }
-  }
-}
+import { cutText, fitText, textWidth } from '../../shared/text-width.js';
+import type { RunStatus } from './run-status.js';
+import { sparkline } from './sparkline.js';
 
 export interface RenderOptions {
   /** No line is wider. */
@@ -293,6 +133,9 @@ function speedPieces(status: RunStatus): Piece[][] {
   ];
 }
 
+/** How long a worker that is gone stays on the screen. */
+const GONE_MS = 10_000;
+
 const STATE_STYLES = {
   ready: 'cyan',
   working: 'green',
@@ -322,8 +165,8 @@ function workerLines(status: RunStatus, columns: number, now: number): Piece[][]
     return choose(
       [
         { text: isGone ? '○' : '●', style, rank: 0 },
-        { text: padded(name, nameWidth), rank: 0 },
-        { text: padded(engines[index], engineWidth), style: 'dim', rank: 4 },
+        { text: fitText(name, nameWidth), rank: 0 },
+        { text: fitText(engines[index], engineWidth), style: 'dim', rank: 4 },
         { text: (isGone ? '' : formatPercent(share, 0)).padStart(5), rank: 1 },
         { text: (isGone ? '' : milliseconds(computeMs)).padStart(8), rank: 3 },
         { text: state.padEnd(7), style, rank: 2 },
@@ -377,36 +220,12 @@ function fit(line: readonly Piece[], columns: number): Piece[] {
   const result: Piece[] = [];
   let room = columns - 1;
   for (const piece of line) {
-    const text = cut(piece.text, room);
+    const text = cutText(piece.text, room);
     result.push({ ...piece, text });
     room -= textWidth(text);
     if (text !== piece.text) break;
   }
   return columns > 0 ? [...result, { text: '…' }] : [];
-}
-
-const graphemes = new Intl.Segmenter('en', { granularity: 'grapheme' });
-
-/** As much of the text as fits `width` columns. */
-function cut(text: string, width: number): string {
-  let result = '';
-  let room = width;
-  for (const { segment } of graphemes.segment(text)) {
-    room -= textWidth(segment);
-    if (room < 0) break;
-    result += segment;
-  }
-  return result;
-}
-
-function padded(text: string, width: number): string {
-  const fitting = textWidth(text) <= width ? text : `${cut(text, width - 1)}…`;
-  return fitting + ' '.repeat(Math.max(0, width - textWidth(fitting)));
-}
-
-/** Columns that the text takes; `string-width` knows all of Unicode, and takes its time. */
-function textWidth(text: string): number {
-  return /^[ -~─-▟●○…≈]*$/.test(text) ? text.length : stringWidth(text);
 }
 
 function widthOf(line: readonly Piece[]): number {

@@ -2,12 +2,11 @@ import fc from 'fast-check';
 import stringWidth from 'string-width';
 import { describe, expect, it } from 'vitest';
 import type { RunEvent } from '../../../src/coordinator/events.js';
+import { createRunStatus, updateRunStatus } from '../../../src/coordinator/observers/run-status.js';
 import {
-  createRunStatus,
   renderStatus,
-  updateRunStatus,
   type RenderOptions,
-} from '../../../src/coordinator/observers/status.js';
+} from '../../../src/coordinator/observers/status-lines.js';
 import * as events from '../../support/run-events.js';
 
 function linesAfter(stream: RunEvent[], options: Partial<RenderOptions> = {}): string[] {

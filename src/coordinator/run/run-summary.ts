@@ -3,13 +3,14 @@ import type { Stats } from 'node:fs';
 import { lstat, readdir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import * as z from 'zod';
-import { readLatestCheckpoint } from '../model/checkpoint.js';
-import type { RunConfig } from '../shared/config.js';
-import { UserError, messageOf } from '../shared/errors.js';
-import { fileStorage } from '../shared/node/storage.js';
-import type { RunResult } from './events.js';
-import { readResult } from './observers/stored-run.js';
-import { isInUse, readRunConfig } from './run-directory.js';
+import { readLatestCheckpoint } from '../../model/checkpoint.js';
+import type { RunConfig } from '../../shared/config.js';
+import { UserError, messageOf } from '../../shared/errors.js';
+import { fileStorage } from '../../shared/node/storage.js';
+import type { RunResult } from '../events.js';
+import { readRunConfig } from './run-directory.js';
+import { isInUse } from './run-lock.js';
+import { readResult } from './run-result.js';
 
 /** `interrupted` was killed; `stopped` was told to stop. Both can be resumed. */
 export type RunState = 'running' | RunResult['outcome'] | 'interrupted' | 'damaged';
@@ -67,7 +68,7 @@ export async function summarizeRun(path: string): Promise<RunSummary | null> {
   );
   if (!isRun) return null;
   const config = await readConfig(configPath);
-  const result = await readResult(path, () => undefined);
+  const result = await readResult(join(path, 'result.json'), () => undefined);
   const progress = result === null ? await progressIn(join(path, 'checkpoints')) : null;
   const { bytes, changedAt } = await sizeOf(path, MAX_DEPTH);
   return {

@@ -4,7 +4,6 @@
  */
 import { stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-import * as z from 'zod';
 import { modelOf, readLatestCheckpoint, type Checkpoint } from '../../model/checkpoint.js';
 import type { Split } from '../../model/data/dataset.js';
 import { loadTestSet } from '../../model/data/load.js';
@@ -13,89 +12,22 @@ import type { SimdEngine } from '../../model/engine/simd/engine.js';
 import { createSimdEngine } from '../../model/engine/simd/node.js';
 import type { RunConfig } from '../../shared/config.js';
 import { UserError, messageOf } from '../../shared/errors.js';
-import { parseJson } from '../../shared/json.js';
-import { linesOf, readInputText } from '../../shared/node/input-file.js';
+import { linesOf } from '../../shared/node/input-file.js';
 import { fileStorage } from '../../shared/node/storage.js';
-import { shorten } from '../../shared/option.js';
-import { FAULT_KINDS, OUTCOMES, type RunEvent, type RunResult } from '../events.js';
-import { participantSchema } from '../participants.js';
-import { MAX_RESULT_BYTES, readRunConfig } from '../run-directory.js';
-import { MAX_LINE_BYTES } from './metrics-file.js';
+import type { RunEvent, RunResult } from '../events.js';
+import {
+  eventOfLine,
+  MAX_LINE_BYTES,
+  parseLine,
+  startOf,
+  type MetricsLine,
+} from './metrics-line.js';
+import { readRunConfig } from './run-directory.js';
+import { readResult } from './run-result.js';
 
 /** About 100,000 steps. */
 const MAX_REPLAYED_BYTES = 64 * 1024 * 1024;
 const EVALUATION_CHUNK = 1000;
-
-const count = z.number().int().min(0);
-/** JSON has no NaN; a loss that is none is null there. */
-const figure = z
-  .number()
-  .nullable()
-  .transform((value) => value ?? NaN);
-const time = z.iso.datetime().transform((text) => Date.parse(text));
-const stepLine = z.object({
-  type: z.literal('step'),
-  timestamp: time,
-  globalStep: count,
-  epoch: count,
-  loss: figure,
-  accuracy: figure,
-  learningRate: figure,
-  numImages: count,
-  worldSize: count,
-  totalMs: z.number(),
-  planMs: z.number(),
-  broadcastMs: z.number(),
-  computeMs: z.number(),
-  wireMs: z.number(),
-  reduceMs: z.number(),
-  updateMs: z.number(),
-  waitMs: z.number(),
-  workers: z
-    .array(
-      z.object({
-        workerId: z.string(),
-        name: z.string(),
-        numMicroBatches: count,
-        numImages: count,
-        computeMs: z.number(),
-        roundTripMs: z.number(),
-      }),
-    )
-    .default([]),
-});
-const evaluationLine = z.object({
-  type: z.literal('evaluation'),
-  timestamp: time,
-  globalStep: count,
-  epoch: count,
-  set: z.enum(['validation', 'test']),
-  loss: figure,
-  accuracy: figure,
-  numImages: count,
-  seconds: z.number(),
-});
-const lineSchema = z.discriminatedUnion('type', [stepLine, evaluationLine]);
-type Line = z.output<typeof lineSchema>;
-
-const resultSchema = z.object({
-  outcome: z.enum(OUTCOMES),
-  testAccuracy: z.number().nullable(),
-  testLoss: z.number().nullable(),
-  best: z
-    .object({ set: z.enum(['validation', 'test']), accuracy: z.number(), globalStep: count })
-    .nullable()
-    .default(null),
-  weightsSha256: z.string().regex(/^[0-9a-f]{64}$/),
-  globalStep: count,
-  epochs: z.number(),
-  imagesPerSecond: z.number(),
-  seconds: z.number(),
-  workers: z.array(participantSchema),
-  reproducible: z.boolean(),
-  engineFingerprint: z.string().nullable(),
-  faults: z.partialRecord(z.enum(FAULT_KINDS), z.number()),
-});
 
 /** What a run's dataset says of its images. */
 interface DataDescription {
@@ -129,7 +61,7 @@ export async function openStoredRun(
 ): Promise<StoredRun> {
   const name = basename(resolve(dir));
   const config = await readConfig(dir);
-  const result = await readResult(dir, warn);
+  const result = await readResult(join(dir, 'result.json'), warn);
   const metrics = join(dir, 'metrics.jsonl');
   const stored = await readLatestCheckpoint(fileStorage, join(dir, 'checkpoints'), warn);
   const checkpoint = stored?.checkpoint ?? null;
@@ -203,22 +135,6 @@ async function readConfig(dir: string): Promise<RunConfig> {
   }
 }
 
-/** Null if there is none, or it cannot be used. */
-export async function readResult(
-  dir: string,
-  warn: (message: string) => void,
-): Promise<RunResult | null> {
-  const path = join(dir, 'result.json');
-  try {
-    return resultSchema.parse(parseJson(await readInputText(path, MAX_RESULT_BYTES)));
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
-      warn(`Cannot use ${path}: ${shorten(messageOf(error))}`);
-    }
-    return null;
-  }
-}
-
 /** What the lines say about the run as a whole. */
 interface RunShape {
   readonly numTrain: number;
@@ -252,24 +168,14 @@ async function scan(path: string): Promise<RunShape> {
   return { numTrain, numTest, numValidation, stepsPerEpoch, startedAt, endedAt, numBad };
 }
 
-function startOf(line: Line): number {
-  return line.timestamp - (line.type === 'step' ? line.totalMs : 1000 * line.seconds);
-}
-
 /** The lines of the file; null for one that is none of ours. Nothing where there is no file. */
-async function* readLines(path: string): AsyncGenerator<Line | null> {
+async function* readLines(path: string): AsyncGenerator<MetricsLine | null> {
   try {
-    for await (const line of linesOf(path, MAX_LINE_BYTES)) yield line && parseLine(line);
+    for await (const line of linesOf(path, MAX_LINE_BYTES)) {
+      yield line && parseLine(line.toString());
+    }
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-  }
-}
-
-function parseLine(line: Buffer): Line | null {
-  try {
-    return lineSchema.parse(parseJson(line.toString()));
-  } catch {
-    return null;
   }
 }
 
@@ -307,59 +213,33 @@ function startedEvent(
 
 /** Without a checkpoint nothing tells, and there is nothing to show of it either. */
 const UNKNOWN_DATA: DataDescription = { input: MNIST.input, classNames: DIGITS };
-const NO_PARAMS = new Float32Array();
-const NO_BYTES = new Uint8Array();
-const NO_CLASSES = new Uint16Array();
 
 /** The events of a line; a worker joins with the first step that it took part in. */
-function* eventsOf(line: Line, seen: Set<string>, result: RunResult | null): Generator<RunEvent> {
-  if (line.type === 'evaluation') {
-    const { timestamp, ...evaluation } = line;
-    const nothing = {
-      predictions: NO_CLASSES,
-      labels: NO_CLASSES,
-      images: NO_BYTES,
-      params: NO_PARAMS,
-    };
-    yield { ...evaluation, time: timestamp, ...nothing };
-    return;
+function* eventsOf(
+  line: MetricsLine,
+  seen: Set<string>,
+  result: RunResult | null,
+): Generator<RunEvent> {
+  if (line.type === 'step') {
+    for (const { workerId, name } of line.workers) {
+      if (seen.has(workerId)) continue;
+      seen.add(workerId);
+      const known = result?.workers.find((worker) => worker.workerId === workerId);
+      yield {
+        type: 'workerJoined',
+        time: startOf(line),
+        workerId,
+        name,
+        host: '',
+        engine: known?.engine ?? 'unknown',
+        device: known?.device ?? '',
+        isExact: known?.isExact ?? true,
+        worldSize: line.worldSize,
+        isReturn: false,
+      };
+    }
   }
-  const { timestamp, planMs, broadcastMs, computeMs, wireMs, reduceMs, updateMs, waitMs, totalMs } =
-    line;
-  for (const { workerId, name } of line.workers) {
-    if (seen.has(workerId)) continue;
-    seen.add(workerId);
-    const known = result?.workers.find((worker) => worker.workerId === workerId);
-    yield {
-      type: 'workerJoined',
-      time: timestamp - totalMs,
-      workerId,
-      name,
-      host: '',
-      engine: known?.engine ?? 'unknown',
-      device: known?.device ?? '',
-      isExact: known?.isExact ?? true,
-      worldSize: line.worldSize,
-      isReturn: false,
-    };
-  }
-  yield {
-    type: 'step',
-    time: timestamp,
-    globalStep: line.globalStep,
-    epoch: line.epoch,
-    numImages: line.numImages,
-    loss: line.loss,
-    accuracy: line.accuracy,
-    learningRate: line.learningRate,
-    worldSize: line.worldSize,
-    times: { totalMs, planMs, broadcastMs, computeMs, wireMs, reduceMs, updateMs, waitMs },
-    workers: line.workers,
-    queuedBytes: new Map(),
-    startedAt: timestamp - totalMs,
-    partials: [],
-    params: NO_PARAMS,
-  };
+  yield eventOfLine(line);
 }
 
 function leftEvent(workerId: string, endedAt: number): RunEvent {

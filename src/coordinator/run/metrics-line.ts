@@ -1,0 +1,192 @@
+/**
+ * A line of metrics.jsonl, for who writes it and who reads it: one a step and one an evaluation, flat but for the list of
+ * workers, so that pandas and DuckDB read it as it is. The names are stable; docs/monitoring.md documents each.
+ */
+import * as z from 'zod';
+import { parseJson } from '../../shared/json.js';
+import type { EvaluationDone, StepDone } from '../events.js';
+
+/** Of one line: that of a step of a thousand workers has a quarter of a megabyte. */
+export const MAX_LINE_BYTES = 2 ** 20;
+
+export const evaluationSet = z.enum(['validation', 'test']);
+
+const count = z.number().int().min(0);
+/** JSON has no NaN; a loss that is none is null there. */
+const figure = z
+  .number()
+  .nullable()
+  .transform((value) => value ?? NaN);
+const timestamp = z.iso.datetime().transform((text) => Date.parse(text));
+
+const stepSchema = z.object({
+  type: z.literal('step'),
+  timestamp,
+  globalStep: count,
+  epoch: count,
+  loss: figure,
+  accuracy: figure,
+  learningRate: figure,
+  numImages: count,
+  imagesPerSecond: figure.optional(),
+  worldSize: count,
+  totalMs: z.number(),
+  planMs: z.number(),
+  broadcastMs: z.number(),
+  computeMs: z.number(),
+  wireMs: z.number(),
+  reduceMs: z.number(),
+  updateMs: z.number(),
+  waitMs: z.number(),
+  workers: z
+    .array(
+      z.object({
+        workerId: z.string(),
+        name: z.string(),
+        numMicroBatches: count,
+        numImages: count,
+        share: figure.optional(),
+        computeMs: z.number(),
+        roundTripMs: z.number(),
+      }),
+    )
+    .default([]),
+});
+const evaluationSchema = z.object({
+  type: z.literal('evaluation'),
+  timestamp,
+  globalStep: count,
+  epoch: count,
+  set: evaluationSet,
+  loss: figure,
+  accuracy: figure,
+  numImages: count,
+  seconds: z.number(),
+});
+const lineSchema = z.discriminatedUnion('type', [stepSchema, evaluationSchema]);
+export type MetricsLine = z.output<typeof lineSchema>;
+
+/** The line, with its end. */
+export function textOfLine(event: StepDone | EvaluationDone): string {
+  const line: z.input<typeof lineSchema> =
+    event.type === 'step' ? stepLine(event) : evaluationLine(event);
+  return `${JSON.stringify(line)}\n`;
+}
+
+function stepLine(event: StepDone): z.input<typeof stepSchema> {
+  const { globalStep, epoch, loss, accuracy, learningRate, numImages, worldSize, times } = event;
+  return {
+    type: 'step',
+    timestamp: isoTime(event.time),
+    globalStep,
+    epoch,
+    loss,
+    accuracy,
+    learningRate,
+    numImages,
+    imagesPerSecond: rounded((1000 * numImages) / times.totalMs),
+    worldSize,
+    totalMs: rounded(times.totalMs),
+    planMs: rounded(times.planMs),
+    broadcastMs: rounded(times.broadcastMs),
+    computeMs: rounded(times.computeMs),
+    wireMs: rounded(times.wireMs),
+    reduceMs: rounded(times.reduceMs),
+    updateMs: rounded(times.updateMs),
+    waitMs: rounded(times.waitMs),
+    workers: event.workers.map((worker) => ({
+      workerId: worker.workerId,
+      name: worker.name,
+      numMicroBatches: worker.numMicroBatches,
+      numImages: worker.numImages,
+      share: rounded(worker.numImages / numImages),
+      computeMs: rounded(worker.computeMs),
+      roundTripMs: rounded(worker.roundTripMs),
+    })),
+  };
+}
+
+function evaluationLine(event: EvaluationDone): z.input<typeof evaluationSchema> {
+  const { set, globalStep, epoch, loss, accuracy, numImages, seconds } = event;
+  return {
+    type: 'evaluation',
+    timestamp: isoTime(event.time),
+    globalStep,
+    epoch,
+    set,
+    loss,
+    accuracy,
+    numImages,
+    seconds: rounded(seconds),
+  };
+}
+
+function isoTime(time: number): string {
+  return new Date(time).toISOString();
+}
+
+/** Microseconds are enough for a time in ms, and halve the file. */
+function rounded(value: number): number {
+  return Math.round(1000 * value) / 1000;
+}
+
+/** Null for a text that is no line of ours. */
+export function parseLine(text: string): MetricsLine | null {
+  return parsed(lineSchema, text);
+}
+
+const placeSchema = z.discriminatedUnion('type', [
+  stepSchema.pick({ type: true, globalStep: true }),
+  evaluationSchema.pick({ type: true, globalStep: true }),
+]);
+
+/** Updates that had been made when the line was written; null if it is no line of ours. */
+export function updatesBefore(text: string): number | null {
+  const place = parsed(placeSchema, text);
+  if (place === null) return null;
+  return place.type === 'step' ? place.globalStep + 1 : place.globalStep;
+}
+
+function parsed<T>(schema: z.ZodType<T>, text: string): T | null {
+  try {
+    return schema.parse(parseJson(text));
+  } catch {
+    return null;
+  }
+}
+
+/** When what the line tells of began, ms since 1970. */
+export function startOf(line: MetricsLine): number {
+  return line.timestamp - (line.type === 'step' ? line.totalMs : 1000 * line.seconds);
+}
+
+const NO_PARAMS = new Float32Array();
+const NO_BYTES = new Uint8Array();
+const NO_CLASSES = new Uint16Array();
+
+/** The event that the line was written of, without what no line tells: parameters, images, partials. */
+export function eventOfLine(line: MetricsLine): StepDone | EvaluationDone {
+  if (line.type === 'evaluation') {
+    const { timestamp: time, ...evaluation } = line;
+    return {
+      ...evaluation,
+      time,
+      predictions: NO_CLASSES,
+      labels: NO_CLASSES,
+      images: NO_BYTES,
+      params: NO_PARAMS,
+    };
+  }
+  const { timestamp: time, ...step } = line;
+  const { totalMs, planMs, broadcastMs, computeMs, wireMs, reduceMs, updateMs, waitMs, ...rest } =
+    step;
+  return {
+    ...rest,
+    time,
+    times: { totalMs, planMs, broadcastMs, computeMs, wireMs, reduceMs, updateMs, waitMs },
+    queuedBytes: new Map(),
+    startedAt: startOf(line),
+    partials: [],
+    params: NO_PARAMS,
+  };
+}

@@ -1,0 +1,78 @@
+/** result.json: what came of a run, once it has finished or was stopped. */
+import * as z from 'zod';
+import { UserError, messageOf } from '../../shared/errors.js';
+import { parseJson } from '../../shared/json.js';
+import { readInputText } from '../../shared/node/input-file.js';
+import { writeJson } from '../../shared/node/storage.js';
+import { shorten } from '../../shared/option.js';
+import { FAULT_KINDS, OUTCOMES, type RunResult } from '../events.js';
+import { participantSchema } from '../participants.js';
+import { evaluationSet } from './metrics-line.js';
+
+const MAX_RESULT_BYTES = 10_000_000;
+
+const count = z.number().int().min(0);
+const resultSchema = z.object({
+  outcome: z.enum(OUTCOMES),
+  testAccuracy: z.number().nullable(),
+  testLoss: z.number().nullable(),
+  best: z
+    .object({ set: evaluationSet, accuracy: z.number(), globalStep: count })
+    .nullable()
+    .default(null),
+  weightsSha256: z.string().regex(/^[0-9a-f]{64}$/),
+  globalStep: count,
+  epochs: z.number(),
+  imagesPerSecond: z.number(),
+  seconds: z.number(),
+  workers: z.array(participantSchema),
+  reproducible: z.boolean(),
+  engineFingerprint: z.string().nullable(),
+  faults: z.partialRecord(z.enum(FAULT_KINDS), z.number()),
+});
+
+/** Null if there is none, or it cannot be used. */
+export async function readResult(
+  path: string,
+  warn: (message: string) => void,
+): Promise<RunResult | null> {
+  try {
+    return resultSchema.parse(parseJson(await readInputText(path, MAX_RESULT_BYTES)));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
+      warn(`Cannot use ${path}: ${shorten(messageOf(error))}`);
+    }
+    return null;
+  }
+}
+
+/**
+ * Replaces it, whole or not at all, unless what stands there is of a later step, or of a run that ended at this one.
+ *
+ * @throws {UserError} if it cannot be written
+ */
+export async function writeResult(path: string, result: RunResult): Promise<void> {
+  const stored = await readInputText(path, MAX_RESULT_BYTES).catch(() => null);
+  if (stored !== null && isLess(result, stored)) return;
+  try {
+    await writeJson(path, result);
+  } catch (error) {
+    throw new UserError(
+      `Cannot write ${path}: ${messageOf(error)}; the weights are saved: make room, and --resume writes it`,
+      { cause: error },
+    );
+  }
+}
+
+const endSchema = resultSchema.pick({ outcome: true, globalStep: true });
+
+/** @param stored the text of the result that is there; one that cannot be read is worth nothing */
+function isLess({ globalStep }: RunResult, stored: string): boolean {
+  try {
+    const before = endSchema.parse(parseJson(stored));
+    if (before.globalStep !== globalStep) return before.globalStep > globalStep;
+    return before.outcome !== 'stopped';
+  } catch {
+    return false;
+  }
+}
