@@ -38,6 +38,11 @@ export interface ServerLimits {
   readonly channel: ChannelLimits;
 }
 
+/**
+ * Connections that the system keeps for us until we come to take them. With Node's 511, a crowd fills it while this process
+ * waits for a processor, and whoever comes then tries again after 1, 3, 7, 15 s.
+ */
+const BACKLOG = 4_096;
 /** Addresses whose requests are counted; beyond, all begin anew. */
 const MAX_ADDRESSES = 1_000;
 /** Requests of HTTP over one connection; then it is closed. */
@@ -328,7 +333,7 @@ function startListening(server: Server, { host, port }: ServerOptions): Promise<
     server.once('error', (error: NodeJS.ErrnoException) => {
       reject(new UserError(listenError(error, host, port), { cause: error }));
     });
-    server.listen(port, host, resolve);
+    server.listen(port, host, BACKLOG, resolve);
   });
 }
 

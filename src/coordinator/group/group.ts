@@ -214,7 +214,7 @@ export class WorkerGroup implements ConnectionOwner {
     const isGraceful = reason === 'left' || reason === 'replaced' || reason === 'finished';
     if (!isGraceful) member.history = recordFailure(clock.now(), member.history);
     if (!wasActive) {
-      this.notice('warn', `${member.name} (${member.workerId}) did not get ready: ${message}`);
+      this.strangerNotice(`${member.name} (${member.workerId}) did not get ready: ${message}`);
       return;
     }
     const { hadWork, action } = this.handler.lost(member, isGraceful);
