@@ -46,8 +46,8 @@ export interface FuzzReport {
   readonly violations: readonly string[];
   /** What the worst frame took, ms of processor time. */
   readonly longestMs: number;
-  /** Resident, after the first fifth, when all code has run, and at the end. */
-  readonly residentMb: readonly [before: number, after: number];
+  /** What is alive once garbage has been collected, after the first fifth, when all code has run, and at the end. */
+  readonly aliveMb: readonly [before: number, after: number];
   readonly seconds: number;
 }
 
@@ -117,7 +117,7 @@ class Tally {
     if (ms > this.longestMs) this.longestMs = Math.max(this.longestMs, Math.min(ms, this.turnMs()));
     const { numFrames: total, onProgress } = this.options;
     if (this.numFrames % Math.ceil(total / 10) === 0) onProgress?.(this.numFrames);
-    if (this.before === 0 && this.numFrames >= total / 5) this.before = residentMb();
+    if (this.before === 0 && this.numFrames >= total / 5) this.before = aliveMb();
   }
 
   beginTurn(): void {
@@ -132,10 +132,10 @@ class Tally {
   report(): FuzzReport {
     const { numFrames, numConnections, byState, numUndisturbed, violations, longestMs } = this;
     const seconds = (performance.now() - this.startedAt) / 1000;
-    const after = residentMb();
+    const after = aliveMb();
     return {
       ...{ numFrames, numConnections, byState, numUndisturbed, violations, longestMs, seconds },
-      residentMb: [this.before === 0 ? after : this.before, after],
+      aliveMb: [this.before === 0 ? after : this.before, after],
     };
   }
 }
@@ -447,7 +447,10 @@ function sessionOptions(maxMemoryBytes: number): SessionOptions {
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void;
 
-function residentMb(): number {
+function aliveMb(): number {
+  // Twice: what the first one finalizes is free after the second.
   collect();
-  return Math.round(process.memoryUsage.rss() / 1e6);
+  collect();
+  const { heapUsed, arrayBuffers } = process.memoryUsage();
+  return Math.round((heapUsed + arrayBuffers) / 1e5) / 10;
 }
