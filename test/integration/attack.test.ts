@@ -18,8 +18,8 @@ test('the run does not show that strangers and a meddling network were there', a
     log: () => undefined,
   });
   expect(violations).toEqual([]);
-  expect(types).toEqual(MESSAGES);
+  expect(types).toEqual(expect.arrayContaining(MESSAGES));
   expect(runs).toHaveLength(2);
   for (const { weights } of runs) expect(weights[1]).toBe(weights[0]);
   for (const { attack, amount } of figures) expect(amount[0], attack).toBeGreaterThan(0);
-});
+}, 600_000);

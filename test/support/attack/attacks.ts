@@ -194,7 +194,7 @@ export const ATTACKS: readonly Attack[] = [
       // One who has proved itself may send more, and sends nearly as much as it may.
       const over = new AbortController();
       let numSent = 0;
-      const onFrame = (_: Uint8Array, from: string, socket: WebSocket) => {
+      const onFrame = (_: unknown, from: string, socket: WebSocket) => {
         if (from !== 'worker' || ++numSent !== 2) return;
         const timer = setInterval(() => {
           for (let i = 0; i < 180; i++) socket.pong();
@@ -234,7 +234,7 @@ export const ATTACKS: readonly Attack[] = [
       // Workers that prove themselves first, and are sent parameters from then on.
       const workers = [1, 2, 3].map((host) => {
         const address = `127.0.6.${host}`;
-        const onFrame = (_: Uint8Array, from: string, socket: WebSocket) => {
+        const onFrame = (_: unknown, from: string, socket: WebSocket) => {
           if (numOf.get(socket) === 1 && from === 'worker') socket.pause();
           if (from === 'worker') numOf.set(socket, (numOf.get(socket) ?? 0) + 1);
         };

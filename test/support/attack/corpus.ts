@@ -1,10 +1,12 @@
 /** Frames as they passed, recorded while a run goes on: some of each message, of both directions. */
+import { joinFrame, type Frame } from '../../../src/shared/channel.js';
 import { decodeCoordinatorMessage, decodeWorkerMessage } from '../../../src/shared/codec.js';
 import type { CoordinatorMessage, WorkerMessage } from '../../../src/shared/protocol.js';
 
 const MAX_OF_A_TYPE = 16;
 
 export interface Recorded {
+  /** In one piece. */
   readonly frame: Uint8Array;
   readonly message: WorkerMessage | CoordinatorMessage;
 }
@@ -14,10 +16,10 @@ export class Corpus {
   private flat: readonly Recorded[] = [];
 
   /** @param frame that nobody has changed */
-  add(frame: Uint8Array, from: 'worker' | 'coordinator'): void {
-    const copy = Uint8Array.from(frame);
+  add(frame: Frame, from: 'worker' | 'coordinator'): void {
+    const copy = Uint8Array.from(joinFrame(frame));
     const decode = from === 'worker' ? decodeWorkerMessage : decodeCoordinatorMessage;
-    const recorded = { frame: copy, message: decode(copy) };
+    const recorded = { frame: copy, message: decode([copy]) };
     const { type } = recorded.message;
     const others = this.byType.get(type) ?? [];
     if (others.length >= MAX_OF_A_TYPE) others.shift();

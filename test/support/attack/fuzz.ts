@@ -9,7 +9,12 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import type { RunEvent } from '../../../src/coordinator/events.js';
 import { createReferenceEngine } from '../../../src/model/engine/reference.js';
-import type { Channel, ChannelHandler } from '../../../src/shared/channel.js';
+import {
+  joinFrame,
+  type Channel,
+  type ChannelHandler,
+  type Frame,
+} from '../../../src/shared/channel.js';
 import { systemClock } from '../../../src/shared/clock.js';
 import { decodeCoordinatorMessage, encode } from '../../../src/shared/codec.js';
 import { CLOSE_CODES } from '../../../src/shared/errors.js';
@@ -61,8 +66,9 @@ class HostileChannel implements Channel {
   /** What it was sent and has not looked at. */
   readonly inbox: Uint8Array[] = [];
 
-  send(frame: Uint8Array): void {
-    this.inbox.push(frame);
+  send(frame: Frame, left?: () => void): void {
+    this.inbox.push(Uint8Array.from(joinFrame(frame)));
+    left?.();
   }
 
   close(code: number, reason: string): void {
@@ -108,7 +114,7 @@ class Tally {
     this.byState[state] = (this.byState[state] ?? 0) + 1;
     const from = performance.now();
     try {
-      channel.handler.received(frame);
+      channel.handler.received([frame]);
     } catch (error) {
       this.violations.push(`${state}: ${String(error)} on ${frame.toString('hex').slice(0, 400)}`);
     }
@@ -201,14 +207,16 @@ class HonestWorker {
   constructor(corpus: Corpus, isRecorded: boolean) {
     const near = new HostileChannel();
     const far = new HostileChannel();
-    near.send = (frame) => {
+    near.send = (frame, left) => {
       if (isRecorded) corpus.add(frame, 'worker');
-      this.queue.push(Uint8Array.from(frame));
+      this.queue.push(Uint8Array.from(joinFrame(frame)));
+      left?.();
     };
-    far.send = (frame) => {
+    far.send = (frame, left) => {
       if (isRecorded) corpus.add(frame, 'coordinator');
-      const copy = Uint8Array.from(frame);
-      queueMicrotask(() => near.handler.received(copy));
+      const copy = Uint8Array.from(joinFrame(frame));
+      queueMicrotask(() => near.handler.received([copy]));
+      left?.();
     };
     far.close = (code) => queueMicrotask(() => near.handler.closed(code, ''));
     near.close = () => undefined;
@@ -219,7 +227,7 @@ class HonestWorker {
   /** The next of its frames arrives. */
   deliver(): void {
     const frame = this.queue.shift();
-    if (frame) this.far.handler.received(frame);
+    if (frame) this.far.handler.received([frame]);
   }
 }
 
@@ -289,7 +297,7 @@ class Crowd {
     if (!seat || hasEnded(seat.channel)) return this.newSeat();
     const { corpus, random, tally } = this;
     for (const frame of seat.channel.inbox.splice(0)) {
-      const message = decodeCoordinatorMessage(frame);
+      const message = decodeCoordinatorMessage([frame]);
       if (message.type === 'welcome') seat.workerId = message.workerId;
       for (const answer of answersTo(message, seat.workerId, corpus)) {
         if (hasEnded(seat.channel)) break;
@@ -312,7 +320,7 @@ class Crowd {
     // From anywhere as a rule: an address that did wrong is not let in again so soon.
     const host = random.below(16) === 0 ? '10.0.0.1' : `10.${random.below(65_536)}`;
     this.coordinator.accept(channel, host);
-    for (const type of types) channel.handler.received(corpus.of(type).frame);
+    for (const type of types) channel.handler.received([corpus.of(type).frame]);
     return channel;
   }
 }
@@ -346,7 +354,7 @@ function answersTo(message: CoordinatorMessage, workerId: string, corpus: Corpus
 }
 
 function recordedOf(message: Recorded['message']): Recorded {
-  return { message, frame: encode(message) };
+  return { message, frame: joinFrame(encode(message)) };
 }
 
 /** To a worker, from a coordinator that changes what it says. */
@@ -386,7 +394,7 @@ async function meetHostile(
   const { state, types } =
     GREETINGS_OF_COORDINATORS[random.below(GREETINGS_OF_COORDINATORS.length)];
   for (const type of types) {
-    channel.handler.received(corpus.of(type).frame);
+    channel.handler.received([corpus.of(type).frame]);
     // Or the next one comes before the worker has proved itself.
     if (random.below(8) > 0) await memory.idle;
   }
@@ -409,7 +417,7 @@ async function provesItself(memory: Memory, corpus: Corpus): Promise<boolean> {
   const channel = new HostileChannel();
   const session = new Session(sessionOptions(Infinity), channel, memory);
   const working = session.work(new AbortController().signal);
-  channel.handler.received(corpus.of('welcome').frame);
+  channel.handler.received([corpus.of('welcome').frame]);
   await memory.idle;
   const said = channel.inbox.at(-1);
   channel.handler.closed(1006, '');

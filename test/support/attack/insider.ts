@@ -1,7 +1,7 @@
 /** A real worker in this process: what is recorded, who comes newly, and who turns on the coordinator once it is in. */
 import type { WebSocket } from 'ws';
 import { createSimdEngine } from '../../../src/model/engine/simd/node.js';
-import type { Channel, ChannelHandler } from '../../../src/shared/channel.js';
+import type { Channel, ChannelHandler, Frame } from '../../../src/shared/channel.js';
 import { systemClock } from '../../../src/shared/clock.js';
 import { createRandom } from '../../../src/shared/random.js';
 import { EngineComputation } from '../../../src/worker/engine-computation.js';
@@ -12,7 +12,7 @@ export interface InsiderOptions {
   readonly name: string;
   readonly address: string;
   /** Hears each frame that passes, before it is passed on. */
-  readonly onFrame?: (frame: Uint8Array, from: 'worker' | 'coordinator', socket: WebSocket) => void;
+  readonly onFrame?: (frame: Frame, from: 'worker' | 'coordinator', socket: WebSocket) => void;
 }
 
 /** Works until the signal aborts, or it is sent away. */
@@ -47,7 +47,7 @@ export function startInsider(
 /** A channel, and somebody who listens. */
 class HeardChannel implements Channel {
   private readonly channel: Channel;
-  private readonly hear: (frame: Uint8Array, from: 'worker' | 'coordinator') => void;
+  private readonly hear: (frame: Frame, from: 'worker' | 'coordinator') => void;
 
   constructor(channel: Channel, hear: HeardChannel['hear']) {
     this.channel = channel;
@@ -77,9 +77,9 @@ class HeardChannel implements Channel {
     };
   }
 
-  send(frame: Uint8Array): void {
+  send(frame: Frame, left?: () => void): void {
     this.hear(frame, 'worker');
-    this.channel.send(frame);
+    this.channel.send(frame, left);
   }
 
   close(code: number, reason: string): void {

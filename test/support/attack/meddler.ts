@@ -44,7 +44,7 @@ export async function startMeddler(
         return;
       }
       const decode = from === worker ? decodeWorkerMessage : decodeCoordinatorMessage;
-      const recorded = { frame, message: decode(frame) };
+      const recorded = { frame, message: decode([frame]) };
       // One way or back, at once or one after the other.
       for (let i = random.below(3); i >= 0; i--) {
         numChanged++;

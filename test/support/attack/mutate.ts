@@ -125,8 +125,7 @@ function knot(message: Recorded['message'], random: Random): Buffer {
 /** As the protocol packs it; what that cannot hold is packed all the same. */
 function pack(fields: Fields): Buffer {
   try {
-    const { buffer, byteOffset, byteLength } = encode(fields as Recorded['message']);
-    return Buffer.from(buffer, byteOffset, byteLength);
+    return Buffer.concat(encode(fields as Recorded['message']));
   } catch {
     return graphs.pack(fields);
   }

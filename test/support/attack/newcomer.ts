@@ -2,6 +2,7 @@
  * A process whose workers come newly to a run, one after the other, as they are asked for: in the process of the attackers
  * they would wait for those. Each goes as soon as it is given work, and what is answered is how long that took, ms.
  */
+import type { Frame } from '../../../src/shared/channel.js';
 import { decodeCoordinatorMessage } from '../../../src/shared/codec.js';
 import { startInsider } from './insider.js';
 import { HONEST_ADDRESS, type Door } from './target.js';
@@ -17,7 +18,7 @@ async function admit(door: Door): Promise<number> {
   const over = new AbortController();
   const late = setTimeout(() => over.abort(), PATIENCE_MS);
   let ms = PATIENCE_MS;
-  const onFrame = (frame: Uint8Array, sender: 'worker' | 'coordinator') => {
+  const onFrame = (frame: Frame, sender: 'worker' | 'coordinator') => {
     if (sender === 'worker' || over.signal.aborted) return;
     const { type } = decodeCoordinatorMessage(frame);
     if (type !== 'samples' && type !== 'step') return;

@@ -9,6 +9,7 @@ import { text as textOf } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import type { RunResult } from '../../../src/coordinator/events.js';
 import { CONTROL_HEADER } from '../../../src/coordinator/page/control.js';
+import type { Frame } from '../../../src/shared/channel.js';
 import { encode } from '../../../src/shared/codec.js';
 import { parseJoinLine, type JoinLine } from '../../../src/shared/join-line.js';
 import type { Message } from '../../../src/shared/protocol.js';
@@ -96,7 +97,7 @@ export class Stage {
     const { target } = this;
     const { corpus } = target;
     const evicted = new AbortController();
-    const onFrame = (frame: Uint8Array, from: 'worker' | 'coordinator') => corpus.add(frame, from);
+    const onFrame = (frame: Frame, from: 'worker' | 'coordinator') => corpus.add(frame, from);
     const options = { address: HONEST_ADDRESS, onFrame };
     const first = startInsider(target, { ...options, name: 'evicted' }, evicted.signal);
     await until(() => corpus.has(...TO_COORDINATOR.slice(0, -1), ...TO_WORKERS.slice(0, -2)));
