@@ -53,6 +53,8 @@ if (numFrames > 0) {
   }
 }
 if (Number(values.seconds) > 0 && !stop.signal.aborted) {
+  // The processes end with this one.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(130));
   const folder = mkdtempSync(join(tmpdir(), 'lockstep-attack-'));
   try {
     const dataset = join(folder, 'mnist');
