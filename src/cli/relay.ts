@@ -5,7 +5,7 @@ import { hostname } from 'node:os';
 import { isLoopback } from '../coordinator/certificate.js';
 import type { RunEvent } from '../coordinator/events.js';
 import { isSame } from '../coordinator/page/gate.js';
-import { MAX_STRANGERS } from '../coordinator/group/group.js';
+import { MAX_STRANGERS, MORE_PROVING } from '../coordinator/group/group.js';
 import { defaultServerLimits, listen } from '../coordinator/server.js';
 import { createReferenceEngine } from '../model/engine/reference.js';
 import { createSimdEngine, createVectorOps } from '../model/engine/simd/node.js';
@@ -153,7 +153,7 @@ function openDoor(
     port,
     tls,
     numParams,
-    limits: defaultServerLimits(numParams, MAX_STRANGERS + 2 * maxWorkers),
+    limits: defaultServerLimits(numParams, MAX_STRANGERS + MORE_PROVING + 2 * maxWorkers),
     clock: systemClock,
     warn: (message) => log.warn(message),
     accept: (channel, address) => crew.accept(channel, address),

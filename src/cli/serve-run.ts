@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { Coordinator, type CoordinatorOptions } from '../coordinator/coordinator.js';
 import type { RunResult } from '../coordinator/events.js';
-import { MAX_STRANGERS } from '../coordinator/group/group.js';
+import { MAX_STRANGERS, MORE_PROVING } from '../coordinator/group/group.js';
 import { controlHandler } from '../coordinator/page/control.js';
 import { Gate, isSame } from '../coordinator/page/gate.js';
 import { createLinkCheck } from '../coordinator/page/link-check.js';
@@ -240,7 +240,10 @@ async function serve(
     server = await listenSomewhere(options, localWorkers.length > 0, {
       tls: access.tls,
       numParams: model.numParams,
-      limits: defaultServerLimits(model.numParams, MAX_STRANGERS + 2 * options.maxWorkers),
+      limits: defaultServerLimits(
+        model.numParams,
+        MAX_STRANGERS + MORE_PROVING + 2 * options.maxWorkers,
+      ),
       clock: systemClock,
       warn,
       accept: (channel, address) => coordinator.accept(channel, address),

@@ -32,14 +32,27 @@ export interface ServerLimits {
   readonly requestMs: number;
   /** Requests of HTTP of one address; those for `/healthz` and `/readyz` do not count. */
   readonly requestsPerSecond: number;
+  /** Of this process's time, how much answers may take, of all addresses together; a request counts as 0.5 ms at least. */
+  readonly answeringShare: number;
   /** Of each WebSocket. */
   readonly channel: ChannelLimits;
 }
 
+/**
+ * Connections that the system keeps for us until we come to take them. With Node's 511, a crowd fills it while this process
+ * waits for a processor, and whoever comes then tries again after 1, 3, 7, 15 s.
+ */
+const BACKLOG = 4_096;
 /** Addresses whose requests are counted; beyond, all begin anew. */
 const MAX_ADDRESSES = 1_000;
 /** Requests of HTTP over one connection; then it is closed. */
 const MAX_REQUESTS_PER_CONNECTION = 1_000;
+/** What a request counts as at least: what it is read and written with is not measured. */
+const MIN_ANSWER_MS = 0.5;
+/** Answers may take their share of as much time at once, ms: some pages and all that is on them. */
+const ANSWERING_BURST_MS = 3_000;
+/** Who asks too often is told so after this time, ms: at once, it would be asked again at once. */
+const SLOW_ANSWER_MS = 1_000;
 
 /** @param numParams P: frames that carry θ or a gradient are the longest */
 export function defaultServerLimits(numParams: number, maxWebSockets: number): ServerLimits {
@@ -51,8 +64,10 @@ export function defaultServerLimits(numParams: number, maxWebSockets: number): S
     maxWebSockets,
     requestMs: DEADLINES.requestMs,
     requestsPerSecond: 100,
+    answeringShare: 0.1,
     channel: {
       framesPerSecond: 10_000,
+      strangerFramesPerSecond: 50,
       bytesPerSecond: Math.max(256 * 1024 * 1024, 500 * frameBytes),
       maxQueuedBytes: 64 * 1024 * 1024 + 4 * frameBytes,
     },
@@ -136,7 +151,9 @@ export async function listen(options: ServerOptions): Promise<CoordinatorServer>
   server.on('connection', enter);
   if (tls) enterSecured(server, waiting, enter);
 
-  const requestRate = new RequestRate(limits.requestsPerSecond, options.clock);
+  const requestRate = new RequestRate(limits, options.clock);
+  /** Connections whose request came too often, and is answered late. */
+  const slowed = new Set<Socket>();
   server.on('request', (request, response) => {
     const { socket } = request;
     const address = addressOf(socket);
@@ -146,16 +163,30 @@ export async function listen(options: ServerOptions): Promise<CoordinatorServer>
       answering.leave(socket);
       if (!socket.destroyed) waiting.enter(socket, address);
     });
-    if (!requestRate.allows(request)) {
-      answerText(response, 429, 'Too many requests; come back in a second');
+    // Who does not wait for an answer that is late is not worth one.
+    if (slowed.has(socket)) {
+      socket.destroy();
       return;
     }
-    try {
-      if (!options.handle(request, response)) answerText(response, 404, 'Not found');
-    } catch (error) {
-      warn(`A request that cannot be answered: ${stackOf(error)}`);
-      socket.destroy();
+    if (!requestRate.allows(request)) {
+      slowed.add(socket);
+      const timer = options.clock.schedule(SLOW_ANSWER_MS, () =>
+        answerText(response, 429, 'Too many requests; come back in a second'),
+      );
+      response.once('close', () => {
+        slowed.delete(socket);
+        timer.cancel();
+      });
+      return;
     }
+    requestRate.answer(() => {
+      try {
+        if (!options.handle(request, response)) answerText(response, 404, 'Not found');
+      } catch (error) {
+        warn(`A request that cannot be answered: ${stackOf(error)}`);
+        socket.destroy();
+      }
+    });
   });
 
   const webSocketOptions: WebSocketServerOptions & Record<string, unknown> = {
@@ -251,28 +282,41 @@ function enterSecured(
   });
 }
 
-/** Of every address, how often it may ask. */
+/** Of every address, how often it may ask; and of all together, how much of the time answers may take. */
 class RequestRate {
-  private readonly perSecond: number;
+  private readonly limits: ServerLimits;
   private readonly clock: Clock;
   private readonly byNetwork = new Map<string, TokenBucket>();
+  /** When all answers so far would be done, had each taken no more than its share of the time. */
+  private paidAt = -Infinity;
 
-  constructor(perSecond: number, clock: Clock) {
-    this.perSecond = perSecond;
+  constructor(limits: ServerLimits, clock: Clock) {
+    this.limits = limits;
     this.clock = clock;
   }
 
   allows({ url, socket }: IncomingMessage): boolean {
     // However many ask for pages, whoever looks after the coordinator is told that it lives.
     if (url === '/healthz' || url === '/readyz') return true;
+    const now = this.clock.now();
+    if (this.paidAt - now > ANSWERING_BURST_MS) return false;
+    const { requestsPerSecond } = this.limits;
     const network = networkOf(addressOf(socket));
     let bucket = this.byNetwork.get(network);
     if (!bucket) {
       if (this.byNetwork.size >= MAX_ADDRESSES) this.byNetwork.clear();
-      bucket = new TokenBucket(this.perSecond, 2 * this.perSecond);
+      bucket = new TokenBucket(requestsPerSecond, 2 * requestsPerSecond);
       this.byNetwork.set(network, bucket);
     }
-    return bucket.take(this.clock.now());
+    return bucket.take(now);
+  }
+
+  /** Answers, and counts the time. */
+  answer(handle: () => void): void {
+    const from = this.clock.now();
+    handle();
+    const ms = Math.max(MIN_ANSWER_MS, this.clock.now() - from);
+    this.paidAt = Math.max(from, this.paidAt) + ms / this.limits.answeringShare;
   }
 }
 
@@ -289,7 +333,7 @@ function startListening(server: Server, { host, port }: ServerOptions): Promise<
     server.once('error', (error: NodeJS.ErrnoException) => {
       reject(new UserError(listenError(error, host, port), { cause: error }));
     });
-    server.listen(port, host, resolve);
+    server.listen(port, host, BACKLOG, resolve);
   });
 }
 

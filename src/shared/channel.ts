@@ -16,6 +16,8 @@ export interface Channel {
   close(code: number, reason: string): void;
   /** Cuts the connection without a word. `closed` follows. */
   terminate(): void;
+  /** The peer has proved itself: from now on it may send as much as work takes. */
+  trust?(): void;
   /** Bytes queued and not yet handed to the network. */
   readonly bufferedBytes: number;
   /** Whether a frame has begun to arrive and is not complete. */

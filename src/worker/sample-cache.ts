@@ -66,8 +66,11 @@ export class SampleCache {
     };
   }
 
-  /** @throws {ProtocolError} if the message is not about samples of this data set */
-  store(message: Message<'samples'>): void {
+  /**
+   * @param numClasses labels are below; any is taken of samples that were stored before
+   * @throws {ProtocolError} if the message is not about samples of this data set
+   */
+  store(message: Message<'samples'>, numClasses = Infinity): void {
     const { imageBytes, images, labels, cached } = this.memory;
     const indices = uint32From(message.indices, 'indices');
     const newLabels = uint16From(message.labels, 'labels', indices.length);
@@ -78,6 +81,10 @@ export class SampleCache {
     const outside = indices.find((index) => index > last);
     if (outside !== undefined) {
       throw new ProtocolError('malformed', `No sample ${outside}: there are ${this.numSamples}`);
+    }
+    const wrong = newLabels.find((label) => label >= numClasses);
+    if (wrong !== undefined) {
+      throw new ProtocolError('malformed', `No class ${wrong}: there are ${numClasses}`);
     }
     indices.forEach((index, i) => {
       if (this.has(index)) return;

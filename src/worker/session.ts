@@ -104,6 +104,7 @@ export class Session implements ChannelHandler {
   private task: Task | null = null;
   /** Aborts the task. */
   private superseded = new AbortController();
+  private isWelcome = false;
   private isComputing = false;
   private isOver = false;
   private isLeaving = false;
@@ -190,12 +191,17 @@ export class Session implements ChannelHandler {
   private dispatch(message: CoordinatorMessage): void {
     switch (message.type) {
       case 'welcome':
+        // Each is worth a proof, which a coordinator that is hostile could ask for by the thousand.
+        if (this.isWelcome) throw new ProtocolError('unexpected', 'A second welcome');
+        this.isWelcome = true;
         this.queue(() => this.prepare(message));
         break;
-      case 'samples':
-        this.expectJoined(message).samples.store(message);
+      case 'samples': {
+        const { samples, welcome } = this.expectJoined(message);
+        samples.store(message, welcome.numClasses);
         this.options.keepsake?.keepSamples(message);
         break;
+      }
       case 'paramsSlice':
         this.assemblyOf(message).take(message.first, message.values, 'params');
         break;
@@ -232,7 +238,7 @@ export class Session implements ChannelHandler {
     // A relay may have to wait long for its first worker, and lose whom it works for meanwhile.
     this.alternates = welcome.alternates;
     const { memory } = this;
-    const model = buildModel(welcome.hyperparameters, welcome);
+    const model = modelOf(welcome);
     if (model.numParams !== welcome.numParams) {
       throw new ProtocolError(
         'malformed',
@@ -502,6 +508,16 @@ export class Session implements ChannelHandler {
       const reason = `the coordinator was silent for ${(silentMs / 1000).toFixed(1)} s`;
       this.end({ outcome: 'lost', reason, retryAfterMs: 0 });
     });
+  }
+}
+
+/** @throws {ProtocolError} if there is no such model */
+function modelOf(welcome: Message<'welcome'>): Model {
+  try {
+    return buildModel(welcome.hyperparameters, welcome);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new ProtocolError('malformed', error.message, { cause: error });
   }
 }
 

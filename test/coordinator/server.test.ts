@@ -19,6 +19,13 @@ const NUM_PARAMS = 1_000;
 /** As `listen` gives it to `ws`. */
 const MAX_PAYLOAD = 4 * NUM_PARAMS + 64 * 1024;
 
+const LIMITS: ServerLimits['channel'] = {
+  framesPerSecond: 100,
+  strangerFramesPerSecond: 20,
+  bytesPerSecond: 1e6,
+  maxQueuedBytes: 1e6,
+};
+
 interface Accepted {
   readonly channel: Channel;
   readonly received: Uint8Array[];
@@ -292,12 +299,42 @@ describe('listen() bounds', () => {
     expect(worker.end.numClosed).toBe(0);
   });
 
-  it('requests by address, but not those after its health', async () => {
+  it('requests by address, but not those after its health; one too many is answered late', async () => {
     const { server, health } = await start({ requestsPerSecond: 5 });
-    const statuses: number[] = [];
-    for (let i = 0; i < 30; i++) statuses.push(await statusOf(server.port, '/page'));
-    expect(statuses.slice(0, 10)).toEqual(Array.from({ length: 10 }, () => 200));
+    const from = performance.now();
+    const asked = Array.from({ length: 30 }, () => statusOf(server.port, '/page'));
+    expect(await health()).toBe(200);
+    const statuses = await Promise.all(asked);
+    expect(statuses.filter((status) => status === 200).length).toBeGreaterThanOrEqual(10);
     expect(statuses).toContain(429);
+    expect(performance.now() - from).toBeGreaterThan(900);
+  });
+
+  it('requests behind one that is answered late: the connection goes', async () => {
+    const { client, health } = await start({ requestsPerSecond: 2 });
+    const one = client();
+    one.send('GET /page HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(10));
+    await one.ended;
+    expect(one.text.match(/HTTP\/1\.1 200/g)?.length ?? 0).toBeLessThanOrEqual(4);
+    expect(one.text).not.toContain('429');
+    expect(await health()).toBe(200);
+  });
+
+  it('the time of its answers, of all addresses together', async () => {
+    let numAnswered = 0;
+    const { server, health } = await start({}, (request, response) => {
+      if (request.url !== '/page') return answerHealth(request, response);
+      numAnswered++;
+      const until = performance.now() + 100;
+      while (performance.now() < until) continue;
+      return answerHealth(request, response);
+    });
+    const statuses = await Promise.all(
+      Array.from({ length: 30 }, () => statusOf(server.port, '/page')),
+    );
+    // Three seconds' share, a tenth, and the last that began within it.
+    expect(numAnswered).toBeLessThanOrEqual(5);
+    expect(statuses.filter((status) => status === 429)).toHaveLength(30 - numAnswered);
     expect(await health()).toBe(200);
   });
 
@@ -307,18 +344,24 @@ describe('listen() bounds', () => {
     ['pongs', clientFrame(Buffer.alloc(1), 0x8a), 'more than 100 frames a second'],
     ['bytes', clientFrame(Buffer.alloc(50_000)), 'more than 1000000 bytes a second'],
   ])('%s a second of a connection', async (_what, frame, reason) => {
-    const limits = { framesPerSecond: 100, bytesPerSecond: 1e6, maxQueuedBytes: 1e6 };
-    const { pair, health } = await start({ channel: limits });
+    const { pair, health } = await start({ channel: LIMITS });
     const { client, end } = await pair();
+    end.channel.trust?.();
     for (let i = 0; i < 1_000; i++) client.send(frame);
     expect(await end.closed).toEqual({ code: 4413, reason });
     expect(end.received.length).toBeLessThanOrEqual(500);
     expect(await health()).toBe(200);
   });
 
+  it('frames of a connection that has not proved itself', async () => {
+    const { pair } = await start({ channel: LIMITS });
+    const { client, end } = await pair();
+    for (let i = 0; i < 100; i++) client.send(clientFrame(Buffer.alloc(1), 0x8a));
+    expect(await end.closed).toEqual({ code: 4413, reason: 'more than 20 frames a second' });
+  });
+
   it('bytes that a connection leaves unread', async () => {
-    const limits = { framesPerSecond: 100, bytesPerSecond: 1e6, maxQueuedBytes: 1e6 };
-    const { pair } = await start({ channel: limits });
+    const { pair } = await start({ channel: LIMITS });
     const { client, end } = await pair();
     client.socket.pause();
     const frame = [new Uint8Array(100_000)];

@@ -17,6 +17,8 @@ export interface Hand {
   readonly isExact: boolean;
   readonly address: string;
   readonly lie: Lie;
+  /** What it says of itself on coming. */
+  readonly hello?: Partial<Message<'hello'>>;
   /** Comes only after somebody was sent away. */
   readonly isLate?: boolean;
 }
@@ -69,7 +71,7 @@ export async function runCrew(
         if (hand.isLate && closeCodes.size === 0) continue;
         seat.worker = harness.connect(hand.address);
         seat.cursor = 0;
-        seat.worker.hello({ name: hand.name });
+        seat.worker.hello({ name: hand.name, ...hand.hello });
         if (seat.worker.closeCode === null)
           seat.worker.ready({ fingerprint: hand.isExact ? EXACT : 'approximate/1' });
       }

@@ -67,4 +67,11 @@ describe('a sample cache', () => {
     expect(() => gathered(cache, [20])).toThrow(ProtocolError);
     expect(() => cache.store(samplesOf([20]))).toThrow(ProtocolError);
   });
+
+  it('refuses a label of a class that there is not, and keeps nothing of its message', () => {
+    const cache = SampleCache.create('mnist', 20, IMAGE_BYTES);
+    const message = { ...samplesOf([3, 4]), labels: bytesOf(Uint16Array.of(9, 10)) };
+    expect(() => cache.store(message, 10)).toThrow('No class 10: there are 10');
+    expect(cache.cached.every((byte) => byte === 0)).toBe(true);
+  });
 });

@@ -242,6 +242,25 @@ describe('a session', () => {
       ],
       CLOSE_CODES.malformed,
     ],
+    ['a second welcome', [WELCOME, WELCOME], CLOSE_CODES.unexpected],
+    [
+      'a model that cannot be built',
+      [{ ...WELCOME, hyperparameters: { ...WELCOME.hyperparameters, stride: 28 } }],
+      CLOSE_CODES.malformed,
+    ],
+    [
+      'a label of a class that there is not',
+      [
+        WELCOME,
+        {
+          type: 'samples',
+          indices: bytesOf(Uint32Array.of(3)),
+          labels: bytesOf(Uint16Array.of(10)),
+          pixels: new Uint8Array(784),
+        },
+      ],
+      CLOSE_CODES.malformed,
+    ],
     [
       'parameters that are not of the model',
       [WELCOME, { ...STEP, params: new Uint8Array(4) }],

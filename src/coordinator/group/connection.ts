@@ -98,6 +98,7 @@ export class Connection implements ChannelHandler {
   /** The worker is one of the run. */
   admit(): void {
     this.state = 'active';
+    this.channel.trust?.();
     this.deadline?.cancel();
   }
 

@@ -20,6 +20,7 @@ import { Identity } from './identity.js';
 import {
   NO_FAILURES,
   decideAdmission,
+  fullRun,
   recordFailure,
   shutOut,
   whomToForget,
@@ -32,6 +33,8 @@ import { WaitingRoom } from './waiting-room.js';
 const PINGS_PER_TIMEOUT = 6;
 /** Connections that have not said hello; one more, and one of them goes. */
 export const MAX_STRANGERS = 128;
+/** Those that have, and have not proved themselves yet: as many as the run takes workers, and so many more. */
+export const MORE_PROVING = 128;
 
 /** Lines of the log about connections that no worker was behind. */
 const STRANGER_NOTICES_PER_SECOND = 2;
@@ -85,6 +88,8 @@ export class WorkerGroup implements ConnectionOwner {
   private readonly identity: Identity;
   /** Those of them that have not said hello. */
   private readonly strangers: WaitingRoom<Connection>;
+  /** Those that have, and have not proved themselves. */
+  private readonly proving: WaitingRoom<Connection>;
   private readonly options: GroupOptions;
   private readonly strangerNotices = new TokenBucket(
     STRANGER_NOTICES_PER_SECOND,
@@ -101,6 +106,9 @@ export class WorkerGroup implements ConnectionOwner {
     this.lastTickAt = options.clock.now();
     this.strangers = new WaitingRoom(MAX_STRANGERS, (connection) =>
       this.lose(connection, 'crowded', 'it had not said hello, and others came'),
+    );
+    this.proving = new WaitingRoom(MORE_PROVING + options.maxWorkers, (connection) =>
+      this.lose(connection, 'crowded', 'it had not proved itself, and others came'),
     );
     this.scheduleTick();
   }
@@ -193,8 +201,7 @@ export class WorkerGroup implements ConnectionOwner {
     const wasActive = connection.state === 'active';
     const wasReceiving = connection.channel.isReceiving;
     connection.end(reason, message);
-    this.connections.delete(connection);
-    this.strangers.leave(connection);
+    this.dropConnection(connection);
     const { member } = connection;
     if (member?.connection !== connection) {
       if (reason !== null && reason !== 'replaced') {
@@ -207,7 +214,7 @@ export class WorkerGroup implements ConnectionOwner {
     const isGraceful = reason === 'left' || reason === 'replaced' || reason === 'finished';
     if (!isGraceful) member.history = recordFailure(clock.now(), member.history);
     if (!wasActive) {
-      this.notice('warn', `${member.name} (${member.workerId}) did not get ready: ${message}`);
+      this.strangerNotice(`${member.name} (${member.workerId}) did not get ready: ${message}`);
       return;
     }
     const { hadWork, action } = this.handler.lost(member, isGraceful);
@@ -293,7 +300,7 @@ export class WorkerGroup implements ConnectionOwner {
       {
         protocolVersion: PROTOCOL_VERSION,
         maxWorkers: this.options.maxWorkers,
-        numConnected: [...this.members.values()].filter((member) => member.connection).length,
+        numActive: this.active().length,
       },
     );
     if (!admission.isAdmitted) {
@@ -330,6 +337,7 @@ export class WorkerGroup implements ConnectionOwner {
     this.members.set(workerId, member);
     const proofSeed = random.uint32();
     this.strangers.leave(connection);
+    this.proving.enter(connection, connection.address);
     connection.welcome(member, proofSeed);
     connection.send({
       ...{ type: 'welcome', workerId, secret: this.identity.secretOf(workerId) },
@@ -338,7 +346,14 @@ export class WorkerGroup implements ConnectionOwner {
   }
 
   private admit(connection: Connection, member: Member, ready: Message<'ready'>): void {
-    const { clock, report, judge } = this.options;
+    const { clock, report, judge, maxWorkers } = this.options;
+    // Others may have been faster.
+    const numActive = this.active().length;
+    if (numActive >= maxWorkers) {
+      const { message, retryAfterMs } = fullRun(maxWorkers);
+      this.refuse(connection, 'full', message, retryAfterMs, member.name);
+      return;
+    }
     const verdict = judge(ready, connection.proofSeed);
     if (!verdict.isAccepted) {
       this.fail(connection);
@@ -349,6 +364,7 @@ export class WorkerGroup implements ConnectionOwner {
     member.isExact = verdict.isExact;
     member.device = ready.device;
     member.hasTakenPart = true;
+    this.proving.leave(connection);
     connection.admit();
     report({
       type: 'workerJoined',
@@ -365,6 +381,12 @@ export class WorkerGroup implements ConnectionOwner {
     this.handler.joined(member, connection.cached);
   }
 
+  private dropConnection(connection: Connection): void {
+    this.connections.delete(connection);
+    this.strangers.leave(connection);
+    this.proving.leave(connection);
+  }
+
   private refuse(
     connection: Connection,
     reason: CloseReason,
@@ -374,8 +396,7 @@ export class WorkerGroup implements ConnectionOwner {
   ): void {
     connection.send({ type: 'refused', reason: message, retryAfterMs });
     connection.end(reason, message);
-    this.connections.delete(connection);
-    this.strangers.leave(connection);
+    this.dropConnection(connection);
     if (connection.member?.connection === connection) this.leaveBehind(connection.member);
     this.strangerNotice(`${name} refused: ${message}`);
   }

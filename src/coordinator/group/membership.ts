@@ -102,9 +102,10 @@ export function whomToForget(absent: readonly Absent[]): readonly Absent[] {
   if (absent.length <= MAX_ABSENT) return [];
   const worth = ({ history, hasTakenPart }: Absent) =>
     (history.keptOutUntil === Infinity ? 2 : 0) + (hasTakenPart ? 1 : 0);
-  return [...absent]
-    .sort((a, b) => worth(a) - worth(b) || a.absentSince - b.absentSince)
-    .slice(0, absent.length - MAX_ABSENT);
+  const order = (a: Absent, b: Absent) => worth(a) - worth(b) || a.absentSince - b.absentSince;
+  // They go one by one as a rule.
+  if (absent.length === MAX_ABSENT + 1) return [absent.reduce((a, b) => (order(b, a) < 0 ? b : a))];
+  return [...absent].sort(order).slice(0, absent.length - MAX_ABSENT);
 }
 
 export interface Applicant {
@@ -120,19 +121,19 @@ export interface Applicant {
 export interface AdmissionRules {
   readonly protocolVersion: number;
   readonly maxWorkers: number;
-  /** Workers connected now. */
-  readonly numConnected: number;
+  /** Workers that have proved themselves and are there. */
+  readonly numActive: number;
 }
 
-export type Admission =
-  | { readonly isAdmitted: true }
-  | {
-      readonly isAdmitted: false;
-      readonly reason: 'versionMismatch' | 'unauthorized' | 'badNumbers' | 'quarantined' | 'full';
-      readonly message: string;
-      /** When to try again, ms from now; null for never. */
-      readonly retryAfterMs: number | null;
-    };
+interface Refused {
+  readonly isAdmitted: false;
+  readonly reason: 'versionMismatch' | 'unauthorized' | 'badNumbers' | 'quarantined' | 'full';
+  readonly message: string;
+  /** When to try again, ms from now; null for never. */
+  readonly retryAfterMs: number | null;
+}
+
+export type Admission = { readonly isAdmitted: true } | Refused;
 
 /** Whether a worker that said hello may come in. */
 export function decideAdmission(
@@ -180,16 +181,17 @@ export function decideAdmission(
       waitMs,
     );
   }
-  if (!applicant.isConnected && rules.numConnected >= rules.maxWorkers) {
-    return refuse('full', `The run has its maximum of ${rules.maxWorkers} workers`, 5_000);
+  if (!applicant.isConnected && rules.numActive >= rules.maxWorkers) {
+    return fullRun(rules.maxWorkers);
   }
   return { isAdmitted: true };
 }
 
-function refuse(
-  reason: Extract<Admission, { isAdmitted: false }>['reason'],
-  message: string,
-  retryAfterMs: number | null,
-): Admission {
+/** The refusal of a run that takes no more workers. */
+export function fullRun(maxWorkers: number): Refused {
+  return refuse('full', `The run has its maximum of ${maxWorkers} workers`, 5_000);
+}
+
+function refuse(reason: Refused['reason'], message: string, retryAfterMs: number | null): Refused {
   return { isAdmitted: false, reason, message, retryAfterMs };
 }

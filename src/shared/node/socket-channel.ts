@@ -16,8 +16,9 @@ import { TokenBucket } from '../token-bucket.js';
 
 /** What one connection may cost; a peer that goes beyond is cut off. */
 export interface ChannelLimits {
-  /** Frames that it may send, control frames among them. */
+  /** Frames that it may send, control frames among them, once it is trusted, and before. */
   readonly framesPerSecond: number;
+  readonly strangerFramesPerSecond: number;
   readonly bytesPerSecond: number;
   /** Bytes that it may leave unread. */
   readonly maxQueuedBytes: number;
@@ -26,6 +27,7 @@ export interface ChannelLimits {
 /** For a side that trusts the other one. */
 export const NO_LIMITS: ChannelLimits = {
   framesPerSecond: Infinity,
+  strangerFramesPerSecond: Infinity,
   bytesPerSecond: Infinity,
   maxQueuedBytes: Infinity,
 };
@@ -40,7 +42,8 @@ export class SocketChannel implements Channel {
   private readonly socket: Pick<Socket, 'bytesRead' | 'cork' | 'uncork'> | null;
   private readonly limits: ChannelLimits;
   private readonly clock: Clock;
-  private readonly frames: TokenBucket;
+  private framesPerSecond: number;
+  private frames: TokenBucket;
   private readonly bytes: TokenBucket;
   /** Of the mask in what arrives: a client's frames have one. */
   private readonly maskBytes: 0 | 4;
@@ -66,7 +69,8 @@ export class SocketChannel implements Channel {
     this.socket = socket;
     this.limits = limits;
     this.clock = clock;
-    this.frames = new TokenBucket(limits.framesPerSecond, limits.framesPerSecond);
+    this.framesPerSecond = limits.strangerFramesPerSecond;
+    this.frames = new TokenBucket(this.framesPerSecond, this.framesPerSecond);
     this.bytes = new TokenBucket(limits.bytesPerSecond, limits.bytesPerSecond);
     this.maskBytes = side === 'coordinator' ? 4 : 0;
     this.wholeBytes = socket?.bytesRead ?? 0;
@@ -137,6 +141,11 @@ export class SocketChannel implements Channel {
     }
   }
 
+  trust(): void {
+    this.framesPerSecond = this.limits.framesPerSecond;
+    this.frames = new TokenBucket(this.framesPerSecond, this.framesPerSecond);
+  }
+
   close(code: number, reason: string): void {
     this.onClosing();
     this.webSocket.close(code, closeReason(reason));
@@ -153,10 +162,10 @@ export class SocketChannel implements Channel {
       pieces.reduce((sum, { length }) => sum + headerBytes(length) + this.maskBytes, 0);
     this.wholeBytes += numBytes;
     if (this.cause) return false;
-    const { framesPerSecond, bytesPerSecond } = this.limits;
+    const { bytesPerSecond } = this.limits;
     const now = this.clock.now();
     if (!this.frames.take(now)) {
-      return this.cut('flooding', `more than ${framesPerSecond} frames a second`);
+      return this.cut('flooding', `more than ${this.framesPerSecond} frames a second`);
     }
     if (!this.bytes.take(now, numBytes)) {
       return this.cut('flooding', `more than ${bytesPerSecond} bytes a second`);

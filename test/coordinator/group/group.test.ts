@@ -2,6 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { MAX_ABSENT, MAX_ADDRESSES } from '../../../src/coordinator/group/membership.js';
 import { AddressBook } from '../../../src/coordinator/group/address-book.js';
 import { Identity } from '../../../src/coordinator/group/identity.js';
+import { MORE_PROVING } from '../../../src/coordinator/group/group.js';
+import { CLOSE_CODES } from '../../../src/shared/errors.js';
 import { createRandom } from '../../../src/shared/random.js';
 import { startRun, type FakeWorker, type Harness } from '../../support/coordinator-harness.js';
 
@@ -129,6 +131,27 @@ describe('an address', () => {
     expect(book.size).toBe(MAX_ADDRESSES);
     expect(book.of('10.0.0.1').failedAt).toEqual([]);
     expect(book.of('10.0.11.183').failedAt).toEqual([0]);
+  });
+});
+
+describe('workers that have not proved themselves', () => {
+  it('take no place of those that do, and are bounded', async () => {
+    const harness = await startRun({ maxWorkers: 2 });
+    const idle = Array.from({ length: 500 }, (_, i) => {
+      const worker = harness.connect(`10.0.0.${i % 8}`);
+      worker.hello();
+      return worker;
+    });
+    const open = () => idle.filter(({ closeCode }) => closeCode === null);
+    expect(open()).toHaveLength(MORE_PROVING + 2);
+    const workers = [await harness.join(), await harness.join()];
+    expect(workers.map(({ closeCode }) => closeCode)).toEqual([null, null]);
+    // Who proves itself when the run has its workers comes too late; who greets is told at once.
+    open()[0].ready();
+    expect(idle.filter(({ closeCode }) => closeCode === CLOSE_CODES.full)).toHaveLength(1);
+    const late = harness.connect();
+    late.hello();
+    expect(late.closeCode).toBe(CLOSE_CODES.full);
   });
 });
 

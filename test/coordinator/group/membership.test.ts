@@ -21,7 +21,7 @@ const applicant = {
     isNew: false,
   },
 };
-const rules = { protocolVersion: 1, maxWorkers: 2, numConnected: 0 };
+const rules = { protocolVersion: 1, maxWorkers: 2, numActive: 0 };
 const refusal = (change: object, now = 0, ruleChange: object = {}) => {
   const admission = decideAdmission(now, { ...applicant, ...change }, { ...rules, ...ruleChange });
   return admission.isAdmitted ? null : [admission.reason, admission.retryAfterMs];
@@ -37,8 +37,8 @@ describe('decideAdmission()', () => {
   });
 
   test('refuses more workers than the run takes, but not one that only connects again', () => {
-    expect(refusal({}, 0, { numConnected: 2 })).toEqual(['full', 5000]);
-    expect(refusal({ isConnected: true }, 0, { numConnected: 2 })).toBeNull();
+    expect(refusal({}, 0, { numActive: 2 })).toEqual(['full', 5000]);
+    expect(refusal({ isConnected: true }, 0, { numActive: 2 })).toBeNull();
   });
 
   test('keeps a worker that fails again and again out for a growing time', () => {

@@ -1,302 +1,315 @@
 /**
- * A run under attack, of real processes over real sockets, compared with one that was left alone: no process ends or
- * hangs, memory and descriptors stay, and the weights do not show it.
+ * Runs under attack, of real processes over real sockets, one without TLS and one with it, compared with one that was left
+ * alone: no process ends or hangs, memory and descriptors stay, new workers come in, steps go on, and the weights do not
+ * show it.
  */
-import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import type { RunResult } from '../../../src/coordinator/events.js';
-import { createRandom } from '../../../src/shared/random.js';
-import { MAIN } from '../program.js';
-import { Corpus } from './corpus.js';
-import { startMeddler } from './meddler.js';
-import { strangerCalls } from './stranger.js';
+import { weightsSha256 } from '../../../src/model/checkpoint.js';
+import { train, type TrainOptions } from '../../../src/library/train.js';
+import { createRandom, type Random } from '../../../src/shared/random.js';
+import { ATTACKS, type Attack } from './attacks.js';
+import { HEADINGS, judge, rowOf, type Figures } from './figures.js';
+import { startHostileCoordinator, startMeddler, type Meddler } from './meddler.js';
+import type { LockstepProcess } from './process.js';
+import { Stage, until, type Moment } from './stage.js';
 
-const PROBE = fileURLToPath(new URL('probe.mjs', import.meta.url));
-/** Workers with an honest way to the coordinator, and workers with one that changes what passes. */
-const NUM_HONEST = 2;
-const NUM_MEDDLED = 2;
-const NUM_STRANGERS = 24;
-/** The longest time that an event loop may be blocked, ms of processor time. */
-const MAX_BLOCKED_MS = 250;
-/** For the workers to join before the attack begins, ms. */
-const START_MS = 60_000;
-const MAX_GROWTH_MB = 150;
-const MAX_DESCRIPTORS = 1_000;
-
-/** From the closed port to the end of the process, at most, ms. */
-const END_MS = 5_000;
+/** Of an attack's time, what goes by without it before and after, each. */
+const QUIET_SHARE = 0.25;
+/** Attacks that last less are not judged by how fast something was, ms. */
+const TIMED_FROM_MS = 1_500;
+/** Between two new workers, ms. */
+const NEWCOMER_EVERY_MS = 300;
+/** For what an attack has left open to be closed, ms. */
+const SETTLE_MS = 8_000;
+/** Far more than a run under attack has time for. */
+const EPOCHS = '100000';
 
 export interface AttackOptions {
   readonly seed: number;
+  /** Of all attacks together. */
   readonly durationMs: number;
-  /** Ends the attack before, once strangers have sent so many. */
-  readonly maxFrames?: number;
-  /** Flags of the run, such as `--epochs 3`. */
-  readonly flags: readonly string[];
+  readonly dataset: string;
   /** An empty folder of its own. */
   readonly folder: string;
+  /** Only attacks whose name has this in it. */
+  readonly only?: string;
   readonly log: (line: string) => void;
 }
 
 export interface AttackReport {
   /** What went wrong, one sentence each; empty if every promise was kept. */
   readonly violations: readonly string[];
+  readonly figures: readonly Figures[];
   /** Messages that were recorded and changed. */
   readonly types: readonly string[];
-  readonly numFrames: number;
-  readonly numConnections: number;
-  readonly weights: readonly [undisturbed: string, attacked: string];
-  /** Of the coordinator: resident memory, MB, at the start of the attack and at most; descriptors at most. */
-  readonly residentMb: readonly [before: number, most: number];
-  readonly mostDescriptors: number;
-  /** The longest block of each process, ms. */
-  readonly blockedMs: readonly number[];
-  /** Answers of `/healthz`, the slowest, ms. */
-  readonly slowestHealthMs: number;
-  readonly seconds: readonly [undisturbed: number, attacked: number];
+  /** Of each run, after how many steps it was stopped, and the weights then. */
+  readonly runs: readonly {
+    readonly globalStep: number;
+    readonly weights: readonly [string, string];
+  }[];
 }
+
+/** A network that changes what passes between workers and the coordinator. */
+const MEDDLING: Attack = {
+  name: 'changed on the way',
+  // With --audit 1, as what is changed may be valid.
+  doors: ['TLS'],
+  unit: 'frames',
+  isBounded: false,
+  run: () => Promise.reject(new Error('It needs workers')),
+};
 
 export async function runAttack(options: AttackOptions): Promise<AttackReport> {
-  const { seed, durationMs, folder, log } = options;
-  const flags = ['--audit', '1', '--quiet', ...options.flags];
+  const { seed, durationMs, folder, dataset, only = '', log } = options;
+  const all = (['plain', 'TLS'] as const).flatMap((door) =>
+    [...ATTACKS, MEDDLING]
+      .filter(({ name, doors }) => doors.includes(door) && name.includes(only))
+      .map((attack) => ({ door, attack })),
+  );
+  const windowMs = durationMs / (1 + 2 * QUIET_SHARE) / (all.length + 1);
   const violations: string[] = [];
-  const [undisturbed, attacked] = [join(folder, 'undisturbed'), join(folder, 'attacked')];
-
+  const figures: Figures[] = [];
+  const ended: { globalStep: number; weights: string }[] = [];
+  let types: readonly string[] = [];
+  const note = (one: Figures, isBounded: boolean) => {
+    figures.push(one);
+    violations.push(...judge(one, windowMs >= TIMED_FROM_MS, isBounded));
+    log(rowOf(one));
+  };
+  log(HEADINGS);
+  for (const door of ['plain', 'TLS'] as const) {
+    const path = join(folder, door);
+    const flags = ['--dataset', dataset, '--epochs', EPOCHS, '--audit', door === 'TLS' ? '1' : '0'];
+    const stage = await Stage.open(path, door === 'TLS', flags);
+    try {
+      await stage.record();
+      ({ types } = stage.target.corpus);
+      await warmUp(stage, windowMs, createRandom(seed, door, 'warm-up'));
+      for (const { attack } of all.filter((one) => one.door === door)) {
+        const random = createRandom(seed, door, attack.name);
+        note(
+          await underAttack(stage, attack, door, windowMs, random, violations),
+          attack.isBounded,
+        );
+      }
+      if (door === 'plain' && 'a hostile coordinator'.includes(only)) {
+        note(
+          await workerUnderAttack(stage, windowMs, createRandom(seed, 'hostile'), violations),
+          false,
+        );
+      }
+    } finally {
+      const { result, violations: found } = await stage.close();
+      violations.push(...found);
+      if (result) ended.push({ globalStep: result.globalStep, weights: result.weightsSha256 });
+      else violations.push(`The run over ${door} has no result`);
+    }
+  }
   log('The undisturbed run');
-  const alone = new Program('train', [
-    '--workers',
-    `${NUM_HONEST}`,
-    '--out',
-    undisturbed,
-    ...flags,
-  ]);
-  await alone.ended;
-  const expected = resultOf(undisturbed);
-  if (!expected) throw new Error(`The undisturbed run failed: ${alone.errors}`);
+  const expected = await weightsAfter(
+    dataset,
+    ended.map(({ globalStep }) => globalStep),
+  );
+  const runs = ended.map(({ globalStep, weights }, i) => {
+    if (weights !== expected[i]) {
+      violations.push(`After ${globalStep} steps the weights are not those of the undisturbed run`);
+    }
+    return { globalStep, weights: [expected[i], weights] as const };
+  });
+  return { violations, figures, types, runs };
+}
 
-  log('The run under attack');
-  const startedAt = performance.now();
-  const probes = [join(folder, 'probe-coordinator')];
-  const serving = ['--host', '127.0.0.1', '--port', '0', '--log-level', 'info'];
-  const coordinator = new Program(
-    'coordinator',
-    [...serving, '--out', attacked, ...flags.filter((flag) => flag !== '--quiet')],
-    probes[0],
-  );
-  const port = Number((await coordinator.says(/ws:\/\/\S+:(\d+)\n/))[1]);
-  const url = `ws://127.0.0.1:${port}`;
-  const honest = Array.from(
-    { length: NUM_HONEST },
-    (_, i) => new Program('worker', [url, '--name', `honest-${i}`, '--engine', 'simd', '--quiet']),
-  );
-  const corpus = new Corpus();
+/** What code and pools need, which limits bound, they have from then on. */
+async function warmUp(stage: Stage, windowMs: number, random: Random): Promise<void> {
+  for (const attack of ATTACKS.filter(({ isWarmUp }) => isWarmUp)) {
+    const by = performance.now() + windowMs;
+    await attack.run(stage.target, () => performance.now() < by, random);
+  }
+  await stage.calibrate();
+}
+
+/** One attack, and quiet before and after. */
+async function underAttack(
+  stage: Stage,
+  attack: Attack,
+  door: string,
+  windowMs: number,
+  random: Random,
+  violations: string[],
+): Promise<Figures> {
+  const admissionMs: number[] = [];
+  await quiet(stage, QUIET_SHARE * windowMs);
+  const before = await stage.vitals();
+  let isOn = true;
+  const attacking =
+    attack === MEDDLING
+      ? meddle(stage, () => isOn, random, violations)
+      : attack.run(stage.target, () => isOn, random);
+  const from = await stage.moment();
+  const by = performance.now() + windowMs;
+  do {
+    await pause(NEWCOMER_EVERY_MS);
+    admissionMs.push(await stage.admit());
+    const { status } = await stage.ask('/healthz');
+    if (status !== 200) violations.push(`${attack.name}: /healthz was answered ${status}`);
+  } while (performance.now() < by);
+  const to = await stage.moment();
+  isOn = false;
+  const count = await attacking;
+  const after = await settled(stage, before.numDescriptors);
+  await quiet(stage, QUIET_SHARE * windowMs);
+  return {
+    attack: attack.name,
+    door,
+    amount: [count, attack.unit],
+    blockedMs: after.blockedMs,
+    residentMb: [before.residentMb, after.residentMb],
+    numDescriptors: [before.numDescriptors, after.numDescriptors],
+    admissionMs: [stage.newcomer.slowestMs, Math.max(...admissionMs)],
+    speed: speedOf(stage, from, to, admissionMs.length),
+  };
+}
+
+async function quiet(stage: Stage, ms: number): Promise<void> {
+  const from = await stage.moment();
+  await pause(ms);
+  stage.quietTimes.push([from, await stage.moment()]);
+}
+
+/** Compared with all quiet times of the run so far, of which one alone is too short. */
+function speedOf(stage: Stage, from: Moment, to: Moment, numNewcomers: number): Figures['speed'] {
+  const sumOf = (key: keyof Moment) =>
+    stage.quietTimes.reduce((sum, [begin, end]) => sum + end[key] - begin[key], 0);
+  const numQuietSteps = sumOf('numSteps');
+  if (numQuietSteps === 0) return null;
+  const numSteps = to.numSteps - from.numSteps;
+  const ranMs = to.ranMs - from.ranMs;
+  const stepsMs = (sumOf('ranMs') / numQuietSteps) * numSteps;
+  // There are none in quiet times.
+  const attackMs = ranMs - stepsMs - numNewcomers * stage.newcomer.costMs;
+  const wholeMs = Math.max(ranMs, to.at - from.at - (to.waitedMs - from.waitedMs));
+  return {
+    left: 1 - Math.max(0, attackMs) / wholeMs,
+    wall: numSteps / (to.at - from.at) / (numQuietSteps / sumOf('at')),
+  };
+}
+
+/** Once the connections of the attack are closed, or should be. */
+async function settled(stage: Stage, numDescriptors: number) {
+  const { blockedMs } = await stage.vitals();
+  const by = performance.now() + SETTLE_MS;
+  for (;;) {
+    const vitals = await stage.vitals();
+    const worst = Math.max(blockedMs, vitals.blockedMs);
+    if (vitals.numDescriptors <= numDescriptors + 2 || performance.now() > by) {
+      return { ...vitals, blockedMs: worst };
+    }
+    await pause(200);
+  }
+}
+
+const NUM_MEDDLED = 2;
+/** However short the attack: a process takes its time to start. */
+const MIN_CHANGED = 50;
+
+/** Workers whose frames, and the coordinator's to them, are changed on the way. @returns how many were */
+async function meddle(
+  stage: Stage,
+  isOn: () => boolean,
+  random: Random,
+  violations: string[],
+): Promise<number> {
   const meddlers = await Promise.all(
     Array.from({ length: NUM_MEDDLED }, (_, i) =>
-      startMeddler(url, `127.0.1.${i + 1}`, corpus, createRandom(seed, 'meddler', i)),
+      startMeddler(stage.target, `127.0.1.${i + 1}`, random),
     ),
   );
-  let isOver = false;
-  const meddled = meddlers.map((meddler, i) => {
-    const name = `meddled-${i}`;
-    probes.push(join(folder, `probe-${name}`));
-    const args = [`ws://127.0.0.1:${meddler.port}`, '--name', name, '--engine', 'simd', '--quiet'];
-    return keepRunning(
-      () => new Program('worker', args, probes[i + 1]),
-      () => isOver,
-      violations,
-    );
-  });
-  const startBy = performance.now() + START_MS;
-  while (corpus.of('hello') === undefined || corpus.of('step') === undefined) {
-    if (performance.now() > startBy) {
-      const said = [coordinator, ...honest].map(({ name, output }) => `${name}: ${output}`);
-      throw new Error(`No worker had a step within ${START_MS / 1000} s\n${said.join('\n')}`);
-    }
-    await pause(50);
-  }
-
-  const before = coordinator.residentMb();
-  let [most, mostDescriptors, slowestHealthMs] = [before, 0, 0];
-  let [numFrames, numConnections] = [0, 0];
-  const until = performance.now() + durationMs;
-  const { maxFrames = Infinity } = options;
-  const isAttacking = () =>
-    performance.now() < until && numFrames < maxFrames && !coordinator.isOver;
-  const watching = (async () => {
-    while (isAttacking()) {
-      most = Math.max(most, coordinator.residentMb());
-      mostDescriptors = Math.max(mostDescriptors, coordinator.numDescriptors());
-      const askedAt = performance.now();
-      const status = await fetch(`http://127.0.0.1:${port}/healthz`).then(
-        (response) => response.status,
-        (error: unknown) => String(error),
-      );
-      if (status !== 200 && !(await isEnding(coordinator))) {
-        violations.push(`/healthz was answered ${status}`);
-      }
-      slowestHealthMs = Math.max(slowestHealthMs, performance.now() - askedAt);
-      await pause(200);
-    }
-  })();
-  const strangers = Array.from({ length: NUM_STRANGERS }, async (_, i) => {
-    const random = createRandom(seed, 'stranger', i);
-    while (isAttacking()) {
-      const sent = await strangerCalls(port, corpus, random);
-      numFrames += sent;
-      numConnections++;
-    }
-  });
-  await Promise.all([...strangers, watching]);
-  log('The attack is over; the run goes on to its end');
-  isOver = true;
-  for (const meddler of meddlers) numFrames += meddler.numChanged();
-  await Promise.all(meddlers.map((meddler) => meddler.close()));
-  await Promise.all(meddled.map((close) => close()));
-  const after = coordinator.isOver ? most : coordinator.residentMb();
-  const ending = await coordinator.ended;
-  const seconds = (performance.now() - startedAt) / 1000;
-  await Promise.all(honest.map((worker) => worker.close()));
-
-  const actual = resultOf(attacked);
-  if (ending !== 0) violations.push(`The coordinator ended with ${ending}: ${coordinator.errors}`);
-  if (actual?.weightsSha256 !== expected.weightsSha256) {
-    violations.push('The weights differ from those of the undisturbed run');
-  }
-  for (const { name, wrong } of [coordinator, ...honest]) {
-    if (wrong !== null) violations.push(`${name} said: ${wrong}`);
-  }
-  if (most - before > MAX_GROWTH_MB || after - before > MAX_GROWTH_MB) {
-    violations.push(`The coordinator grew from ${before} to ${most} MB`);
-  }
-  if (mostDescriptors > MAX_DESCRIPTORS)
-    violations.push(`${mostDescriptors} descriptors were open`);
-  const blockedMs = probes.map((path) =>
-    existsSync(path) ? Number(readFileSync(path, 'utf8')) : 0,
+  const numChanged = () => meddlers.reduce((sum, meddler) => sum + meddler.numChanged(), 0);
+  await Promise.all(
+    meddlers.map(async ({ port }, i) => {
+      while (isOn() || numChanged() < MIN_CHANGED)
+        await workFor(
+          stage.startWorker(`meddled-${i}`, port),
+          () => isOn() || numChanged() < MIN_CHANGED,
+          violations,
+        );
+    }),
   );
-  blockedMs.forEach((ms, i) => {
-    if (ms > MAX_BLOCKED_MS) violations.push(`${probes[i]}: blocked for ${ms.toFixed(0)} ms`);
-  });
-  return {
-    violations,
-    types: corpus.types,
-    ...{ numFrames, numConnections, mostDescriptors, blockedMs, slowestHealthMs },
-    weights: [expected.weightsSha256, actual?.weightsSha256 ?? 'none'],
-    residentMb: [before, most],
-    seconds: [expected.seconds, seconds],
-  };
+  return finish(meddlers);
 }
 
-/** Whether the program's run is over and its port closed: then its process ends soon. */
-async function isEnding(program: Program): Promise<boolean> {
-  await Promise.race([program.ended, pause(END_MS)]);
-  return program.isOver;
-}
-
-/** Starts a program again whenever it ends. @returns what ends it for good */
-function keepRunning(
-  start: () => Program,
-  isOver: () => boolean,
+/** A real worker whose coordinator is hostile. */
+async function workerUnderAttack(
+  stage: Stage,
+  windowMs: number,
+  random: Random,
   violations: string[],
-): () => Promise<void> {
-  let program = start();
-  const done = (async () => {
-    for (;;) {
-      const ending = await program.ended;
-      if (isOver()) return;
-      // What passed may have told it to end (0), or that it is not wanted (1); it is not to break.
-      if (program.wrong !== null || (ending !== 0 && ending !== 1)) {
-        violations.push(`${program.name} ended with ${ending}: ${program.errors}`);
-      }
-      await pause(200);
-      if (isOver()) return;
-      program = start();
-    }
-  })();
-  return async () => {
-    await program.close();
-    await done;
+): Promise<Figures> {
+  const hostile = await startHostileCoordinator(stage.target, random);
+  const worker = stage.startWorker('attacked', hostile.port);
+  // What it makes of the first frames takes memory for good: its engine, its cache.
+  await until(() => hostile.numChanged() > 50 || worker.isOver);
+  let blockedMs = 0;
+  if (worker.isOver) violations.push(`The attacked worker ended: ${worker.output}`);
+  const before = await worker.vitals(true);
+  const by = performance.now() + windowMs;
+  while (performance.now() < by && !worker.isOver) {
+    await pause(100);
+    ({ blockedMs } = await worker.vitals());
+  }
+  const count = hostile.numChanged();
+  const after = await worker.vitals(true);
+  await workFor(worker, () => false, violations);
+  await finish([hostile]);
+  return {
+    attack: 'a hostile coordinator',
+    door: 'plain',
+    amount: [count, 'frames'],
+    blockedMs: Math.max(blockedMs, after.blockedMs),
+    residentMb: [before.residentMb, after.residentMb],
+    numDescriptors: [before.numDescriptors, after.numDescriptors],
+    admissionMs: null,
+    speed: null,
   };
 }
 
-/** `lockstep` as a process. */
-class Program {
-  readonly name: string;
-  readonly ended: Promise<number | NodeJS.Signals>;
-  isOver = false;
-  /** The end of what it wrote to stderr. */
-  errors = '';
-  /** A line that no user should see, and no stranger should bring about. */
-  wrong: string | null = null;
-  private readonly child: ChildProcess;
-  output = '';
-  private hear: () => void = () => undefined;
-
-  constructor(command: string, args: readonly string[], probe?: string) {
-    this.name = command;
-    this.child = spawn(process.execPath, ['--import', PROBE, MAIN, command, ...args], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, ...(probe === undefined ? {} : { ATTACK_PROBE: probe }) },
-    });
-    for (const stream of [this.child.stdout!, this.child.stderr!]) {
-      stream.on('data', (chunk: Buffer) => {
-        const text = chunk.toString();
-        this.output = (this.output + text).slice(-20_000);
-        if (stream === this.child.stderr) this.errors = (this.errors + text).slice(-2_000);
-        this.wrong ??=
-          /^.*(error of ours|cannot be answered|\n +at |Unhandled).*$/m.exec(text)?.[0] ?? null;
-        this.hear();
-      });
-    }
-    const kill = () => void this.child.kill('SIGKILL');
-    process.once('exit', kill);
-    this.ended = new Promise((resolve) =>
-      this.child.once('close', (code, signal) => {
-        process.off('exit', kill);
-        this.isOver = true;
-        this.hear();
-        resolve(code ?? signal!);
-      }),
-    );
-  }
-
-  /** Resolves as soon as the output has the pattern. @throws {Error} if it ends without */
-  async says(pattern: RegExp): Promise<RegExpExecArray> {
-    for (;;) {
-      const match = pattern.exec(this.output);
-      if (match) return match;
-      if (this.isOver) throw new Error(`${this.name} ended: ${this.output}`);
-      await new Promise<void>((resolve) => (this.hear = resolve));
-    }
-  }
-
-  async close(): Promise<void> {
-    if (!this.isOver) this.child.kill('SIGKILL');
-    await this.ended;
-  }
-
-  residentMb(): number {
-    try {
-      const status = readFileSync(`/proc/${this.child.pid}/status`, 'utf8');
-      return Math.round(Number(/VmRSS:\s+(\d+)/.exec(status)![1]) / 1024);
-    } catch {
-      return 0;
-    }
-  }
-
-  numDescriptors(): number {
-    try {
-      return readdirSync(`/proc/${this.child.pid}/fd`).length;
-    } catch {
-      return 0;
-    }
+/** Until it ends by itself, or is not wanted any more: then it has to end at once. */
+async function workFor(
+  worker: LockstepProcess,
+  isOn: () => boolean,
+  violations: string[],
+): Promise<void> {
+  while (isOn() && !worker.isOver) await pause(50);
+  const code = await worker.end('SIGTERM');
+  // What passed may have told it to end (0), or that it is not wanted (1), and it may not have begun yet; it is not to break.
+  if (worker.wrong !== null || ![0, 1, 143, 'SIGTERM'].includes(code)) {
+    violations.push(`${worker.name} ended with ${code}: ${worker.output}`);
   }
 }
 
-function resultOf(run: string): RunResult | null {
-  const path = join(run, 'result.json');
-  return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as RunResult) : null;
+async function finish(meddlers: readonly Meddler[]): Promise<number> {
+  await Promise.all(meddlers.map((meddler) => meddler.close()));
+  return meddlers.reduce((sum, meddler) => sum + meddler.numChanged(), 0);
+}
+
+/** The weights after each number of steps of a run that nobody disturbs. */
+async function weightsAfter(dataset: string, steps: readonly number[]): Promise<string[]> {
+  const found = new Map<number, string>();
+  const last = Math.max(...steps);
+  const over = new AbortController();
+  const config: TrainOptions['config'] = { dataset, epochs: Number(EPOCHS) };
+  await train({
+    config,
+    threads: 1,
+    signal: over.signal,
+    onEvent(event) {
+      if (event.type !== 'step') return;
+      const done = event.globalStep + 1;
+      if (steps.includes(done)) found.set(done, weightsSha256(event.params));
+      if (done === last) over.abort();
+    },
+  });
+  return steps.map((step) => found.get(step) ?? 'none');
 }
 
 function pause(ms: number): Promise<void> {

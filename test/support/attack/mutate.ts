@@ -3,9 +3,11 @@
  * comes out may be valid, nearly valid, or nothing at all.
  */
 import { Packr } from 'msgpackr';
+import { encode } from '../../../src/shared/codec.js';
 import type { Random } from '../../../src/shared/random.js';
+import type { Recorded } from './corpus.js';
 
-const packr = new Packr({ useRecords: false, variableMapSize: true, moreTypes: true });
+/** Of what no message holds: dates, sets, numbers without end, cycles. */
 const graphs = new Packr({ useRecords: false, moreTypes: true, structuredClone: true });
 
 const NUMBERS = [
@@ -24,79 +26,110 @@ const TEXTS = [
 ];
 
 type Value = unknown;
+type Fields = Record<string, Value>;
 
 /** @param corpus frames to take pieces from, one at least */
-export function mutate(frame: Uint8Array, corpus: readonly Uint8Array[], random: Random): Buffer {
-  const copy = Buffer.from(frame);
-  const kinds = [flip, cut, insert, splice, repeat, change, change, change, graph];
-  return kinds[random.below(kinds.length)](copy, corpus, random);
+export function mutate(
+  { frame, message }: Recorded,
+  corpus: readonly Recorded[],
+  random: Random,
+): Buffer {
+  switch (random.below(9)) {
+    case 0:
+      return flip(Buffer.from(frame), random);
+    case 1:
+      return Buffer.from(frame.subarray(0, random.below(frame.length + 1)));
+    case 2:
+      return insert(frame, random);
+    case 3:
+      return splice(frame, corpus[random.below(corpus.length)].frame, random);
+    case 4:
+      return Buffer.concat([frame, frame]);
+    case 5:
+      return knot(message, random);
+    default:
+      return change(message, random);
+  }
 }
 
-type Mutation = (frame: Buffer, corpus: readonly Uint8Array[], random: Random) => Buffer;
+/** Bytes of any kind, such as a request: some are others, more or fewer. */
+export function mutateBytes(bytes: Uint8Array, random: Random): Buffer {
+  switch (random.below(4)) {
+    case 0:
+      return flip(Buffer.from(bytes), random);
+    case 1:
+      return Buffer.from(bytes.subarray(0, random.below(bytes.length + 1)));
+    case 2:
+      return insert(bytes, random);
+    default:
+      return splice(bytes, bytes, random);
+  }
+}
 
 /** In the first bytes as a rule: what follows is pixels. */
-const placeIn = (frame: Buffer, random: Random) =>
+const placeIn = (frame: Uint8Array, random: Random) =>
   random.below(random.below(4) > 0 ? Math.min(frame.length, 200) : frame.length);
 
-const flip: Mutation = (frame, _corpus, random) => {
+function flip(frame: Buffer, random: Random): Buffer {
   for (let i = random.below(4); i >= 0 && frame.length > 0; i--) {
     frame[placeIn(frame, random)] ^= 1 << random.below(8);
   }
   return frame;
-};
+}
 
-const cut: Mutation = (frame, _corpus, random) => frame.subarray(0, random.below(frame.length + 1));
-
-const insert: Mutation = (frame, _corpus, random) => {
-  const at = placeIn(frame, random);
+function insert(frame: Uint8Array, random: Random): Buffer {
+  const at = frame.length === 0 ? 0 : placeIn(frame, random);
   const bytes = Buffer.from(Array.from({ length: 1 + random.below(8) }, () => random.below(256)));
   return Buffer.concat([frame.subarray(0, at), bytes, frame.subarray(at)]);
-};
+}
 
-const splice: Mutation = (frame, corpus, random) => {
-  const other = corpus[random.below(corpus.length)];
+/** The beginning of one, and the end of another. */
+function splice(frame: Uint8Array, other: Uint8Array, random: Random): Buffer {
   const [at, from] = [random.below(frame.length + 1), random.below(other.length + 1)];
   return Buffer.concat([frame.subarray(0, at), other.subarray(from)]);
-};
-
-const repeat: Mutation = (frame) => Buffer.concat([frame, frame]);
+}
 
 /** Something in it is another value, is missing, or is there under another name. */
-const change: Mutation = (frame, corpus, random) => {
-  const message = unpack(frame);
-  if (message === null) return flip(frame, corpus, random);
-  const keys = Object.keys(message);
+function change(message: Recorded['message'], random: Random): Buffer {
+  const fields: Fields = { ...message };
+  const keys = Object.keys(fields);
   const key = keys[random.below(keys.length)];
   switch (random.below(4)) {
     case 0:
-      return Buffer.from(
-        packr.pack(Object.fromEntries(Object.entries(message).filter(([name]) => name !== key))),
-      );
+      return pack(Object.fromEntries(Object.entries(fields).filter(([name]) => name !== key)));
     case 1:
       // Not by assignment, which makes a prototype of `__proto__`.
-      Object.defineProperty(message, TEXTS[random.below(TEXTS.length)], {
-        value: message[key],
+      Object.defineProperty(fields, TEXTS[random.below(TEXTS.length)], {
+        value: fields[key],
         enumerable: true,
       });
       break;
     default:
-      message[key] = otherThan(message[key], random);
+      fields[key] = otherThan(fields[key], random);
   }
-  return Buffer.from(packr.pack(message));
-};
+  return pack(fields);
+}
 
 /** A graph with cycles, or one whose print would have no end. */
-const graph: Mutation = (frame, corpus, random) => {
-  const message = unpack(frame);
-  if (message === null) return cut(frame, corpus, random);
-  let knot: Value[] = [];
-  const first = knot;
-  for (let i = 8 + random.below(20); i > 0; i--) knot = [knot, knot];
-  if (random.below(2) === 0) first.push(knot);
-  message[Object.keys(message)[0]] = knot;
+function knot(message: Recorded['message'], random: Random): Buffer {
+  const fields: Fields = { ...message };
+  let tied: Value[] = [];
+  const first = tied;
+  for (let i = 8 + random.below(20); i > 0; i--) tied = [tied, tied];
+  if (random.below(2) === 0) first.push(tied);
+  fields[Object.keys(fields)[0]] = tied;
   // A byte too many is what makes msgpackr print what it has.
-  return Buffer.concat([graphs.pack(message), Buffer.alloc(random.below(2))]);
-};
+  return Buffer.concat([graphs.pack(fields), Buffer.alloc(random.below(2))]);
+}
+
+/** As the protocol packs it; what that cannot hold is packed all the same. */
+function pack(fields: Fields): Buffer {
+  try {
+    return Buffer.concat(encode(fields as Recorded['message']));
+  } catch {
+    return graphs.pack(fields);
+  }
+}
 
 function otherThan(value: Value, random: Random): Value {
   const choice = random.below(8);
@@ -108,6 +141,11 @@ function otherThan(value: Value, random: Random): Value {
     return copy;
   }
   if (Array.isArray(value) && choice < 5) return value.map(() => otherThan(0, random));
+  if (value?.constructor === Object && choice < 5) {
+    const keys = Object.keys(value);
+    const key = keys[random.below(Math.max(1, keys.length))];
+    return { ...value, [key]: otherThan((value as Fields)[key], random) };
+  }
   switch (choice) {
     case 5:
       return TEXTS[random.below(TEXTS.length)];
@@ -117,16 +155,5 @@ function otherThan(value: Value, random: Random): Value {
       return Buffer.alloc(random.below(3) * 50_000);
     default:
       return NUMBERS[random.below(NUMBERS.length)];
-  }
-}
-
-function unpack(frame: Buffer): Record<string, Value> | null {
-  try {
-    const value: unknown = packr.unpack(frame);
-    return typeof value === 'object' && value !== null && Object.keys(value).length > 0
-      ? (value as Record<string, Value>)
-      : null;
-  } catch {
-    return null;
   }
 }

@@ -1,25 +1,46 @@
 /**
- * Loaded into a process before its program (`--import`): writes to the file named in ATTACK_PROBE for how long the event
- * loop was blocked at worst, ms of processor time, so that a busy machine does not count.
+ * Loaded into a process before its program (`--import`): answers who started it how long its event loop was blocked at
+ * worst, for how long it ran and waited for a processor, and how much memory and how many descriptors it has.
+ *
+ * The longest block is counted in processor time, so that a busy machine does not count.
  */
-import { writeFileSync } from 'node:fs';
+import { readFileSync, readdirSync } from 'node:fs';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { isMainThread } from 'node:worker_threads';
 
 const EVERY_MS = 20;
-/** Loading and compiling are no one's attack. */
-const WARM_UP_MS = 5_000;
 
-const path = process.env.ATTACK_PROBE;
-if (path !== undefined && isMainThread) {
-  let worstMs = 0;
+if (process.send && isMainThread) {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc');
+  let blockedMs = 0;
   let [wall, cpu] = [performance.now(), process.cpuUsage()];
+  const restart = () => ([wall, cpu] = [performance.now(), process.cpuUsage()]);
   setInterval(() => {
-    const now = performance.now();
-    const used = process.cpuUsage(cpu);
-    const blockedMs = Math.min(now - wall - EVERY_MS, (used.user + used.system) / 1000);
-    [wall, cpu] = [now, process.cpuUsage()];
-    if (now < WARM_UP_MS || blockedMs <= worstMs) return;
-    worstMs = blockedMs;
-    writeFileSync(path, String(worstMs));
+    const { user, system } = process.cpuUsage(cpu);
+    const ms = Math.min(performance.now() - wall - EVERY_MS, (user + system) / 1000);
+    blockedMs = Math.max(blockedMs, ms);
+    restart();
   }, EVERY_MS).unref();
+  process.on('message', ({ isSettled }) => {
+    // Of the main thread, ns.
+    const [ranNs, waitedNs] = readFileSync('/proc/self/schedstat', 'utf8').split(' ');
+    const longestMs = blockedMs;
+    if (isSettled) {
+      // Twice: what the first one finalizes is free after the second.
+      collect();
+      collect();
+      blockedMs = 0;
+      restart();
+    }
+    process.send({
+      blockedMs: longestMs,
+      ranMs: ranNs / 1e6,
+      waitedMs: waitedNs / 1e6,
+      residentMb: process.memoryUsage.rss() / 1e6,
+      numDescriptors: readdirSync('/proc/self/fd').length,
+    });
+  });
+  process.channel.unref();
 }
