@@ -15,13 +15,13 @@ import { benchCoordinator } from './bench-coordinator.js';
 import { benchScaling, benchStep, type TrainingBenchOptions } from './bench-training.js';
 import { optionCommand } from './command.js';
 import { stopSignal } from './signals.js';
-import { defaultNumWorkers } from './train.js';
 
 const KINDS = ['engine', 'step', 'scaling', 'coordinator'] as const;
 type Kind = (typeof KINDS)[number];
 /** Gradient and evaluation for six sizes, layers, parameters. */
 const ENGINE_FIGURES = 14;
 const DEFAULT_REPLAYING_WORKERS = 64;
+const MAX_SCALING_WORKERS = 8;
 
 export function benchCommand() {
   return optionCommand(
@@ -83,7 +83,11 @@ const BENCHES: Record<Kind, (options: BenchOptions, stop: AbortSignal) => Promis
   },
 
   async scaling(options, stop) {
-    const data = await benchScaling(options.workers ?? defaultNumWorkers(), options, stop);
+    const data = await benchScaling(
+      options.workers ?? Math.min(availableParallelism(), MAX_SCALING_WORKERS),
+      options,
+      stop,
+    );
     const lines = [
       `Scaling on ${formatNoun(availableParallelism(), 'core')}, batch ${options.batchSize}; ` +
         'efficiency: share of what the engine does alone on as many cores',

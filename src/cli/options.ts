@@ -72,17 +72,18 @@ export const COMMAND_OPTIONS = {
       group: 'run',
       help: 'local worker processes',
       value: 'n',
-      unset: 'one per core, at most 8',
+      unset: 'one with threads; of another engine than simd one per core, at most 8',
     }),
     engine: engine.default('simd').register(optionWords, {
       group: 'run',
       help: 'engine of all local workers',
       value: 'name',
     }),
-    threads: threads.default(1).register(optionWords, {
+    threads: threads.optional().register(optionWords, {
       group: 'run',
       help: 'threads of each local worker that compute; for the engine simd',
       value: 'n',
+      unset: 'one per core, at most 8; 1 with --workers or --engines',
     }),
     engines: z
       .array(engine)

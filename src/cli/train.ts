@@ -2,10 +2,12 @@
 import { availableParallelism } from 'node:os';
 import type { EngineRequest } from '../model/engine/engine.js';
 import { optionCommand } from './command.js';
+import type { LocalWorker } from './local-workers.js';
 import { serveRun } from './serve-run.js';
 import { checkCrewSize, serveOptionsOf } from './serve-options.js';
 
-const MAX_DEFAULT_WORKERS = 8;
+/** That a run takes without being asked. */
+const MAX_DEFAULT_CORES = 8;
 
 export function trainCommand() {
   return optionCommand(
@@ -13,15 +15,9 @@ export function trainCommand() {
     'train with a coordinator and local workers, in one command',
     '--workers 2 --epochs 5',
     async (settings) => {
-      const { engine, maxWorkers, threads } = settings.values;
-      const { workers = Math.min(defaultNumWorkers(), maxWorkers) } = settings.values;
-      const engines = settings.values.engines ?? new Array<EngineRequest>(workers).fill(engine);
-      checkCrewSize(settings.values, engines.length);
-      await serveRun(
-        settings,
-        serveOptionsOf(settings.values),
-        engines.map((name) => ({ engine: name, threads })),
-      );
+      const workers = localWorkersOf(settings.values, availableParallelism());
+      checkCrewSize(settings.values, workers.length);
+      await serveRun(settings, serveOptionsOf(settings.values), workers);
     },
   );
 }
@@ -35,7 +31,26 @@ export function coordinatorCommand() {
   );
 }
 
-/** One a core. */
-export function defaultNumWorkers(): number {
-  return Math.min(availableParallelism(), MAX_DEFAULT_WORKERS);
+export interface LocalWorkersChoice {
+  readonly engine: EngineRequest;
+  readonly engines?: readonly EngineRequest[] | undefined;
+  readonly workers?: number | undefined;
+  readonly threads?: number | undefined;
+  readonly maxWorkers: number;
+}
+
+/**
+ * The workers that `train` starts. Of `simd`, where nothing else is asked for, one with a thread for each core: it sends one
+ * gradient where several workers send several, and its threads even out among themselves who is slower
+ * (docs/experiments.md). Of other engines, one a core.
+ */
+export function localWorkersOf(
+  { engine, engines, workers, threads, maxWorkers }: LocalWorkersChoice,
+  numCores: number,
+): LocalWorker[] {
+  const cores = Math.min(numCores, MAX_DEFAULT_CORES);
+  const isOne = engines === undefined && workers === undefined && engine === 'simd';
+  const numWorkers = workers ?? (isOne ? 1 : Math.min(cores, maxWorkers));
+  const names = engines ?? new Array<EngineRequest>(numWorkers).fill(engine);
+  return names.map((name) => ({ engine: name, threads: threads ?? (isOne ? cores : 1) }));
 }

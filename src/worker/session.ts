@@ -357,7 +357,8 @@ export class Session implements ChannelHandler {
   /** Gives up the task under way, if there is one. */
   private supersede(): void {
     this.task = null;
-    this.superseded.abort();
+    // Without a reason of its own each abort makes an exception, with its stack.
+    this.superseded.abort('superseded');
     this.superseded = new AbortController();
   }
 
