@@ -4,15 +4,16 @@
  */
 import type { VectorOps } from '../../model/engine/simd/vector.js';
 import type { Clock } from '../../shared/clock.js';
-import { copyFloat32, float32From, uint16From } from '../../shared/codec.js';
+import { float32From, uint16From } from '../../shared/codec.js';
 import { ProtocolError, UserError } from '../../shared/errors.js';
 import type { Message, Range, WorkerMessage } from '../../shared/protocol.js';
-import { Assembly, type Slices } from '../../shared/slices.js';
+import type { Slices } from '../../shared/slices.js';
 import { isNode } from '../../shared/tree.js';
 import type { Auditor } from './auditor.js';
 import type { Dispatcher, RoundTimes } from './dispatcher.js';
 import type { FaultKind } from '../events.js';
 import type { GroupHandler, Member, WorkerGroup } from '../group/group.js';
+import { GradientAssembler } from './gradient-assembler.js';
 import {
   encodeSlice,
   type BlockResult,
@@ -47,10 +48,7 @@ export class Gatherer implements GroupHandler {
   private current: StepWork | EvaluationWork | null = null;
   /** The latest step of which work was begun; a coordinator that came back may have a relay do it once more. */
   private globalStep = 0;
-  /** Buffers (P,) for partials, used again from step to step. */
-  private readonly freeGradients: Float32Array[] = [];
-  /** Gradients that come in slices and are not whole yet: one of each worker at most. */
-  private readonly open = new Map<Member, { range: Range; assembly: Assembly }>();
+  private readonly gradients: GradientAssembler;
   private readonly stopped = new AbortController();
   private failure: Error | null = null;
   private wakeWaiter: () => void = () => undefined;
@@ -60,6 +58,7 @@ export class Gatherer implements GroupHandler {
     this.group = options.group;
     this.dispatcher = options.dispatcher;
     this.auditor = options.auditor;
+    this.gradients = new GradientAssembler(options.slices, options.vectors);
     this.group.handler = this;
   }
 
@@ -74,8 +73,8 @@ export class Gatherer implements GroupHandler {
     this.globalStep = Math.max(this.globalStep, work.globalStep);
     const times = await this.dispatcher.run(work, this.stopped.signal);
     this.current = null;
-    if (work.kind === 'step') this.freeGradients.push(...work.gradients);
-    for (const member of [...this.open.keys()]) this.abandon(member);
+    if (work.kind === 'step') this.gradients.reuse(work.gradients);
+    this.gradients.abandonAll();
     if (this.failure) throw this.failure;
     return work.isComplete ? times : null;
   }
@@ -155,22 +154,16 @@ export class Gatherer implements GroupHandler {
     isGraceful: boolean,
   ): { readonly hadWork: boolean; readonly action: string } {
     if (!isGraceful) this.options.count('workersLost');
-    this.abandon(member);
+    this.gradients.abandon(member);
     return this.dispatcher.lost(member);
   }
 
   sliced(member: Member, message: Message<'gradientSlice'>): void {
     const { current } = this;
-    const { globalStep, range, first, values } = message;
     this.checkBegun(message);
     // What is said of an earlier step, or was not asked for, its last slice will tell.
-    if (current?.kind !== 'step' || current.globalStep !== globalStep) return;
-    if (!this.dispatcher.owes(member, range)) return;
-    if (first === 0) {
-      const values = this.open.get(member)?.assembly.values ?? this.takeGradient();
-      this.open.set(member, { range, assembly: new Assembly(this.options.slices, values) });
-    }
-    this.assemblyOf(member, range).take(first, values, 'gradient');
+    if (current?.kind !== 'step' || current.globalStep !== message.globalStep) return;
+    if (this.dispatcher.owes(member, message.range)) this.gradients.take(member, message);
   }
 
   answered(member: Member, message: Message<'partial'> | Message<'evaluation'>): void {
@@ -223,7 +216,7 @@ export class Gatherer implements GroupHandler {
         `Wrong partial of ${show(range)}: no node of the tree, as an exact worker's is`,
       );
     }
-    const gradient = this.completeGradient(member, message);
+    const gradient = this.gradients.complete(member, message);
     step.gradients.push(gradient);
     this.noteAnswer(member, message);
 
@@ -251,38 +244,6 @@ export class Gatherer implements GroupHandler {
       use(member, range, partial);
     }
     this.dispatcher.progressed();
-  }
-
-  /** The gradient (P,) of a partial, of which the last slice has come. */
-  private completeGradient(member: Member, message: Message<'partial'>): Float32Array {
-    const { slices } = this.options;
-    if (slices.isWhole) {
-      const gradient = this.takeGradient();
-      copyFloat32(message.gradient, gradient, 'gradient');
-      return gradient;
-    }
-    const assembly = this.assemblyOf(member, message.range);
-    assembly.take(slices.last[0], message.gradient, 'gradient');
-    this.open.delete(member);
-    return assembly.values;
-  }
-
-  private assemblyOf(member: Member, range: Range): Assembly {
-    const open = this.open.get(member);
-    if (open?.range[0] === range[0] && open.range[1] === range[1]) return open.assembly;
-    throw new ProtocolError('malformed', `A slice of ${show(range)} without those before it`);
-  }
-
-  private takeGradient(): Float32Array {
-    return this.freeGradients.pop() ?? this.options.vectors.allocate();
-  }
-
-  /** What is open of a worker's gradient will not become whole. */
-  private abandon(member: Member): void {
-    const open = this.open.get(member);
-    if (!open) return;
-    this.open.delete(member);
-    this.freeGradients.push(open.assembly.values);
   }
 
   private takeEvaluation(

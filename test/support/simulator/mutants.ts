@@ -141,7 +141,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
     (original) =>
       function (member, message, step) {
         original.call(this, member, message, step);
-        this.freeGradients.push(step.gradients.at(-1));
+        this.gradients.reuse([step.gradients.at(-1)]);
       },
   ),
   'no-audit': mutant(
