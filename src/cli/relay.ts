@@ -5,7 +5,7 @@ import { hostname } from 'node:os';
 import { isLoopback } from '../coordinator/certificate.js';
 import type { RunEvent } from '../coordinator/events.js';
 import { isSame } from '../coordinator/page/gate.js';
-import { MAX_STRANGERS, MORE_PROVING } from '../coordinator/group/group.js';
+import { MAX_STRANGERS, MORE_PROVING } from '../coordinator/group/reception.js';
 import { defaultServerLimits, listen } from '../coordinator/server.js';
 import { createReferenceEngine } from '../model/engine/reference.js';
 import { createSimdEngine, createVectorOps } from '../model/engine/simd/node.js';

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { Coordinator, type CoordinatorOptions } from '../coordinator/coordinator.js';
 import type { RunResult } from '../coordinator/events.js';
-import { MAX_STRANGERS, MORE_PROVING } from '../coordinator/group/group.js';
+import { MAX_STRANGERS, MORE_PROVING } from '../coordinator/group/reception.js';
 import { controlHandler } from '../coordinator/page/control.js';
 import { Gate, isSame } from '../coordinator/page/gate.js';
 import { createLinkCheck } from '../coordinator/page/link-check.js';

@@ -1,43 +1,20 @@
 /**
- * The workers of a run and their connections: greeting, proof, heartbeats, loss. It knows who is there; what they are
- * to do is the dispatcher's business.
+ * The workers of a run and their connections: heartbeats, loss, and who is told of what they say. How they come in is the
+ * reception's business; what they are to do is the dispatcher's.
  */
 import type { Channel } from '../../shared/channel.js';
 import type { Clock, Timer } from '../../shared/clock.js';
 import { ProtocolError, stackOf, type CloseReason } from '../../shared/errors.js';
-import {
-  PROTOCOL_VERSION,
-  type Message,
-  type RunProgress,
-  type WorkerMessage,
-} from '../../shared/protocol.js';
+import type { Message, RunProgress, WorkerMessage } from '../../shared/protocol.js';
 import type { Random } from '../../shared/random.js';
-import type { Verdict } from '../../model/engine/proof.js';
 import type { Observer, WorkerLost } from '../events.js';
-import { AddressBook } from './address-book.js';
 import { Connection, type ConnectionOwner, type Member } from './connection.js';
-import { Identity } from './identity.js';
-import {
-  NO_FAILURES,
-  decideAdmission,
-  fullRun,
-  recordFailure,
-  shutOut,
-  whomToForget,
-} from './membership.js';
-import { ClockOffset } from './meters.js';
-import { TokenBucket } from '../../shared/token-bucket.js';
-import { WaitingRoom } from './waiting-room.js';
+import { recordFailure, shutOut } from './membership.js';
+import { Reception, type ReceptionOptions, type Refusal } from './reception.js';
+import { Roster } from './roster.js';
 
 /** Pings within a heartbeat timeout; silence is noticed one ping before the timeout is over. */
 const PINGS_PER_TIMEOUT = 6;
-/** Connections that have not said hello; one more, and one of them goes. */
-export const MAX_STRANGERS = 128;
-/** Those that have, and have not proved themselves yet: as many as the run takes workers, and so many more. */
-export const MORE_PROVING = 128;
-
-/** Lines of the log about connections that no worker was behind. */
-const STRANGER_NOTICES_PER_SECOND = 2;
 
 export type { Member };
 
@@ -59,12 +36,10 @@ export interface GroupOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly report: Observer;
-  /** The welcome of this run, but for what is the worker's own. */
-  readonly welcome: Omit<Message<'welcome'>, 'type' | 'workerId' | 'secret' | 'proofSeed'>;
-  /** The key of the workers' secrets, 32 random bytes: the same as long as the run lasts, known to nobody else. */
-  readonly workerKey: Uint8Array;
-  readonly judge: (ready: Message<'ready'>, proofSeed: number) => Verdict;
-  readonly isTokenRight: (token: string | null) => boolean;
+  readonly welcome: ReceptionOptions['welcome'];
+  readonly workerKey: ReceptionOptions['workerKey'];
+  readonly judge: ReceptionOptions['judge'];
+  readonly isTokenRight: ReceptionOptions['isTokenRight'];
   readonly maxWorkers: number;
   /** How the run is going, as a worker is told that wants to know; nothing by default. */
   readonly progress?: (workerId: string) => RunProgress;
@@ -81,35 +56,18 @@ const UNATTENDED: GroupHandler = {
 export class WorkerGroup implements ConnectionOwner {
   /** Set by the owner before it accepts a connection. */
   handler: GroupHandler = UNATTENDED;
-  /** By workerId, in the order of their first hello: their ranks. */
-  private readonly members = new Map<string, Member>();
+  private readonly roster = new Roster();
+  private readonly reception: Reception;
   private readonly connections = new Set<Connection>();
-  private readonly addresses = new AddressBook();
-  private readonly identity: Identity;
-  /** Those of them that have not said hello. */
-  private readonly strangers: WaitingRoom<Connection>;
-  /** Those that have, and have not proved themselves. */
-  private readonly proving: WaitingRoom<Connection>;
   private readonly options: GroupOptions;
-  private readonly strangerNotices = new TokenBucket(
-    STRANGER_NOTICES_PER_SECOND,
-    10 * STRANGER_NOTICES_PER_SECOND,
-  );
-  private numUnsaid = 0;
   private timer: Timer | null = null;
   private lastTickAt: number;
   private closing: { readonly isFinal: boolean; readonly reason: string } | null = null;
 
   constructor(options: GroupOptions) {
     this.options = options;
-    this.identity = new Identity(options.workerKey);
     this.lastTickAt = options.clock.now();
-    this.strangers = new WaitingRoom(MAX_STRANGERS, (connection) =>
-      this.lose(connection, 'crowded', 'it had not said hello, and others came'),
-    );
-    this.proving = new WaitingRoom(MORE_PROVING + options.maxWorkers, (connection) =>
-      this.lose(connection, 'crowded', 'it had not proved itself, and others came'),
-    );
+    this.reception = new Reception(options, this.roster, this.lose.bind(this));
     this.scheduleTick();
   }
 
@@ -124,18 +82,18 @@ export class WorkerGroup implements ConnectionOwner {
       return;
     }
     this.connections.add(connection);
-    this.strangers.enter(connection, address);
+    this.reception.enter(connection);
   }
 
   /** Workers ready to work, by rank. */
   active(): Member[] {
-    return [...this.members.values()].filter(({ connection }) => connection?.state === 'active');
+    return this.roster.active();
   }
 
   /** By workerId: bytes that wait to leave for a worker, where there are any. */
   queuedBytes(): Map<string, number> {
     const queued = new Map<string, number>();
-    for (const { workerId, connection } of this.members.values()) {
+    for (const { workerId, connection } of this.roster.all()) {
       const numBytes = connection?.channel.bufferedBytes ?? 0;
       if (numBytes > 0) queued.set(workerId, numBytes);
     }
@@ -143,28 +101,25 @@ export class WorkerGroup implements ConnectionOwner {
   }
 
   all(): Iterable<Member> {
-    return this.members.values();
+    return this.roster.all();
   }
 
   get(workerId: string): Member | undefined {
-    return this.members.get(workerId);
+    return this.roster.get(workerId);
   }
 
   /** Ends the connection of a worker that did wrong; `isForGood` shuts it out of the run. */
   evict(member: Member, reason: CloseReason, message: string, isForGood = false): void {
-    const now = this.options.clock.now();
     if (isForGood) {
       member.history = shutOut(member.history);
-      this.addresses.shutOut(now, member.address);
-    } else this.addresses.failed(now, member.address);
+      this.reception.shutOut(member.address);
+    } else this.reception.failed(member.address);
     if (member.connection) this.lose(member.connection, reason, message);
   }
 
   /** Sends the connected workers of that name or id away, for the rest of the run. @returns how many there were */
   dismiss(nameOrId: string): number {
-    const dismissed = [...this.members.values()].filter(
-      ({ name, workerId, connection }) => connection && [name, workerId].includes(nameOrId),
-    );
+    const dismissed = this.roster.called(nameOrId);
     for (const member of dismissed) {
       const connection = member.connection!;
       member.history = shutOut(member.history);
@@ -191,7 +146,7 @@ export class WorkerGroup implements ConnectionOwner {
 
   /** A connection broke the protocol. */
   wronged(connection: Connection, { reason, message }: ProtocolError): void {
-    if (connection.state !== 'active') this.fail(connection);
+    if (connection.state !== 'active') this.reception.failed(connection.address);
     this.lose(connection, reason, message);
   }
 
@@ -205,16 +160,16 @@ export class WorkerGroup implements ConnectionOwner {
     const { member } = connection;
     if (member?.connection !== connection) {
       if (reason !== null && reason !== 'replaced') {
-        this.strangerNotice(`Connection from ${connection.address} closed: ${message}`);
+        this.reception.notice(`Connection from ${connection.address} closed: ${message}`);
       }
       return;
     }
-    this.leaveBehind(member);
     const { clock, report } = this.options;
+    this.roster.leaveBehind(member, clock.now());
     const isGraceful = reason === 'left' || reason === 'replaced' || reason === 'finished';
     if (!isGraceful) member.history = recordFailure(clock.now(), member.history);
     if (!wasActive) {
-      this.strangerNotice(`${member.name} (${member.workerId}) did not get ready: ${message}`);
+      this.reception.notice(`${member.name} (${member.workerId}) did not get ready: ${message}`);
       return;
     }
     const { hadWork, action } = this.handler.lost(member, isGraceful);
@@ -241,18 +196,19 @@ export class WorkerGroup implements ConnectionOwner {
 
   /** Ends the connection, and shows the stack: it is a bug, and the run goes on. */
   failed(connection: Connection, error: unknown): void {
-    this.notice('error', `A connection is closed for an error of ours: ${stackOf(error)}`);
+    this.complain(`A connection is closed for an error of ours: ${stackOf(error)}`);
     try {
       this.lose(connection, 'failed', 'an error of the coordinator');
     } catch (another) {
-      this.notice('error', `Its work was not given back: ${stackOf(another)}`);
+      this.complain(`Its work was not given back: ${stackOf(another)}`);
     }
   }
 
   received(connection: Connection, message: WorkerMessage): void {
     if (connection.state === 'greeting') {
       if (message.type !== 'hello') throw unexpected(message, 'hello');
-      this.greet(connection, message);
+      const refusal = this.reception.greet(connection, message);
+      if (refusal) this.refuse(connection, refusal, message.name);
       return;
     }
     const member = connection.member!;
@@ -282,123 +238,27 @@ export class WorkerGroup implements ConnectionOwner {
     }
   }
 
-  private greet(connection: Connection, hello: Message<'hello'>): void {
-    const { clock, random, welcome } = this.options;
-    const { workerId: id, secret } = hello;
-    const isOwner = id !== null && secret !== null && this.identity.isOwner(id, secret);
-    const known = isOwner ? this.members.get(id) : undefined;
-    const origin = this.addresses.of(connection.address);
-    const admission = decideAdmission(
-      clock.now(),
-      {
-        history: isOwner ? (known?.history ?? NO_FAILURES) : origin,
-        isNew: !isOwner,
-        tokenMatches: this.options.isTokenRight(hello.token),
-        protocolVersion: hello.protocolVersion,
-        isConnected: known?.connection != null,
-      },
-      {
-        protocolVersion: PROTOCOL_VERSION,
-        maxWorkers: this.options.maxWorkers,
-        numActive: this.active().length,
-      },
-    );
-    if (!admission.isAdmitted) {
-      const { reason, message, retryAfterMs } = admission;
-      if (reason === 'unauthorized') this.fail(connection);
-      this.refuse(connection, reason, message, retryAfterMs, hello.name);
-      return;
-    }
-    if (known?.connection) this.lose(known.connection, 'replaced', 'it connected again');
-    const workerId = isOwner ? id : this.newWorkerId();
-    const member: Member = known ?? {
-      workerId,
-      name: hello.name,
-      host: hello.host,
-      engine: hello.engine,
-      device: '',
-      numWorkers: 1,
-      isExact: false,
-      history: NO_FAILURES,
-      address: connection.address,
-      isOnProbation: !isOwner && origin.numShutOut > 0,
-      connection: null,
-      absentSince: 0,
-      clockOffset: new ClockOffset(),
-      hasTakenPart: false,
-    };
-    member.address = connection.address;
-    member.name = hello.name;
-    member.host = hello.host;
-    member.engine = hello.engine;
-    connection.wantsProgress = hello.wantsProgress ?? false;
-    connection.cached = cachedSamples(hello, welcome.datasetId, welcome.numSamples);
-    member.connection = connection;
-    this.members.set(workerId, member);
-    const proofSeed = random.uint32();
-    this.strangers.leave(connection);
-    this.proving.enter(connection, connection.address);
-    connection.welcome(member, proofSeed);
-    connection.send({
-      ...{ type: 'welcome', workerId, secret: this.identity.secretOf(workerId) },
-      ...{ proofSeed, ...welcome },
-    });
-  }
-
   private admit(connection: Connection, member: Member, ready: Message<'ready'>): void {
-    const { clock, report, judge, maxWorkers } = this.options;
-    // Others may have been faster.
-    const numActive = this.active().length;
-    if (numActive >= maxWorkers) {
-      const { message, retryAfterMs } = fullRun(maxWorkers);
-      this.refuse(connection, 'full', message, retryAfterMs, member.name);
-      return;
-    }
-    const verdict = judge(ready, connection.proofSeed);
-    if (!verdict.isAccepted) {
-      this.fail(connection);
-      this.refuse(connection, 'engineRefused', verdict.message, null, member.name);
-      return;
-    }
-    const isReturn = member.hasTakenPart;
-    member.isExact = verdict.isExact;
-    member.device = ready.device;
-    member.hasTakenPart = true;
-    this.proving.leave(connection);
-    connection.admit();
-    report({
-      type: 'workerJoined',
-      time: clock.now(),
-      workerId: member.workerId,
-      name: member.name,
-      host: member.host,
-      engine: member.engine,
-      device: member.device,
-      isExact: member.isExact,
-      worldSize: this.active().length,
-      isReturn,
-    });
-    this.handler.joined(member, connection.cached);
+    const refusal = this.reception.admit(connection, member, ready);
+    if (refusal) this.refuse(connection, refusal, member.name);
+    else this.handler.joined(member, connection.cached);
   }
 
   private dropConnection(connection: Connection): void {
     this.connections.delete(connection);
-    this.strangers.leave(connection);
-    this.proving.leave(connection);
+    this.reception.leave(connection);
   }
 
-  private refuse(
-    connection: Connection,
-    reason: CloseReason,
-    message: string,
-    retryAfterMs: number | null,
-    name: string,
-  ): void {
+  private refuse(connection: Connection, refusal: Refusal, name: string): void {
+    const { reason, message, retryAfterMs } = refusal;
     connection.send({ type: 'refused', reason: message, retryAfterMs });
     connection.end(reason, message);
     this.dropConnection(connection);
-    if (connection.member?.connection === connection) this.leaveBehind(connection.member);
-    this.strangerNotice(`${name} refused: ${message}`);
+    const { member } = connection;
+    if (member?.connection === connection) {
+      this.roster.leaveBehind(member, this.options.clock.now());
+    }
+    this.reception.notice(`${name} refused: ${message}`);
   }
 
   private measure(member: Member, pong: Message<'pong'>): void {
@@ -446,58 +306,12 @@ export class WorkerGroup implements ConnectionOwner {
     }
   }
 
-  /** Long enough that none is drawn twice, those forgotten among them. */
-  private newWorkerId(): string {
-    const { random } = this.options;
-    const draw = () => random.uint32().toString(36).padStart(7, '0');
-    return `w${draw()}${draw()}`;
-  }
-
-  /** A stranger did wrong, whom nothing but its address tells from others. */
-  private fail({ address }: Connection): void {
-    this.addresses.failed(this.options.clock.now(), address);
-  }
-
-  /** The member is away; of those that are, some may have to be forgotten. */
-  private leaveBehind(member: Member): void {
-    member.connection = null;
-    member.absentSince = this.options.clock.now();
-    const absent = [...this.members.values()].filter(({ connection }) => connection === null);
-    for (const { workerId } of whomToForget(absent)) this.members.delete(workerId);
-  }
-
-  /** Strangers come by the thousand: not each of them is worth a line. */
-  private strangerNotice(message: string): void {
-    if (!this.strangerNotices.take(this.options.clock.now())) {
-      this.numUnsaid++;
-      return;
-    }
-    const others = this.numUnsaid > 0 ? `; ${this.numUnsaid} others before it` : '';
-    this.numUnsaid = 0;
-    this.notice('warn', `${message}${others}`);
-  }
-
-  private notice(level: 'warn' | 'error', message: string): void {
+  private complain(message: string): void {
     const { clock, report } = this.options;
-    report({ type: 'notice', time: clock.now(), level, message });
+    report({ type: 'notice', time: clock.now(), level: 'error', message });
   }
 }
 
 function unexpected(message: WorkerMessage, wanted: string): ProtocolError {
   return new ProtocolError('unexpected', `Unexpected ${message.type}: expected ${wanted}`);
-}
-
-/** The bits of the samples that a worker says it has, if they are of this data set. */
-function cachedSamples(hello: Message<'hello'>, datasetId: string, numSamples: number): Uint8Array {
-  const numBytes = Math.ceil(numSamples / 8);
-  const cached = new Uint8Array(numBytes);
-  if (hello.datasetId !== datasetId) return cached;
-  if (hello.cached.length !== numBytes) {
-    throw new ProtocolError(
-      'malformed',
-      `Wrong length of cached: ${hello.cached.length} bytes, expected ${numBytes}`,
-    );
-  }
-  cached.set(hello.cached);
-  return cached;
 }

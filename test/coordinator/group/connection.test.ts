@@ -1,6 +1,6 @@
 import { Packr } from 'msgpackr';
 import { describe, expect, it, vi } from 'vitest';
-import { MAX_STRANGERS } from '../../../src/coordinator/group/group.js';
+import { MAX_STRANGERS } from '../../../src/coordinator/group/reception.js';
 import { createVectorOps } from '../../../src/model/engine/simd/node.js';
 import { buildModel } from '../../../src/model/lenet.js';
 import { DEADLINES } from '../../../src/shared/deadlines.js';

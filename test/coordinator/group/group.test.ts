@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { MAX_ABSENT, MAX_ADDRESSES } from '../../../src/coordinator/group/membership.js';
 import { AddressBook } from '../../../src/coordinator/group/address-book.js';
 import { Identity } from '../../../src/coordinator/group/identity.js';
-import { MORE_PROVING } from '../../../src/coordinator/group/group.js';
+import { MORE_PROVING } from '../../../src/coordinator/group/reception.js';
 import { CLOSE_CODES } from '../../../src/shared/errors.js';
 import { createRandom } from '../../../src/shared/random.js';
 import { startRun, type FakeWorker, type Harness } from '../../support/coordinator-harness.js';
