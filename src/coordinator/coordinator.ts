@@ -5,7 +5,7 @@
  * files and processes are given to it.
  */
 import { initParams } from '../model/init.js';
-import { weightsSha256, type Checkpoint } from '../model/checkpoint.js';
+import type { Checkpoint } from '../model/checkpoint.js';
 import { buildModel, type Model } from '../model/lenet.js';
 import { Regularizer } from '../model/regularizer.js';
 import { createOptimizer, type Optimizer, type OptimizerState } from '../model/optimizer.js';
@@ -18,25 +18,23 @@ import type { Clock, Timer } from '../shared/clock.js';
 import { regularizationOf, type RunConfig } from '../shared/config.js';
 import { DEADLINES } from '../shared/deadlines.js';
 import { messageOf } from '../shared/errors.js';
-import { formatNoun } from '../shared/format.js';
-import type { EvaluationSet } from '../shared/protocol.js';
 import type { Random } from '../shared/random.js';
 import { MAX_SLICES, Slices, sliceOf } from '../shared/slices.js';
 import { Checkpointer } from './checkpointer.js';
 import { Auditor, type AuditorOptions } from './round/auditor.js';
-import { Dispatcher, type RoundTimes } from './round/dispatcher.js';
-import type { EvaluationDone, FaultKind, Observer, RunResult, StepTimes } from './events.js';
+import { Dispatcher } from './round/dispatcher.js';
+import type { Observer, RunResult } from './events.js';
+import { EVALUATION_BLOCK, Evaluator } from './evaluator.js';
+import { describeExtension } from './extension.js';
 import { WorkerGroup, type GroupOptions } from './group/group.js';
 import { Gatherer } from './round/gatherer.js';
 import { Ledger } from './round/ledger.js';
-import { Participants } from './participants.js';
-import { NO_PROGRESS, progressOf, type Progress } from './progress.js';
+import { NO_PROGRESS, progressOf } from './progress.js';
 import { Sampler } from './sampler.js';
 import type { Samples } from './samples.js';
-import { EvaluationWork, StepWork, type WorkParams } from './round/work.js';
-
-/** Images of one block of an evaluation; part of the contract, as loss sums add block after block. */
-const EVALUATION_BLOCK = 250;
+import { StepWork, type WorkParams } from './round/work.js';
+import { stepDone } from './step-done.js';
+import { Tally } from './tally.js';
 
 /** Between two looks, while the run is paused, at whether a checkpoint is due, ms. */
 const HELD_LOOK_MS = 1_000;
@@ -88,6 +86,8 @@ export class Coordinator {
   private readonly options: CoordinatorOptions;
   private readonly group: WorkerGroup;
   private readonly gatherer: Gatherer;
+  private readonly evaluator: Evaluator;
+  private readonly tally: Tally;
   private readonly sampler: Sampler;
   private readonly schedule: Schedule;
   private readonly optimizer: Optimizer;
@@ -104,14 +104,6 @@ export class Coordinator {
   private wakeHeld: () => void = () => undefined;
   /** Updates made so far. */
   private globalStep = 0;
-  private progress: Progress = NO_PROGRESS;
-  private readonly participants: Participants;
-  /** Of this process: when it began, training images, and the time their steps took, ms. */
-  private readonly startedAt: number;
-  private numImages = 0;
-  private trainingMs = 0;
-  /** By the processes before. */
-  private readonly spentBefore: Progress['spent'];
 
   constructor(options: CoordinatorOptions) {
     const { config, samples, clock, resumeFrom, initialParams, vectors } = options;
@@ -138,11 +130,21 @@ export class Coordinator {
       }
       Object.assign(scalars, resumeFrom.optimizerState.scalars);
       this.globalStep = resumeFrom.globalStep;
-      this.progress = progressOf(resumeFrom, config, samples, options.arbiter.fingerprint);
     }
-    this.startedAt = clock.now();
-    this.spentBefore = this.progress.spent;
-    this.participants = new Participants(this.progress);
+    const { targetAccuracy, patience } = options;
+    this.tally = new Tally(
+      resumeFrom
+        ? progressOf(resumeFrom, config, samples, options.arbiter.fingerprint)
+        : NO_PROGRESS,
+      {
+        totalSteps: this.totalSteps,
+        stepsPerEpoch,
+        decidingSet: samples.numValidation > 0 ? 'validation' : 'test',
+        targetAccuracy,
+        patience,
+      },
+      clock.now(),
+    );
     this.ledger = options.verifyLedger ? new Ledger(this.sampler, this.globalStep) : null;
     this.checkpointer = new Checkpointer(
       {
@@ -150,7 +152,7 @@ export class Coordinator {
         everyMs: options.checkpointEveryMs,
         everySteps: options.checkpointEverySteps,
         snapshot: () => this.snapshot(),
-        failed: () => this.count('checkpointFailures'),
+        failed: () => this.tally.count('checkpointFailures'),
       },
       this.globalStep,
     );
@@ -160,7 +162,7 @@ export class Coordinator {
       clock,
       random,
       report: (event) => {
-        if (event.type === 'workerJoined') this.participants.joined(event);
+        if (event.type === 'workerJoined') this.tally.participants.joined(event);
         options.report(event);
       },
       judge: options.judge,
@@ -170,9 +172,9 @@ export class Coordinator {
       progress: (workerId) => ({
         globalStep: this.globalStep,
         totalSteps: this.totalSteps,
-        testAccuracy: this.progress.testAccuracy,
-        numImages: this.participants.imagesOf(workerId),
-        numImagesOfAll: this.participants.numImages,
+        testAccuracy: this.tally.testAccuracy,
+        numImages: this.tally.participants.imagesOf(workerId),
+        numImagesOfAll: this.tally.participants.numImages,
       }),
       welcome: {
         runId: options.runId,
@@ -197,8 +199,11 @@ export class Coordinator {
       clock,
       vectors,
       slices: this.slices,
-      count: (fault) => this.count(fault),
+      count: (fault) => this.tally.count(fault),
     });
+    const { gatherer, sampler, tally } = this;
+    const { report } = options;
+    this.evaluator = new Evaluator({ gatherer, samples, sampler, tally, clock, report });
   }
 
   /** Workers that compute now. */
@@ -238,6 +243,17 @@ export class Coordinator {
     return this.group.dismiss(name);
   }
 
+  /** How the run would end if it ended now. */
+  outcome(): RunResult['outcome'] {
+    return this.tally.outcome(this.globalStep);
+  }
+
+  /** What the run has come to. */
+  result(): RunResult {
+    const { clock, arbiter } = this.options;
+    return this.tally.result(clock.now(), this.globalStep, this.params, arbiter.fingerprint);
+  }
+
   /**
    * Trains to the end, or until the signal aborts: then it finishes the step, saves a checkpoint and returns.
    *
@@ -251,7 +267,6 @@ export class Coordinator {
     if (signal.aborted) stop();
     else signal.addEventListener('abort', stop, { once: true });
     this.reportStarted();
-    this.reportExtension();
     let isFinal = false;
     let reason = 'stopped';
     try {
@@ -276,8 +291,8 @@ export class Coordinator {
   private async train(signal: AbortSignal): Promise<void> {
     for (;;) {
       const isEpochEnd = this.globalStep % this.sampler.stepsPerEpoch === 0;
-      if (isEpochEnd && this.progress.evaluatedStep < this.globalStep) {
-        if (!(await this.evaluateAll())) return;
+      if (isEpochEnd && this.tally.evaluatedStep < this.globalStep) {
+        if (!(await this.evaluate())) return;
       }
       this.checkpointer.saveIfDue(this.globalStep, isEpochEnd);
       if (this.outcome() !== 'stopped' || signal.aborted) return;
@@ -310,12 +325,12 @@ export class Coordinator {
 
   /** One update. @returns false if it was broken off before */
   private async trainStep(signal: AbortSignal): Promise<boolean> {
-    const { clock, report } = this.options;
+    const { clock, report, minWorkers } = this.options;
     const { globalStep } = this;
     const waitedFrom = clock.now();
     const isOff = () => signal.aborted || this.isPaused;
-    await this.gatherer.waitForWorkers(this.options.minWorkers, signal, isOff, (numActive) =>
-      this.sayWaiting(numActive),
+    await this.gatherer.waitForWorkers(minWorkers, signal, isOff, (numActive) =>
+      this.say(`Waiting for workers: ${numActive} of at least ${minWorkers} there`),
     );
     if (isOff()) return !signal.aborted;
     const startedAt = clock.now();
@@ -329,43 +344,17 @@ export class Coordinator {
 
     // g ← T(0, V) / n, θ ← update(θ, g), one slice after the other
     const learningRate = this.schedule(globalStep);
-    const { sum, reduceMs, updateMs } = this.reduceAndUpdate(step, learningRate);
-    const n = step.numImages;
+    const reduced = this.reduceAndUpdate(step, learningRate);
     this.globalStep++;
 
-    const now = clock.now();
-    this.numImages += n;
-    this.trainingMs += now - startedAt;
+    const time = clock.now();
     for (const unit of step.counted) this.ledger?.add(step.samplesOf([unit, unit + 1]));
     this.ledger?.close(this.globalStep);
-    for (const [{ workerId }, { numImages }] of step.credits) {
-      this.participants.credit(workerId, numImages);
-    }
-    if (step.isApproximate) this.participants.noteApproximate();
-    report({
-      type: 'step',
-      time: now,
-      globalStep,
-      epoch: Math.floor(globalStep / this.sampler.stepsPerEpoch),
-      numImages: n,
-      loss: sum.lossSum / n,
-      accuracy: sum.numCorrect / n,
-      learningRate,
-      worldSize: this.group.active().length,
-      times: stepTimes(round, { waitedFrom, startedAt, reduceMs, updateMs, now }),
-      workers: round.answers.map(({ member, computeMs, sentAt, receivedAt }) => ({
-        workerId: member.workerId,
-        name: member.name,
-        numMicroBatches: step.credits.get(member)?.numUnits ?? 0,
-        numImages: step.credits.get(member)?.numImages ?? 0,
-        computeMs,
-        roundTripMs: receivedAt - sentAt,
-      })),
-      queuedBytes: this.group.queuedBytes(),
-      startedAt,
-      partials: step.traces,
-      params: this.params,
-    });
+    this.tally.stepped(step, time - startedAt);
+    const worldSize = this.group.active().length;
+    const queuedBytes = this.group.queuedBytes();
+    const at = { waitedFrom, startedAt, time };
+    report(stepDone(step, round, { ...reduced, ...at, learningRate, worldSize, queuedBytes }));
     return true;
   }
 
@@ -401,182 +390,37 @@ export class Coordinator {
   }
 
   private stepWork(globalStep: number): StepWork {
-    const { config } = this.options;
-    const epoch = Math.floor(globalStep / this.sampler.stepsPerEpoch);
+    const { microBatch } = this.options.config;
+    const epoch = this.sampler.epochOf(globalStep);
     const batch = this.sampler.batch(globalStep);
-    return new StepWork(globalStep, epoch, batch, config.microBatch, this.theta);
+    return new StepWork(globalStep, epoch, batch, microBatch, this.theta);
   }
 
-  /** Evaluates on the sets there are. @returns false if it was broken off */
-  private async evaluateAll(): Promise<boolean> {
-    const { samples } = this.options;
-    const hasValidation = samples.numValidation > 0;
-    const validation = hasValidation ? await this.evaluate('validation', true) : null;
-    if (hasValidation && !validation) return false;
-    const test = await this.evaluate('test', !hasValidation);
-    if (!test) return false;
-    const decidingAccuracy = (validation ?? test).accuracy;
-    const isBest = decidingAccuracy > this.progress.bestAccuracy;
-    this.progress = {
-      ...this.progress,
-      evaluatedStep: this.globalStep,
-      decidingAccuracy,
-      testAccuracy: test.accuracy,
-      testLoss: test.loss,
-      ...(isBest ? { bestAccuracy: decidingAccuracy, bestStep: this.globalStep } : {}),
-    };
+  /** @returns false if it was broken off */
+  private async evaluate(): Promise<boolean> {
+    const isBest = await this.evaluator.evaluate(this.globalStep, this.theta);
     if (isBest) this.checkpointer.markBest();
-    return true;
-  }
-
-  private async evaluate(set: EvaluationSet, isDeciding: boolean): Promise<EvaluationDone | null> {
-    const { clock, samples, report } = this.options;
-    const startedAt = clock.now();
-    const work = new EvaluationWork(this.globalStep, set, samples, EVALUATION_BLOCK, this.theta);
-    if (!(await this.gatherer.gather(work))) return null;
-    // What would end the run, or be called its best, is not taken on a worker's word.
-    if (isDeciding && this.isMomentous(work.numCorrect() / work.labels.length)) {
-      if (!(await this.gatherer.confirm(work))) return null;
-    }
-    if (work.isApproximate) this.participants.noteApproximate();
-    const { labels, images, predictions } = work;
-    const numImages = labels.length;
-    const time = clock.now();
-    const event: EvaluationDone = {
-      type: 'evaluation',
-      time,
-      set,
-      globalStep: this.globalStep,
-      epoch: Math.floor(this.globalStep / this.sampler.stepsPerEpoch),
-      loss: work.lossSum() / numImages,
-      accuracy: work.numCorrect() / numImages,
-      seconds: (time - startedAt) / 1000,
-      numImages,
-      predictions,
-      labels,
-      images,
-      params: this.params,
-    };
-    report(event);
-    return event;
-  }
-
-  /** Whether a deciding accuracy would end the run or be its best. */
-  private isMomentous(accuracy: number): boolean {
-    const { targetAccuracy } = this.options;
-    const isTarget = targetAccuracy !== null && accuracy >= targetAccuracy;
-    return isTarget || accuracy > this.progress.bestAccuracy || this.isOutOfPatience();
-  }
-
-  /** How the run would end if it ended now. */
-  outcome(): RunResult['outcome'] {
-    const { targetAccuracy } = this.options;
-    const { decidingAccuracy, evaluatedStep } = this.progress;
-    const isEvaluated = evaluatedStep === this.globalStep && evaluatedStep > 0;
-    if (isEvaluated && targetAccuracy !== null && decidingAccuracy >= targetAccuracy)
-      return 'targetReached';
-    if (isEvaluated && this.globalStep >= this.totalSteps) return 'finished';
-    return isEvaluated && this.isOutOfPatience() ? 'stoppedEarly' : 'stopped';
-  }
-
-  /** Whether too many epochs have gone by since the best evaluation. */
-  private isOutOfPatience(): boolean {
-    const { patience } = this.options;
-    const numSteps = this.globalStep - this.progress.bestStep;
-    return patience !== null && numSteps >= patience * this.sampler.stepsPerEpoch;
-  }
-
-  /** What the run has come to. */
-  result(): RunResult {
-    const { seconds, trainingMs, numImages } = this.spent();
-    return {
-      outcome: this.outcome(),
-      testAccuracy: this.progress.testAccuracy,
-      testLoss: this.progress.testLoss,
-      best: this.best(),
-      weightsSha256: weightsSha256(this.params),
-      globalStep: this.globalStep,
-      epochs: Math.floor(this.globalStep / this.sampler.stepsPerEpoch),
-      imagesPerSecond: trainingMs > 0 ? (1000 * numImages) / trainingMs : 0,
-      seconds,
-      ...this.describeWorkers(),
-      faults: this.progress.faults,
-    };
-  }
-
-  private best(): RunResult['best'] {
-    const { bestAccuracy, bestStep, evaluatedStep } = this.progress;
-    if (evaluatedStep === 0) return null;
-    const set = this.options.samples.numValidation > 0 ? 'validation' : 'test';
-    return { set, accuracy: bestAccuracy, globalStep: bestStep };
-  }
-
-  /** By this process and those before. */
-  private spent(): Progress['spent'] {
-    const { seconds, trainingMs, numImages } = this.spentBefore;
-    return {
-      seconds: seconds + (this.options.clock.now() - this.startedAt) / 1000,
-      trainingMs: trainingMs + this.trainingMs,
-      numImages: numImages + this.numImages,
-    };
-  }
-
-  private sayWaiting(numActive: number): void {
-    const { clock, minWorkers, report } = this.options;
-    const message = `Waiting for workers: ${numActive} of at least ${minWorkers} there`;
-    report({ type: 'notice', time: clock.now(), level: 'info', message });
+    return isBest !== null;
   }
 
   private snapshot(): Checkpoint {
-    const { config, samples, arbiter } = this.options;
+    const { clock, config, samples, arbiter } = this.options;
     const { globalStep } = this;
     const { tensors, scalars } = this.optimizerState;
     const copies = Object.entries(tensors).map(([name, tensor]) => [name, tensor.slice()] as const);
-    this.progress = { ...this.progress, spent: this.spent(), ...this.participants.store() };
     return {
       params: this.params.slice(),
       optimizerState: { tensors: Object.fromEntries(copies), scalars: { ...scalars } },
       globalStep,
-      epoch: Math.floor(globalStep / this.sampler.stepsPerEpoch),
+      epoch: this.sampler.epochOf(globalStep),
       seed: config.seed,
       hyperparameters: config.hyperparameters,
       input: this.model.input,
       classNames: samples.classNames,
       config,
       engineFingerprint: arbiter.fingerprint,
-      metrics: this.progress,
+      metrics: this.tally.store(clock.now()),
     };
-  }
-
-  private count(fault: FaultKind): void {
-    const { faults } = this.progress;
-    this.progress = { ...this.progress, faults: { ...faults, [fault]: (faults[fault] ?? 0) + 1 } };
-  }
-
-  private describeWorkers(): Pick<RunResult, 'workers' | 'reproducible' | 'engineFingerprint'> {
-    const workers = this.participants.list();
-    const hasExact = workers.some(({ isExact }) => isExact);
-    return {
-      workers,
-      reproducible: this.participants.isReproducible,
-      engineFingerprint: hasExact ? this.options.arbiter.fingerprint : null,
-    };
-  }
-
-  /** Says what more epochs mean for the learning rate of a run that is given them now. */
-  private reportExtension(): void {
-    const { clock, config, report, resumeFrom } = this.options;
-    const { extensions } = this.progress;
-    const last = extensions.at(-1);
-    if (last?.globalStep !== this.globalStep || resumeFrom?.globalStep !== this.globalStep) return;
-    const { stepsPerEpoch } = this.sampler;
-    const before = createRunSchedule({ ...config, epochs: last.epochs }, stepsPerEpoch);
-    const rate = (value: number) => String(Number(value.toPrecision(3)));
-    const message =
-      `The run goes on to ${formatNoun(config.epochs, 'epoch')} instead of ${last.epochs}, and its schedule is ` +
-      `that of all of them: the learning rate is ${rate(this.schedule(this.globalStep))}, ` +
-      `it was ${rate(before(Math.max(0, this.globalStep - 1)))} before`;
-    report({ type: 'notice', time: clock.now(), level: 'info', message });
   }
 
   private reportStarted(): void {
@@ -599,25 +443,14 @@ export class Coordinator {
       isResumed: resumeFrom !== null,
       params: this.params,
     });
+    const extension = this.tally.extensions.at(-1);
+    if (resumeFrom && extension?.globalStep === resumeFrom.globalStep) {
+      this.say(describeExtension(extension, config, this.sampler.stepsPerEpoch));
+    }
   }
-}
 
-/** Divides the time of a step among its parts, ms. */
-function stepTimes(
-  round: RoundTimes,
-  at: {
-    waitedFrom: number;
-    startedAt: number;
-    reduceMs: number;
-    updateMs: number;
-    now: number;
-  },
-): StepTimes {
-  const { planMs, broadcastMs, computeMs } = round;
-  const waitMs = at.startedAt - at.waitedFrom;
-  const { reduceMs, updateMs } = at;
-  const roundMs = at.now - at.startedAt - reduceMs - updateMs;
-  const wireMs = Math.max(0, roundMs - planMs - broadcastMs - computeMs);
-  const totalMs = at.now - at.waitedFrom;
-  return { totalMs, planMs, broadcastMs, computeMs, wireMs, reduceMs, updateMs, waitMs };
+  private say(message: string): void {
+    const { clock, report } = this.options;
+    report({ type: 'notice', time: clock.now(), level: 'info', message });
+  }
 }

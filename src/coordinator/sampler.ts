@@ -19,9 +19,14 @@ export class Sampler {
     this.stepsPerEpoch = Math.ceil(numSamples / batchSize);
   }
 
+  /** Epochs before the step. */
+  epochOf(globalStep: number): number {
+    return Math.floor(globalStep / this.stepsPerEpoch);
+  }
+
   /** (n ≤ batchSize,) sample indices, in order; the epoch's last batch may be shorter. Not to be changed. */
   batch(globalStep: number): Uint32Array {
-    const epoch = Math.floor(globalStep / this.stepsPerEpoch);
+    const epoch = this.epochOf(globalStep);
     if (epoch !== this.epochCached) {
       this.permutation = createRandom(this.seed, 'epoch', epoch).permutation(this.numSamples);
       this.epochCached = epoch;

@@ -195,8 +195,9 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
     (original) =>
       function (signal) {
         const { globalStep } = this;
+        const { tally } = this;
         if (this.options.resumeFrom)
-          this.progress = { ...this.progress, evaluatedStep: globalStep };
+          tally.progress = { ...tally.progress, evaluatedStep: globalStep };
         return original.call(this, signal);
       },
   ),
