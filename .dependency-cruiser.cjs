@@ -6,7 +6,7 @@
 /** Rooms that run anywhere, a browser included; what they need of Node is handed to them. */
 const PORTABLE = [
   '^src/shared/[^/]+\\.ts$',
-  '^src/worker/(computation|engine-computation|needs|sample-cache|session|worker|keepsake|web-connection)\\.ts$',
+  '^src/worker/(?!connection\\.ts)[^/]+\\.ts$',
   '^src/library/browser\\.ts$',
   '^src/browser/',
   '^src/model/[^/]+\\.ts$',

@@ -18,6 +18,7 @@ import { createRandom } from '../shared/random.js';
 import type { Crew } from '../relay/crew.js';
 import { Relay } from '../relay/relay.js';
 import { dial, dialAlternate } from '../worker/connection.js';
+import { Worker } from '../worker/worker.js';
 import { keepLinks, localJoinLine, openAccess, sayJoinLines, type Access } from './access.js';
 import { optionCommand } from './command.js';
 import { letHeapGrow } from './heap.js';
@@ -66,20 +67,26 @@ export function relayCommand() {
       let { port } = options;
       let workers: StartedWorkers | null = null;
       const relay = new Relay({
-        dial: (signal, alternate) =>
-          alternate === null
-            ? dial(line.url, line.pin, signal)
-            : dialAlternate(alternate, line, signal),
+        createWorker: (own) =>
+          new Worker({
+            session: {
+              ...own,
+              name,
+              host: hostname(),
+              token,
+              maxMemoryBytes: 1e6 * options.maxMemory,
+              clock: systemClock,
+              collectGarbage: () => undefined,
+              log: (level, message) => log[level](message),
+            },
+            dial: (signal, alternate) =>
+              alternate === null
+                ? dial(line.url, line.pin, signal)
+                : dialAlternate(alternate, line, signal),
+            random: createRandom(process.pid, 'relay', Date.now()),
+            retryForMs: 1000 * retryFor,
+          }),
         parent: () => formatJoinLine({ ...line, token: null }),
-        name,
-        host: hostname(),
-        token,
-        maxMemoryBytes: 1e6 * options.maxMemory,
-        clock: systemClock,
-        random: createRandom(process.pid, 'relay', Date.now()),
-        collectGarbage: () => undefined,
-        retryForMs: 1000 * retryFor,
-        log: (level, message) => log[level](message),
         crewOptions: (model, regularizer) => {
           const arbiter = createSimdEngine(model);
           const reference = createReferenceEngine(model);

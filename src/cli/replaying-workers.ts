@@ -13,16 +13,10 @@ import type { Regularizer } from '../model/regularizer.js';
 import { systemClock } from '../shared/clock.js';
 import { createRandom } from '../shared/random.js';
 import { maximalNodes } from '../shared/tree.js';
-import {
-  indicesOf,
-  type Answers,
-  type Computation,
-  type EvaluationTask,
-  type StepTask,
-  type Task,
-} from '../worker/computation.js';
+import type { Answers, Computation } from '../worker/computation.js';
 import { dial } from '../worker/connection.js';
 import type { SampleCache } from '../worker/sample-cache.js';
+import { indicesOf, type EvaluationTask, type StepTask, type Task } from '../worker/task.js';
 import { Worker, type WorkerOutcome } from '../worker/worker.js';
 import { keepYoungSmall, letHeapGrow, youngCollector } from './heap.js';
 import { followParent } from './signals.js';
@@ -99,31 +93,33 @@ let samples: SampleCache | null = null;
 function work(name: string, signal: AbortSignal, onWelcome: () => void): Promise<WorkerOutcome> {
   const worker = new Worker({
     dial: () => dial(url, null, signal),
-    createComputation: (model, regularizer) => {
-      engine ??= createSimdEngine(model, { numGradients: 1 });
-      return Promise.resolve(new ReplayedComputation(engine, regularizer));
-    },
-    engineName: 'simd',
-    name,
-    host: 'bench',
-    token: null,
-    maxMemoryBytes: MAX_MEMORY_BYTES,
-    clock: systemClock,
-    random: createRandom(process.pid, name),
-    collectGarbage,
-    keepsake: {
-      identity: null,
-      samples,
-      keepWelcome: (_identity, empty) => {
-        samples ??= empty;
-        onWelcome();
+    session: {
+      createComputation: (model, regularizer) => {
+        engine ??= createSimdEngine(model, { numGradients: 1 });
+        return Promise.resolve(new ReplayedComputation(engine, regularizer));
       },
-      keepSamples: () => undefined,
+      engineName: 'simd',
+      name,
+      host: 'bench',
+      token: null,
+      maxMemoryBytes: MAX_MEMORY_BYTES,
+      clock: systemClock,
+      collectGarbage,
+      keepsake: {
+        identity: null,
+        samples,
+        keepWelcome: (_identity, empty) => {
+          samples ??= empty;
+          onWelcome();
+        },
+        keepSamples: () => undefined,
+      },
+      log: (level, message) => {
+        if (level === 'warn') console.error(`${name}: ${message}`);
+      },
     },
+    random: createRandom(process.pid, name),
     retryForMs: RETRY_FOR_MS,
-    log: (level, message) => {
-      if (level === 'warn') console.error(`${name}: ${message}`);
-    },
   });
   return worker.work(signal);
 }

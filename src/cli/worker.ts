@@ -59,33 +59,35 @@ export function workerCommand() {
           if (alternate === null) return dial(line!.url, line!.pin, signal);
           return dialAlternate(alternate, line!, signal);
         },
-        createComputation: async (model, regularizer, welcome) => {
-          const { threads } = options;
-          const isLong = longestCall(model, welcome) > LONG_CALL;
-          if (choice.name === 'simd' && (threads > 1 || isLong)) {
-            return startThreads(model, regularizer, threads, systemClock, isLong);
-          }
-          if (choice.name === 'reference' && isLong) {
-            throw new UserError(
-              'The reference engine is too slow for this model: take --engine simd',
-            );
-          }
-          const engine = await createEngine(choice.name, model, { device });
-          return new EngineComputation(engine, { clock: systemClock, regularizer });
+        session: {
+          createComputation: async (model, regularizer, welcome) => {
+            const { threads } = options;
+            const isLong = longestCall(model, welcome) > LONG_CALL;
+            if (choice.name === 'simd' && (threads > 1 || isLong)) {
+              return startThreads(model, regularizer, threads, systemClock, isLong);
+            }
+            if (choice.name === 'reference' && isLong) {
+              throw new UserError(
+                'The reference engine is too slow for this model: take --engine simd',
+              );
+            }
+            const engine = await createEngine(choice.name, model, { device });
+            return new EngineComputation(engine, { clock: systemClock, regularizer });
+          },
+          engineName: choice.name,
+          name,
+          host: hostname(),
+          get token() {
+            return line?.token ?? token;
+          },
+          maxMemoryBytes: 1e6 * options.maxMemory,
+          numThreads: options.threads,
+          clock: systemClock,
+          collectGarbage: youngCollector(),
+          log: (level, message) => log[level](message),
         },
-        engineName: choice.name,
-        name,
-        host: hostname(),
-        get token() {
-          return line?.token ?? token;
-        },
-        maxMemoryBytes: 1e6 * options.maxMemory,
-        numThreads: options.threads,
-        clock: systemClock,
         random: createRandom(process.pid, 'worker', Date.now()),
-        collectGarbage: youngCollector(),
         retryForMs: 1000 * retryFor,
-        log: (level, message) => log[level](message),
       });
       const ending = await worker.work(stop);
       tellEnding(ending, line?.url ?? argument, retryFor, log);

@@ -48,21 +48,23 @@ export interface JoinOptions {
 export function joinRun(options: JoinOptions): Promise<WorkerOutcome> {
   const { url, kernels, signal, token = null, host = 'a browser', ...rest } = options;
   const worker = new Worker({
-    maxMemoryBytes: 1e9,
-    log: () => undefined,
-    ...rest,
-    host,
-    token,
-    engineName: 'simd',
-    dial: (dialSignal) => dialFromBrowser(url, systemClock, dialSignal),
-    createComputation: (model, regularizer) => {
-      const engine = new SimdEngine(kernels, model);
-      return Promise.resolve(new EngineComputation(engine, { clock: systemClock, regularizer }));
+    session: {
+      maxMemoryBytes: 1e9,
+      log: () => undefined,
+      ...rest,
+      host,
+      token,
+      engineName: 'simd',
+      createComputation: (model, regularizer) => {
+        const engine = new SimdEngine(kernels, model);
+        return Promise.resolve(new EngineComputation(engine, { clock: systemClock, regularizer }));
+      },
+      clock: systemClock,
+      collectGarbage: () => undefined,
     },
-    clock: systemClock,
+    dial: (dialSignal) => dialFromBrowser(url, systemClock, dialSignal),
     // For the jitter of reconnects: that of two threads differs by when they began, to the microsecond.
     random: createRandom(Math.round(1000 * (systemClock.now() % 1e9)), 'browser'),
-    collectGarbage: () => undefined,
     retryForMs: Infinity,
   });
   return worker.work(signal);

@@ -150,20 +150,22 @@ function createWorker(coordinator: Coordinator, numThreads: number): Worker {
       coordinator.accept(far, 'this process');
       return Promise.resolve(near);
     },
-    createComputation: async (model, regularizer) =>
-      numThreads > 1
-        ? startThreads(model, regularizer, numThreads, systemClock)
-        : new EngineComputation(createSimdEngine(model), { clock: systemClock, regularizer }),
-    engineName: 'simd',
-    name: 'library',
-    host: hostname(),
-    token: null,
-    maxMemoryBytes: Infinity,
-    clock: systemClock,
+    session: {
+      createComputation: async (model, regularizer) =>
+        numThreads > 1
+          ? startThreads(model, regularizer, numThreads, systemClock)
+          : new EngineComputation(createSimdEngine(model), { clock: systemClock, regularizer }),
+      engineName: 'simd',
+      name: 'library',
+      host: hostname(),
+      token: null,
+      maxMemoryBytes: Infinity,
+      clock: systemClock,
+      collectGarbage: () => undefined,
+      log: () => undefined,
+    },
     random: createRandom(process.pid, 'worker', Date.now()),
-    collectGarbage: () => undefined,
     retryForMs: Infinity,
-    log: () => undefined,
   });
 }
 

@@ -20,8 +20,9 @@ import { Dispatcher } from '../coordinator/round/dispatcher.js';
 import { Gatherer } from '../coordinator/round/gatherer.js';
 import { rangesOf } from '../coordinator/round/planner.js';
 import type { SampleSource } from '../coordinator/samples.js';
-import { indicesOf, type Answers, type Computation, type Task } from '../worker/computation.js';
+import type { Answers, Computation } from '../worker/computation.js';
 import type { SampleCache } from '../worker/sample-cache.js';
+import { indicesOf, type Task } from '../worker/task.js';
 import { EvaluationPart, StepPart } from './part.js';
 
 /** The fingerprint of a relay that may have approximate workers: no exact engine has it. */

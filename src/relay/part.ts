@@ -15,7 +15,7 @@ import {
   type StepPartial,
 } from '../coordinator/round/work.js';
 import type { Member } from '../coordinator/group/group.js';
-import type { EvaluationTask, StepTask } from '../worker/computation.js';
+import type { EvaluationTask, StepTask } from '../worker/task.js';
 
 /** Which units are wanted, and which ranges of them wait for an answer. */
 class Wanted {

@@ -5,7 +5,8 @@
 import type { Model } from '../model/lenet.js';
 import type { Regularizer } from '../model/regularizer.js';
 import type { Message } from '../shared/protocol.js';
-import { Worker, type WorkerOptions, type WorkerOutcome } from '../worker/worker.js';
+import type { SessionOptions } from '../worker/session.js';
+import type { Worker, WorkerOutcome } from '../worker/worker.js';
 import { Crew, type CrewOptions } from './crew.js';
 
 /** Where workers come in. */
@@ -13,7 +14,9 @@ export interface Door {
   close(): Promise<void>;
 }
 
-export interface RelayOptions extends Omit<WorkerOptions, 'createComputation' | 'engineName'> {
+export interface RelayOptions {
+  /** Makes the worker that the relay is to whoever it works for. @param own what its sessions compute with */
+  readonly createWorker: (own: Pick<SessionOptions, 'engineName' | 'createComputation'>) => Worker;
   /** What the workers of a run are led with. */
   readonly crewOptions: (model: Model, regularizer: Regularizer) => CrewOptions;
   /** Join line of whom the relay works for, without a token; known once it has dialled. */
@@ -33,8 +36,7 @@ export class Relay {
 
   /** Works until the run is finished, the relay is refused, or the signal aborts; then its workers are told. */
   async work(signal: AbortSignal): Promise<WorkerOutcome> {
-    const worker = new Worker({
-      ...this.options,
+    const worker = this.options.createWorker({
       engineName: 'relay',
       createComputation: (model, regularizer, welcome) => this.crewFor(model, regularizer, welcome),
     });

@@ -5,42 +5,19 @@
 import type { Model } from '../model/lenet.js';
 import type { Regularizer } from '../model/regularizer.js';
 import type { Partial } from '../model/engine/tree-sum.js';
-import type { EvaluationSet, Message, Range } from '../shared/protocol.js';
+import type { Message, Range } from '../shared/protocol.js';
 import type { SampleCache } from './sample-cache.js';
+import type { Task } from './task.js';
+
+/** Makes what a run is to be computed with. @throws {UserError} if this machine cannot */
+export type CreateComputation = (
+  model: Model,
+  regularizer: Regularizer,
+  welcome: Message<'welcome'>,
+) => Promise<Computation>;
 
 /** Threads of one worker at most. */
 export const MAX_THREADS = 64;
-
-/** Work under one θ: micro-batches of a step, or blocks of an evaluation. */
-export type Task = StepTask | EvaluationTask;
-
-interface TaskBase {
-  readonly globalStep: number;
-  /** θ (P,); does not change before the signal aborts. */
-  readonly params: Float32Array;
-  readonly numUnits: number;
-  /** Images of one unit; the last may have fewer. */
-  readonly unitSize: number;
-  /** Ranges of units that are not begun; more may come while the task runs. */
-  readonly ranges: Range[];
-  /** Aborts once the task is superseded: what is left of it is of no use. */
-  readonly signal: AbortSignal;
-}
-
-export interface StepTask extends TaskBase {
-  readonly kind: 'step';
-  readonly epoch: number;
-  /** (n,) sample indices of the whole batch. */
-  readonly indices: Uint32Array;
-}
-
-export interface EvaluationTask extends TaskBase {
-  readonly kind: 'evaluation';
-  readonly set: EvaluationSet;
-  /** The images are samples [first, first + numImages). */
-  readonly first: number;
-  readonly numImages: number;
-}
 
 /** How long an answer took, by the worker's clock. */
 export interface Timing {
@@ -88,12 +65,4 @@ export interface Computation {
 
   /** Frees what it holds; no call may follow. */
   dispose(): Promise<void>;
-}
-
-/** Sample indices of a range of a task's units. */
-export function indicesOf(task: Task, [lo, hi]: Range): Uint32Array {
-  const begin = lo * task.unitSize;
-  if (task.kind === 'step') return task.indices.subarray(begin, hi * task.unitSize);
-  const length = Math.min(hi * task.unitSize, task.numImages) - begin;
-  return Uint32Array.from({ length }, (_, i) => task.first + begin + i);
 }

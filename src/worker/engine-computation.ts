@@ -6,15 +6,9 @@ import { TreeSum, type Batch } from '../model/engine/tree-sum.js';
 import type { Clock } from '../shared/clock.js';
 import type { Range } from '../shared/protocol.js';
 import { maximalNodes } from '../shared/tree.js';
-import {
-  indicesOf,
-  type Answers,
-  type Computation,
-  type EvaluationTask,
-  type StepTask,
-  type Task,
-} from './computation.js';
+import type { Answers, Computation } from './computation.js';
 import type { SampleCache } from './sample-cache.js';
+import { indicesOf, type EvaluationTask, type StepTask, type Task } from './task.js';
 
 export interface EngineComputationOptions {
   readonly clock: Clock;

@@ -5,39 +5,32 @@ import { buildModel, imageBytes, type Model } from '../model/lenet.js';
 import { Regularizer } from '../model/regularizer.js';
 import { frameBytes, type Channel, type ChannelHandler, type Frame } from '../shared/channel.js';
 import type { Clock, Timer } from '../shared/clock.js';
-import {
-  bytesOf,
-  decodeCoordinatorMessage,
-  encode,
-  float32From,
-  uint32From,
-} from '../shared/codec.js';
+import { bytesOf, decodeCoordinatorMessage, encode, float32From } from '../shared/codec.js';
 import { DEADLINES } from '../shared/deadlines.js';
 import { CLOSE_CODES, ProtocolError, UserError, messageOf } from '../shared/errors.js';
 import {
   PROTOCOL_VERSION,
   type CoordinatorMessage,
   type Message,
-  type Range,
   type RunProgress,
   type WorkerMessage,
 } from '../shared/protocol.js';
-import type { Answers, Computation, EvaluationTask, Task } from './computation.js';
-import type { Identity, Keepsake } from './keepsake.js';
 import { formatBytes } from '../shared/format.js';
-import { Assembly, Slices, sliceOf } from '../shared/slices.js';
+import { Assembly, Slices } from '../shared/slices.js';
+import { answersTo } from './answers.js';
+import type { Computation, CreateComputation } from './computation.js';
+import type { Keepsake } from './keepsake.js';
+import type { Memory } from './memory.js';
 import { memoryNeeded } from './needs.js';
 import { SampleCache } from './sample-cache.js';
+import { taskOf, type Task } from './task.js';
+import { Watchdog } from './watchdog.js';
 
 /** Frames that a worker reads and sends before it collects their memory, bytes. */
 const GARBAGE_BYTES = 4 * 1024 * 1024;
 
 export interface SessionOptions {
-  readonly createComputation: (
-    model: Model,
-    regularizer: Regularizer,
-    welcome: Message<'welcome'>,
-  ) => Promise<Computation>;
+  readonly createComputation: CreateComputation;
   readonly engineName: string;
   readonly name: string;
   readonly host: string;
@@ -65,18 +58,6 @@ export type Outcome =
   | { readonly outcome: 'refused'; readonly reason: string }
   /** This machine has not the engine that it was to use. */
   | { readonly outcome: 'unable'; readonly reason: string };
-
-/** What outlives a connection. */
-export interface Memory {
-  /** From the last welcome; by them the coordinator knows the worker again. */
-  identity: Identity | null;
-  samples: SampleCache | null;
-  computation: Computation | null;
-  /** Join lines of others that serve the run, from the welcome of the address that the worker was given. */
-  alternates: readonly string[];
-  /** Settles when the computation has nothing to do any more for the connections so far. */
-  idle: Promise<void>;
-}
 
 /** How one connection ended. */
 type Ending =
@@ -108,11 +89,7 @@ export class Session implements ChannelHandler {
   private isComputing = false;
   private isOver = false;
   private isLeaving = false;
-  private lastHeardAt: number;
-  /** Whether it has heard nothing since it was too late to look whether it had. */
-  private wasLate = false;
-  private heartbeatTimeoutMs: number = DEADLINES.welcomeMs;
-  private watchdog: Timer | null = null;
+  private readonly watchdog: Watchdog;
   /** Memory that frames have taken since it was last collected; what arrives is copied together out of pieces. */
   private garbageBytes = 0;
   private patience: Timer | null = null;
@@ -122,7 +99,7 @@ export class Session implements ChannelHandler {
     this.options = options;
     this.channel = channel;
     this.memory = memory;
-    this.lastHeardAt = options.clock.now();
+    this.watchdog = new Watchdog(options.clock, DEADLINES.welcomeMs, (ms) => this.silent(ms));
     channel.handler = this;
   }
 
@@ -155,11 +132,11 @@ export class Session implements ChannelHandler {
       cached: samples?.cached ?? new Uint8Array(0),
       ...(onProgress && { wantsProgress: true }),
     });
-    this.watch();
+    this.watchdog.watch();
     const ending = await ended;
     this.isOver = true;
     this.supersede();
-    this.watchdog?.cancel();
+    this.watchdog.cancel();
     this.patience?.cancel();
     signal.removeEventListener('abort', leave);
     return ending;
@@ -168,8 +145,7 @@ export class Session implements ChannelHandler {
   received(frame: Frame): void {
     if (this.isOver || this.isLeaving) return;
     this.garbageBytes += 2 * frameBytes(frame);
-    this.lastHeardAt = this.options.clock.now();
-    this.wasLate = false;
+    this.watchdog.heard();
     try {
       this.dispatch(decodeCoordinatorMessage(frame));
     } catch (error) {
@@ -260,9 +236,10 @@ export class Session implements ChannelHandler {
     }
     memory.identity = { workerId: welcome.workerId, secret: welcome.secret };
     this.options.keepsake?.keepWelcome(memory.identity, memory.samples);
-    this.heartbeatTimeoutMs = welcome.heartbeatTimeoutMs;
+    this.watchdog.timeoutMs = welcome.heartbeatTimeoutMs;
     const regularizer = new Regularizer(model, welcome.regularization);
-    const computation = await this.computationOf(model, regularizer, welcome);
+    const { createComputation } = this.options;
+    const computation = await memory.computationFor(model, regularizer, welcome, createComputation);
     const proof = await computation.prove(welcome.proofSeed);
     if (this.hasEnded()) return;
     const slices = new Slices(model.numParams, welcome.sliceValues);
@@ -285,28 +262,6 @@ export class Session implements ChannelHandler {
       'info',
       `Joined run ${welcome.runId} as ${welcome.workerId}: ${computation.name} on ${computation.device}`,
     );
-  }
-
-  private async computationOf(
-    model: Model,
-    regularizer: Regularizer,
-    welcome: Message<'welcome'>,
-  ): Promise<Computation> {
-    const { memory } = this;
-    const before = memory.computation;
-    const { regularization } = regularizer;
-    if (
-      before &&
-      isSame(before.model, model) &&
-      isSame(before.regularizer.regularization, regularization) &&
-      before.isFor?.(welcome) !== false
-    ) {
-      return before;
-    }
-    memory.computation = null;
-    await before?.dispose();
-    const { createComputation } = this.options;
-    return (memory.computation = await createComputation(model, regularizer, welcome));
   }
 
   /** Takes new work, in place of any under an older θ, or more of the same. */
@@ -362,14 +317,14 @@ export class Session implements ChannelHandler {
     this.superseded = new AbortController();
   }
 
-  /** Does something with the computation once it is free: a call for an earlier connection may be under way. */
   private queue(work: () => Promise<void>): void {
-    this.memory.idle = this.memory.idle.then(work).catch((error: unknown) => this.fail(error));
+    this.memory.queue(work, (error) => this.fail(error));
   }
 
   /** Computes as long as there is something to compute. */
   private async compute(): Promise<void> {
-    const { computation, samples } = this.joined!;
+    const { computation, samples, slices } = this.joined!;
+    const send = this.send.bind(this);
     try {
       for (;;) {
         const { task } = this;
@@ -377,7 +332,7 @@ export class Session implements ChannelHandler {
           this.collectGarbage();
           return;
         }
-        await computation.run(task, samples, this.answersTo(task));
+        await computation.run(task, samples, answersTo(task, slices, send));
       }
     } catch (error) {
       if (!(error instanceof ProtocolError)) await this.forget(computation);
@@ -387,57 +342,12 @@ export class Session implements ChannelHandler {
     }
   }
 
-  /** Lets go of a computation that failed, such as one whose GPU is lost: the next connection gets a new one. */
   private async forget(computation: Computation): Promise<void> {
-    if (this.memory.computation === computation) this.memory.computation = null;
-    await computation.dispose().catch((error: unknown) => {
+    try {
+      await this.memory.forget(computation);
+    } catch (error) {
       this.options.log('debug', `The engine did not end well: ${messageOf(error)}`);
-    });
-  }
-
-  private answersTo(task: Task): Answers {
-    const { globalStep } = task;
-    const { slices } = this.joined!;
-    return {
-      partial: ([lo, hi], { gradient, lossSum, numCorrect, numImages }, timing) => {
-        const part = (slice: Range) => bytesOf(sliceOf(gradient, slice));
-        for (const slice of slices.early) {
-          this.send({
-            type: 'gradientSlice',
-            globalStep,
-            range: [lo, hi],
-            first: slice[0],
-            values: part(slice),
-          });
-        }
-        // What is sent last leaves last.
-        return new Promise((left) =>
-          this.send(
-            {
-              type: 'partial',
-              globalStep,
-              range: [lo, hi],
-              gradient: part(slices.last),
-              lossSum,
-              numCorrect,
-              numImages,
-              ...timing,
-            },
-            left,
-          ),
-        );
-      },
-      evaluation: ([lo, hi], lossSums, predictions, timing) =>
-        this.send({
-          type: 'evaluation',
-          globalStep,
-          set: (task as EvaluationTask).set,
-          range: [lo, hi],
-          lossSums: bytesOf(lossSums),
-          predictions: bytesOf(predictions),
-          computeMs: timing.computeMs,
-        }),
-    };
+    }
   }
 
   private answerPing({ sentAt, progress }: Message<'ping'>): void {
@@ -489,26 +399,10 @@ export class Session implements ChannelHandler {
   }
 
   /** Takes a coordinator that is silent for too long for gone. */
-  private watch(): void {
-    const { clock } = this.options;
-    const checkedAt = clock.now();
-    const everyMs = this.heartbeatTimeoutMs / 4;
-    this.watchdog = clock.schedule(everyMs, () => {
-      const now = clock.now();
-      // Where this process itself was held up, what the coordinator said meanwhile is still waiting to be read; where
-      // timers are always late, as in a hidden tab, that is so once.
-      const isLate = now - checkedAt > 2 * everyMs;
-      if (isLate && !this.wasLate) this.lastHeardAt = now;
-      this.wasLate = isLate;
-      const silentMs = now - this.lastHeardAt;
-      if (silentMs < this.heartbeatTimeoutMs) {
-        this.watch();
-        return;
-      }
-      this.channel.terminate();
-      const reason = `the coordinator was silent for ${(silentMs / 1000).toFixed(1)} s`;
-      this.end({ outcome: 'lost', reason, retryAfterMs: 0 });
-    });
+  private silent(silentMs: number): void {
+    this.channel.terminate();
+    const reason = `the coordinator was silent for ${(silentMs / 1000).toFixed(1)} s`;
+    this.end({ outcome: 'lost', reason, retryAfterMs: 0 });
   }
 }
 
@@ -520,52 +414,4 @@ function modelOf(welcome: Message<'welcome'>): Model {
     if (!(error instanceof RangeError)) throw error;
     throw new ProtocolError('malformed', error.message, { cause: error });
   }
-}
-
-/** What a step or an evaluation asks for, with no range of it yet. */
-function taskOf(
-  message: Message<'step'> | Message<'evaluate'>,
-  { microBatch, evaluationBlock, numSamples }: Message<'welcome'>,
-  params: Float32Array,
-  signal: AbortSignal,
-): Task {
-  const { globalStep } = message;
-  if (message.type === 'step') {
-    const indices = uint32From(message.indices, 'indices');
-    const numUnits = Math.ceil(indices.length / microBatch);
-    return {
-      kind: 'step',
-      globalStep,
-      epoch: message.epoch,
-      params,
-      signal,
-      numUnits,
-      unitSize: microBatch,
-      ranges: [],
-      indices,
-    };
-  }
-  const { set, first, numImages } = message;
-  if (first + numImages > numSamples) {
-    const last = first + numImages;
-    throw new ProtocolError('malformed', `Evaluation of samples up to ${last} of ${numSamples}`);
-  }
-  const numUnits = Math.ceil(numImages / evaluationBlock);
-  const unitSize = evaluationBlock;
-  return {
-    kind: 'evaluation',
-    globalStep,
-    params,
-    signal,
-    numUnits,
-    unitSize,
-    ranges: [],
-    set,
-    first,
-    numImages,
-  };
-}
-
-function isSame(a: object, b: object): boolean {
-  return JSON.stringify(a) === JSON.stringify(b);
 }

@@ -8,12 +8,15 @@ import type { Channel } from '../shared/channel.js';
 import { sleep } from '../shared/clock.js';
 import { UserError, messageOf } from '../shared/errors.js';
 import type { Random } from '../shared/random.js';
-import { Session, type Memory, type Outcome, type SessionOptions } from './session.js';
+import { Memory } from './memory.js';
+import { Session, type Outcome, type SessionOptions } from './session.js';
 
 const FIRST_BACKOFF_MS = 200;
 const LONGEST_BACKOFF_MS = 5_000;
 
-export interface WorkerOptions extends SessionOptions {
+export interface WorkerOptions {
+  /** What each connection is made with. */
+  readonly session: SessionOptions;
   /**
    * Opens a connection to the coordinator, or to the alternate; rejects if there is none to be had now, with a
    * `UserError` if there never will be.
@@ -36,13 +39,13 @@ export class Worker {
 
   constructor(options: WorkerOptions) {
     this.options = options;
-    const { identity = null, samples = null } = options.keepsake ?? {};
-    this.memory = { identity, samples, computation: null, alternates: [], idle: Promise.resolve() };
+    this.memory = new Memory(options.session.keepsake);
   }
 
   /** Works until the run is finished, the worker is refused, or the signal aborts: then it says goodbye. */
   async work(signal: AbortSignal): Promise<WorkerOutcome> {
-    const { clock, random, retryForMs, log } = this.options;
+    const { session: sessionOptions, random, retryForMs } = this.options;
+    const { clock, log } = sessionOptions;
     let backoffMs = FIRST_BACKOFF_MS;
     let aloneSince = clock.now();
     let hasSaid = '';
@@ -58,7 +61,7 @@ export class Worker {
       turn = (turn + 1) % (alternates.length + 1);
       try {
         const channel = await this.options.dial(signal, alternate);
-        const session = new Session(this.options, channel, this.memory);
+        const session = new Session(sessionOptions, channel, this.memory);
         const ending = await session.work(signal);
         if (alternate === null) this.memory.alternates = session.alternates ?? alternates;
         if (session.wasReady) {

@@ -146,17 +146,19 @@ describe('dial() with a pin', () => {
     const url = `wss://127.0.0.1:${(server.address() as AddressInfo).port}`;
     const worker = new Worker({
       dial: (stop) => dial(url, identity().pin, stop),
-      createComputation: () => Promise.reject(new Error('nothing is to be computed')),
-      engineName: 'simd',
-      name: 'w',
-      host: 'h',
-      token: 'a-token-that-nobody-hears',
-      maxMemoryBytes: 1e9,
-      clock: systemClock,
+      session: {
+        createComputation: () => Promise.reject(new Error('nothing is to be computed')),
+        engineName: 'simd',
+        name: 'w',
+        host: 'h',
+        token: 'a-token-that-nobody-hears',
+        maxMemoryBytes: 1e9,
+        clock: systemClock,
+        collectGarbage: () => undefined,
+        log: () => undefined,
+      },
       random: createRandom(1, 'worker'),
-      collectGarbage: () => undefined,
       retryForMs: Infinity,
-      log: () => undefined,
     });
     expect(await worker.work(signal())).toEqual({
       outcome: 'unable',

@@ -6,6 +6,7 @@ import { SimdEngine } from '../../src/model/engine/simd/engine.js';
 import { joinFrame, type Channel } from '../../src/shared/channel.js';
 import { systemClock } from '../../src/shared/clock.js';
 import { EngineComputation } from '../../src/worker/engine-computation.js';
+import { Memory } from '../../src/worker/memory.js';
 import { Session } from '../../src/worker/session.js';
 
 /**
@@ -54,7 +55,7 @@ export async function answer(
       log: () => undefined,
     },
     channel,
-    { identity: null, samples: null, computation: null, alternates: [], idle: Promise.resolve() },
+    new Memory(),
   );
   void session.work(stop.signal);
   await done;

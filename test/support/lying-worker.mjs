@@ -25,25 +25,27 @@ function createLyingEngine(model) {
 
 const worker = new Worker({
   dial: (signal) => dial(process.argv[2], null, signal),
-  createComputation: async (model, regularizer) =>
-    new EngineComputation(createLyingEngine(model), {
-      clock: systemClock,
-      regularizer,
-      prove: async (engine, proofSeed) => {
-        const proof = await proveEngine(engine, proofSeed, regularizer);
-        isProven = true;
-        return proof;
-      },
-    }),
-  engineName: 'simd',
-  name: 'liar',
-  host: 'test',
-  token: null,
-  maxMemoryBytes: 1e9,
-  clock: systemClock,
+  session: {
+    createComputation: async (model, regularizer) =>
+      new EngineComputation(createLyingEngine(model), {
+        clock: systemClock,
+        regularizer,
+        prove: async (engine, proofSeed) => {
+          const proof = await proveEngine(engine, proofSeed, regularizer);
+          isProven = true;
+          return proof;
+        },
+      }),
+    engineName: 'simd',
+    name: 'liar',
+    host: 'test',
+    token: null,
+    maxMemoryBytes: 1e9,
+    clock: systemClock,
+    collectGarbage: () => undefined,
+    log: (_, message) => console.log(message),
+  },
   random: createRandom(1, 'liar'),
-  collectGarbage: () => undefined,
   retryForMs: Infinity,
-  log: (_, message) => console.log(message),
 });
 console.log(JSON.stringify(await worker.work(new AbortController().signal)));

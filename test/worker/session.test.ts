@@ -14,7 +14,8 @@ import type {
 } from '../../src/shared/protocol.js';
 import { Slices, sliceOf } from '../../src/shared/slices.js';
 import type { Computation } from '../../src/worker/computation.js';
-import { Session, type Memory, type SessionOptions } from '../../src/worker/session.js';
+import { Memory } from '../../src/worker/memory.js';
+import { Session, type SessionOptions } from '../../src/worker/session.js';
 import { createManualClock } from '../support/manual-clock.js';
 
 const MODEL = buildModel(LENET5);
@@ -70,17 +71,9 @@ class FakeComputation implements Computation {
   }
 }
 
-const newMemory = (): Memory => ({
-  identity: null,
-  samples: null,
-  computation: null,
-  alternates: [],
-  idle: Promise.resolve(),
-});
-
 function connect(
   computations: Computation[],
-  memory = newMemory(),
+  memory = new Memory(),
   maxMemoryBytes = 1e9,
   more: Partial<SessionOptions> = {},
 ) {
@@ -274,7 +267,7 @@ describe('a session', () => {
   });
 
   it('does not join a run that would need more memory than it may take, and takes none', async () => {
-    const { say, ended, memory } = connect([new FakeComputation()], newMemory(), 1e8);
+    const { say, ended, memory } = connect([new FakeComputation()], new Memory(), 1e8);
     await say({ ...WELCOME, numSamples: 2_000_000 });
     expect(await ended).toEqual({
       outcome: 'unable',
@@ -298,7 +291,7 @@ describe('a session', () => {
       ],
     ] as const) {
       const { numParams } = buildModel(wide, { input: large, numClasses: 10 });
-      const { say, ended } = connect([new FakeComputation()], newMemory(), 1e8);
+      const { say, ended } = connect([new FakeComputation()], new Memory(), 1e8);
       await say({ ...WELCOME, hyperparameters: wide, numClasses: 10, numParams, ...changes });
       const ending = await ended;
       expect(ending.outcome).toBe('unable');
@@ -307,7 +300,7 @@ describe('a session', () => {
   });
 
   it('refuses a welcome of more samples than a run may have', async () => {
-    const { say, ended, memory } = connect([new FakeComputation()], newMemory(), Infinity);
+    const { say, ended, memory } = connect([new FakeComputation()], new Memory(), Infinity);
     await say({ ...WELCOME, numSamples: 2 ** 32 - 1 });
     const ending = await ended;
     expect(ending.outcome).toBe('lost');
@@ -324,7 +317,7 @@ describe('a worker in a browser', () => {
 
   it('says whether its page is hidden, asks for the progress of the run, and gets it', async () => {
     const told: unknown[] = [];
-    const { said, say } = connect([new FakeComputation()], newMemory(), 1e9, {
+    const { said, say } = connect([new FakeComputation()], new Memory(), 1e9, {
       isHidden: () => true,
       onProgress: (...news) => told.push(news),
     });
@@ -349,7 +342,7 @@ describe('a worker in a browser', () => {
     const schedule: Clock['schedule'] = (delayMs, callback) =>
       clock.schedule(Math.max(60_000, delayMs), callback);
     const late = { now: () => clock.now(), schedule, yield: () => clock.yield() };
-    const { say, ended, closed } = connect([new FakeComputation()], newMemory(), 1e9, {
+    const { say, ended, closed } = connect([new FakeComputation()], new Memory(), 1e9, {
       clock: late,
     });
     await say(WELCOME);
@@ -368,7 +361,7 @@ describe('a worker in a browser', () => {
 
   it('gives its identity and its samples to what keeps them', async () => {
     const kept: unknown[] = [];
-    const { say } = connect([new FakeComputation()], newMemory(), 1e9, {
+    const { say } = connect([new FakeComputation()], new Memory(), 1e9, {
       keepsake: {
         identity: null,
         samples: null,
@@ -383,7 +376,7 @@ describe('a worker in a browser', () => {
   });
 
   it('comes back as a new worker when a copy of its tab has its id, and as itself otherwise', async () => {
-    const memory = newMemory();
+    const memory = new Memory();
     const lost = connect([new FakeComputation()], memory);
     await lost.say(WELCOME);
     lost.break(1006);

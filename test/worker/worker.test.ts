@@ -23,17 +23,19 @@ async function greeted() {
   const clock = createManualClock(0);
   const worker = new Worker({
     dial: () => Promise.resolve(channel),
-    createComputation: () => Promise.reject(new Error('no engine is asked for')),
-    engineName: 'simd',
-    name: 'a',
-    host: 'localhost',
-    token: null,
-    maxMemoryBytes: 1e9,
-    clock,
+    session: {
+      createComputation: () => Promise.reject(new Error('no engine is asked for')),
+      engineName: 'simd',
+      name: 'a',
+      host: 'localhost',
+      token: null,
+      maxMemoryBytes: 1e9,
+      clock,
+      collectGarbage: () => undefined,
+      log: () => undefined,
+    },
     random: createRandom(1),
-    collectGarbage: () => undefined,
     retryForMs: Infinity,
-    log: () => undefined,
   });
   const stop = new AbortController();
   let outcome: WorkerOutcome | null = null;
@@ -94,23 +96,25 @@ describe('a worker whose coordinator is gone', () => {
         channels.push(channel);
         return Promise.resolve(channel);
       },
-      createComputation: (model, regularizer) =>
-        Promise.resolve({
-          ...{ model, regularizer, name: 'fake', fingerprint: 'f', isExact: true, device: 'd' },
-          prove: () => prove(model.numParams),
-          run: () => Promise.resolve(),
-          dispose: () => Promise.resolve(),
-        }),
-      engineName: 'simd',
-      name: 'a',
-      host: 'localhost',
-      token: null,
-      maxMemoryBytes: 1e9,
-      clock,
+      session: {
+        createComputation: (model, regularizer) =>
+          Promise.resolve({
+            ...{ model, regularizer, name: 'fake', fingerprint: 'f', isExact: true, device: 'd' },
+            prove: () => prove(model.numParams),
+            run: () => Promise.resolve(),
+            dispose: () => Promise.resolve(),
+          }),
+        engineName: 'simd',
+        name: 'a',
+        host: 'localhost',
+        token: null,
+        maxMemoryBytes: 1e9,
+        clock,
+        collectGarbage: () => undefined,
+        log: () => undefined,
+      },
       random: createRandom(1),
-      collectGarbage: () => undefined,
       retryForMs: Infinity,
-      log: () => undefined,
     });
     void worker.work(new AbortController().signal);
     await settled();

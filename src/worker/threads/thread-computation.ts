@@ -15,8 +15,9 @@ import type { Clock } from '../../shared/clock.js';
 import { ProtocolError } from '../../shared/errors.js';
 import type { Range } from '../../shared/protocol.js';
 import { maximalNodes } from '../../shared/tree.js';
-import { indicesOf, type Answers, type Computation, type Task } from '../computation.js';
+import type { Answers, Computation } from '../computation.js';
 import type { SampleCache } from '../sample-cache.js';
+import { indicesOf, type Task } from '../task.js';
 import { Leaves } from './leaves.js';
 import { countLeaves, planNodes } from './plan.js';
 import {

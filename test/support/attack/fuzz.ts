@@ -21,7 +21,8 @@ import { CLOSE_CODES } from '../../../src/shared/errors.js';
 import type { CoordinatorMessage, Message, Range } from '../../../src/shared/protocol.js';
 import type { Random } from '../../../src/shared/random.js';
 import { EngineComputation } from '../../../src/worker/engine-computation.js';
-import { Session, type Memory, type SessionOptions } from '../../../src/worker/session.js';
+import { Memory } from '../../../src/worker/memory.js';
+import { Session, type SessionOptions } from '../../../src/worker/session.js';
 import { createHarness } from '../coordinator-harness.js';
 import { allTrainings } from '../simulator/training.js';
 import { Corpus, type Recorded } from './corpus.js';
@@ -221,7 +222,7 @@ class HonestWorker {
     far.close = (code) => queueMicrotask(() => near.handler.closed(code, ''));
     near.close = () => undefined;
     this.far = far;
-    this.session = new Session(sessionOptions(Infinity), near, newMemory());
+    this.session = new Session(sessionOptions(Infinity), near, new Memory());
   }
 
   /** The next of its frames arrives. */
@@ -363,7 +364,7 @@ export async function fuzzWorker(options: FuzzOptions): Promise<FuzzReport> {
   const tally = new Tally(options);
   const corpus = new Corpus();
   await trainAmong(corpus, null, random);
-  const memory = newMemory();
+  const memory = new Memory();
   for (let visit = 0; !tally.isOver; visit++) {
     tally.beginTurn();
     await meetHostile(memory, corpus, tally, random);
@@ -423,16 +424,6 @@ async function provesItself(memory: Memory, corpus: Corpus): Promise<boolean> {
   channel.handler.closed(1006, '');
   await working;
   return said !== undefined && Buffer.from(said).equals(corpus.of('ready').frame);
-}
-
-function newMemory(): Memory {
-  return {
-    identity: null,
-    samples: null,
-    computation: null,
-    alternates: [],
-    idle: Promise.resolve(),
-  };
 }
 
 function sessionOptions(maxMemoryBytes: number): SessionOptions {

@@ -26,20 +26,22 @@ export function startInsider(
       const [channel, webSocket] = await dialFrom(target, address);
       return new HeardChannel(channel, (frame, from) => onFrame(frame, from, webSocket));
     },
-    createComputation: (model, regularizer) =>
-      Promise.resolve(
-        new EngineComputation(createSimdEngine(model), { clock: systemClock, regularizer }),
-      ),
-    engineName: 'simd',
-    name,
-    host: 'attack',
-    token: target.token,
-    maxMemoryBytes: Infinity,
-    clock: systemClock,
+    session: {
+      createComputation: (model, regularizer) =>
+        Promise.resolve(
+          new EngineComputation(createSimdEngine(model), { clock: systemClock, regularizer }),
+        ),
+      engineName: 'simd',
+      name,
+      host: 'attack',
+      token: target.token,
+      maxMemoryBytes: Infinity,
+      clock: systemClock,
+      collectGarbage: () => undefined,
+      log: () => undefined,
+    },
     random: createRandom(1, 'insider', name),
-    collectGarbage: () => undefined,
     retryForMs: Infinity,
-    log: () => undefined,
   });
   return worker.work(signal);
 }

@@ -14,6 +14,7 @@ import { createRandom, type Random } from '../../../src/shared/random.js';
 import { maximalNodes } from '../../../src/shared/tree.js';
 import { Relay } from '../../../src/relay/relay.js';
 import { SampleCache } from '../../../src/worker/sample-cache.js';
+import { Worker } from '../../../src/worker/worker.js';
 import { VirtualTime } from '../virtual-clock.js';
 import { MICRO_BATCH, measureStepCosts, type Costs, type StepCosts } from './costs.js';
 import { Fabric, Machine } from './fabric.js';
@@ -172,21 +173,27 @@ export async function runCluster(
       }
       const share = Math.floor(((i + 1) * count) / numBelow) - Math.floor((i * count) / numBelow);
       const relay = new Relay({
-        dial: () => Promise.resolve(dial()),
+        createWorker: (own) =>
+          new Worker({
+            session: {
+              ...own,
+              ...{ name: machine.name, host: 'scale', token: null, maxMemoryBytes: Infinity },
+              clock: machine.process.clock,
+              collectGarbage: () => undefined,
+              keepsake: {
+                ...{ identity: null, samples: everything },
+                keepWelcome: () => undefined,
+                keepSamples: () => undefined,
+              },
+              log: (level, message) => {
+                if (level === 'warn') failures.push(new Error(`${machine.name}: ${message}`));
+              },
+            },
+            dial: () => Promise.resolve(dial()),
+            random: createRandom(1, machine.name),
+            retryForMs: Infinity,
+          }),
         parent: () => hub.machine.name,
-        ...{ name: machine.name, host: 'scale', token: null, maxMemoryBytes: Infinity },
-        clock: machine.process.clock,
-        random: createRandom(1, machine.name),
-        collectGarbage: () => undefined,
-        retryForMs: Infinity,
-        keepsake: {
-          ...{ identity: null, samples: everything },
-          keepWelcome: () => undefined,
-          keepSamples: () => undefined,
-        },
-        log: (level, message) => {
-          if (level === 'warn') failures.push(new Error(`${machine.name}: ${message}`));
-        },
         crewOptions: () => ({
           clock: machine.process.clock,
           random: createRandom(1, machine.name, 'crew'),

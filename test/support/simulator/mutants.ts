@@ -268,7 +268,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
     (original) =>
       async function (signal) {
         const ending = await original.call(this, signal);
-        this.watch();
+        this.watchdog.watch();
         return ending;
       },
   ),

@@ -23,9 +23,9 @@ import type { Storage } from '../../../src/shared/node/storage.js';
 import type { Message } from '../../../src/shared/protocol.js';
 import { createRandom, type Random } from '../../../src/shared/random.js';
 import type { Crew } from '../../../src/relay/crew.js';
-import { Relay } from '../../../src/relay/relay.js';
+import { Relay, type RelayOptions } from '../../../src/relay/relay.js';
 import { EngineComputation } from '../../../src/worker/engine-computation.js';
-import { Worker, type WorkerOptions, type WorkerOutcome } from '../../../src/worker/worker.js';
+import { Worker, type WorkerOutcome } from '../../../src/worker/worker.js';
 import { VirtualProcess, VirtualTime, type ClockFaults } from '../virtual-clock.js';
 import { Link, SimulatedNetwork, type End } from './network.js';
 import {
@@ -125,8 +125,8 @@ const OF_A_BREACH =
 
 type IsPending = (timer: Timer) => boolean;
 
-/** What a worker and a relay have in common. */
-type AgentOptions = Omit<WorkerOptions, 'engineName' | 'createComputation'>;
+/** Makes a worker, or the worker that a relay is. */
+type CreateWorker = RelayOptions['createWorker'];
 
 interface Agent {
   work(signal: AbortSignal): Promise<WorkerOutcome>;
@@ -414,26 +414,30 @@ class Simulation {
     worker.isOver = false;
     const { signal } = worker.stop;
     this.write(`${name} starts`);
-    const options = {
-      dial: async (dialSignal: AbortSignal, alternate: string | null) => {
-        const address = alternate ?? this.addressOf(worker.setup.parent);
-        const channel = await this.network.dial(process, worker.link, address, dialSignal);
-        return this.faultyChannel(worker, channel);
-      },
-      name: worker.name,
-      host: 'nowhere',
-      token: 'secret',
-      maxMemoryBytes: 1e9,
-      clock: process.clock,
-      random: createRandom(schedule.seed, 'worker', index, number),
-      collectGarbage: () => undefined,
-      retryForMs: Infinity,
-      log: (_level: string, message: string) => this.write(`${name} says: ${message}`),
-    };
+    const createWorker: CreateWorker = (own) =>
+      new Worker({
+        session: {
+          ...own,
+          name: worker.name,
+          host: 'nowhere',
+          token: 'secret',
+          maxMemoryBytes: 1e9,
+          clock: process.clock,
+          collectGarbage: () => undefined,
+          log: (_level, message) => this.write(`${name} says: ${message}`),
+        },
+        dial: async (dialSignal, alternate) => {
+          const address = alternate ?? this.addressOf(worker.setup.parent);
+          const channel = await this.network.dial(process, worker.link, address, dialSignal);
+          return this.faultyChannel(worker, channel);
+        },
+        random: createRandom(schedule.seed, 'worker', index, number),
+        retryForMs: Infinity,
+      });
     const { relay } = worker.setup;
     const agent = relay
-      ? this.relayOf(worker, process, options, relay)
-      : this.workerOf(worker, process, options);
+      ? this.relayOf(worker, process, createWorker, relay)
+      : this.workerOf(worker, process, createWorker);
     agent.work(signal).then(
       (outcome) => {
         if (process.state === 'dead') return;
@@ -451,9 +455,12 @@ class Simulation {
     );
   }
 
-  private workerOf(worker: SimulatedWorker, process: VirtualProcess, options: AgentOptions): Agent {
-    return new Worker({
-      ...options,
+  private workerOf(
+    worker: SimulatedWorker,
+    process: VirtualProcess,
+    createWorker: CreateWorker,
+  ): Agent {
+    return createWorker({
       engineName: 'reference',
       createComputation: async (_model, regularizer) => {
         await new Promise<void>((resolve) => void process.after(5, resolve));
@@ -476,14 +483,14 @@ class Simulation {
   private relayOf(
     worker: SimulatedWorker,
     process: VirtualProcess,
-    options: AgentOptions,
+    createWorker: CreateWorker,
     { minWorkers, audit }: RelaySetup,
   ): Agent {
     const { seed } = this.schedule;
     const life: RelayLife = { ...this.hubOf(process, worker.setup.clock), crew: null };
     worker.life = life;
     return new Relay({
-      ...options,
+      createWorker,
       parent: () => this.addressOf(worker.setup.parent),
       crewOptions: () => ({
         ...this.judgement(),
