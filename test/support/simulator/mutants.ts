@@ -251,14 +251,12 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
   'old-params': mutant(
     'a worker computes with the parameters of an earlier step',
     Session,
-    'accept',
+    'completeParams',
     (original) =>
-      function (message) {
-        const { engine } = this.memory.run;
-        const { setParams } = engine;
-        if (message.globalStep % 3 === 2) engine.setParams = () => undefined;
-        original.call(this, message);
-        engine.setParams = setParams;
+      function (message, bytes) {
+        const before = this.task?.params;
+        const params = original.call(this, message, bytes);
+        return message.globalStep % 3 === 2 ? (before ?? params) : params;
       },
   ),
   'timer-left': mutant(
