@@ -20,7 +20,7 @@ const MAX_CONNECTIONS = 256;
 export function boardCommand() {
   return optionCommand(
     'board',
-    'serve the pages of finished runs, and compare several',
+    'serve the page of finished runs, and compare several',
     'runs/first runs/second',
     async ({ values: { host, port, dataset } }, paths) => {
       const stop = stopSignal();

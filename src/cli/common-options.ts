@@ -13,7 +13,7 @@ export const quiet = z.boolean().default(false).register(optionWords, {
 });
 export const logLevel = z.enum(LOG_LEVELS).default('info').register(optionWords, {
   group: 'output',
-  help: 'least severe messages to log',
+  help: 'lowest severity to log',
   value: 'level',
 });
 export const json = z.boolean().default(false).register(optionWords, {
@@ -27,7 +27,7 @@ export const host = text.default('127.0.0.1').register(optionWords, {
 });
 export const tokenFile = text.optional().register(optionWords, {
   group: 'network',
-  help: 'file with the token, in place of --token',
+  help: 'file with the token, instead of --token',
   value: 'file',
   unset: 'none',
 });
@@ -55,6 +55,6 @@ export const commonOptions = {
   }),
   printConfig: z.boolean().default(false).register(optionWords, {
     group: 'output',
-    help: 'print every option, its value and where that came from, and do nothing else',
+    help: 'print every option, its value and where it came from, then exit',
   }),
 };

@@ -23,7 +23,7 @@ const MAX_CLASSES_SHOWN = 100;
 export function dataCommand() {
   return optionCommand(
     'data',
-    'show what a dataset holds: classes, sizes, duplicates, a contact sheet',
+    'show what a dataset contains: classes, sizes, duplicates, a contact sheet',
     'pets --sheet pets.png',
     async ({ values: { json, sheet, ...options } }, [source]) => {
       const signal = stopSignal();
@@ -73,7 +73,7 @@ export function dataCommand() {
       if (sheet !== undefined) lines.push('', `Contact sheet in ${sheet}`);
       console.log(lines.join('\n'));
     },
-  ).argument('<dataset>', 'mnist, a folder of pictures, Parquet or IDX files, or an .npz file');
+  ).argument('<dataset>', 'mnist, a folder of images, Parquet or IDX files, or an .npz file');
 }
 
 const FORMATS: Readonly<Record<DatasetFormat, string>> = {

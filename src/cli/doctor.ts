@@ -19,7 +19,7 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 export function doctorCommand() {
   return optionCommand(
     'doctor',
-    'show which engines this machine has, measured, and what the others lack; with the URL of a coordinator, check the connection to it',
+    'show and measure the engines of this machine, and what the others lack; with a URL, check the connection to a coordinator',
     'wss://10.0.0.5:7700#TOKEN.PIN',
     async ({ values: { device = null, json, fix, token, tokenFile } }, args) => {
       const argument = args.at(0);
@@ -45,7 +45,10 @@ export function doctorCommand() {
       if (json) console.log(JSON.stringify({ isOk, checks }, null, 2));
       if (!isOk) process.exitCode = 1;
     },
-  ).argument('[url]', 'of a coordinator, as for `lockstep worker`; @FILE to read it from a file');
+  ).argument(
+    '[url]',
+    'URL of a coordinator, as for `lockstep worker`; @FILE to read it from a file',
+  );
 }
 
 /**

@@ -23,7 +23,7 @@ const MAX_PAIRS = 20;
 export function evaluateCommand() {
   return optionCommand(
     'evaluate',
-    'accuracy and loss of a checkpoint on the test set, class by class',
+    'show accuracy and loss of a checkpoint on the test set, by class',
     'runs/first',
     async ({ values: options }, [where]) => {
       const { checkpoint, path } = await findCheckpoint(fileStorage, where, warn);
@@ -55,7 +55,7 @@ export function evaluateCommand() {
             ].join('\n'),
       );
     },
-  ).argument('<checkpoint>', 'a file, or a run directory: its best checkpoint, else its last');
+  ).argument('<checkpoint>', 'a file, or a run directory: its best checkpoint, or else its last');
 }
 
 function classLines({ classes }: Report): string[] {

@@ -23,7 +23,7 @@ export function exportCommand() {
         console.log(`  ${join(out, name)}  ${formatCount(bytes.length)} bytes`);
       }
     },
-  ).argument('<checkpoint>', 'a file, or a run directory: its best checkpoint, else its last');
+  ).argument('<checkpoint>', 'a file, or a run directory: its best checkpoint, or else its last');
 }
 
 /**

@@ -59,7 +59,7 @@ try {
   await program.parseAsync();
   await new Promise((resolve) => process.stdout.write('', resolve));
   if (lost.length > 0 && !LOGGING.includes(asked)) {
-    throw new UserError(`Cannot print what was asked for: ${messageOf(lost[0])}`, {
+    throw new UserError(`Cannot write the output: ${messageOf(lost[0])}`, {
       cause: lost[0],
     });
   }

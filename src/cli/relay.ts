@@ -32,7 +32,7 @@ import { readToken } from './token.js';
 export function relayCommand() {
   return optionCommand(
     'relay',
-    'join a run as one worker, and share its part out to workers that join the relay',
+    'join a run as one worker, and distribute its share to workers that join the relay',
     'wss://10.0.0.5:7700#TOKEN.PIN --host 0.0.0.0',
     async ({ values: options }, [argument]) => {
       checkCrewSize(options, options.workers);

@@ -19,7 +19,7 @@ const DEFAULT_DIR = 'runs';
 export function runsCommand() {
   return optionCommand(
     'runs',
-    'list the runs in a folder, or remove those that are not needed any more',
+    'list the runs in a directory, or remove those no longer needed',
     'runs --prune --keep-best 3 --keep-last 5',
     async ({ values }, [dir = DEFAULT_DIR]) => {
       const { json, prune, yes, keepBest = null, keepLast = null, unfinished } = values;
@@ -47,7 +47,7 @@ export function runsCommand() {
       if (!json) console.log(`Removed ${formatNoun(shown.length - numFailed, 'run')}`);
       if (numFailed > 0) process.exitCode = 1;
     },
-  ).argument('[dir]', `folder of runs (default: ${DEFAULT_DIR})`);
+  ).argument('[dir]', `directory of runs (default: ${DEFAULT_DIR})`);
 }
 
 function checkRules(prune: boolean, { keepBest, keepLast, unfinished }: PruneRules): void {

@@ -132,7 +132,7 @@ function expectationOf(schema: JsonSchema): string {
     case 'array': {
       const { minItems = 0, maxItems } = schema;
       const count = maxItems === undefined ? '' : ` of ${minItems} to ${maxItems} entries`;
-      return `a list${count} with commas between them, each ${expectationOf(schema.items!)}`;
+      return `a comma-separated list${count}, each ${expectationOf(schema.items!)}`;
     }
     default: {
       const { minLength = 0, maxLength } = schema;
