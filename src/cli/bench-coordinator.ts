@@ -74,7 +74,7 @@ async function measure(
     const [after, endedAt] = [await readMetrics(port), performance.now()];
     const numSteps = after.steps - before.steps;
     if (numSteps === 0) {
-      throw new UserError(`No step was done in ${seconds} s: give it more --seconds`);
+      throw new UserError(`No step finished in ${seconds} s: raise --seconds`);
     }
     const cpuMsPerStep = (1000 * (after.cpuSeconds - before.cpuSeconds)) / numSteps;
     return {

@@ -44,7 +44,7 @@ export function boardCommand() {
       server.maxConnections = MAX_CONNECTIONS;
       await new Promise<void>((resolve, reject) => {
         server.once('error', (error) => {
-          const hint = 'take another --port, or 0 for a free one';
+          const hint = 'choose another --port, or 0 for a free one';
           const message = `Cannot listen on ${host}:${port}: ${error.message}; ${hint}`;
           reject(new UserError(message, { cause: error }));
         });
@@ -79,7 +79,7 @@ async function runDirectories(path: string): Promise<string[]> {
     const dir = join(path, name);
     if (await isRun(dir)) found.push({ dir, changedAt: (await stat(dir)).mtimeMs });
   }
-  if (found.length === 0) throw new UserError(`Cannot show ${path}: it holds no run`);
+  if (found.length === 0) throw new UserError(`Cannot show ${path}: it contains no run`);
   found.sort((a, b) => a.changedAt - b.changedAt);
   return found.slice(-MAX_RUNS).map(({ dir }) => dir);
 }

@@ -34,7 +34,7 @@ export function ctlCommand() {
       const name = names.at(0) ?? null;
       if ((action === 'evict') !== (name !== null)) {
         throw new UsageError(
-          action === 'evict' ? 'Cannot evict nobody: name a worker' : `Cannot ${action} a worker`,
+          action === 'evict' ? 'Cannot evict: name a worker' : `Cannot ${action} a worker`,
         );
       }
       const line = await lineOf(where);

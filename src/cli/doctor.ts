@@ -60,12 +60,12 @@ export function doctorCommand() {
 function install({ engines }: Diagnosis): boolean {
   const commands = engines.flatMap(({ fix }) => fix);
   if (commands.length === 0) {
-    console.error('Nothing that npm could install is missing');
+    console.error('npm has nothing to install');
     return false;
   }
   if (!existsSync(`${ROOT}package-lock.json`)) {
     throw new UserError(
-      `Cannot fix: ${ROOT} is no checkout but an installed package; run in your own project: ` +
+      `Cannot fix: ${ROOT} is an installed package, not a checkout; run this in your own project: ` +
         commandLine(commands),
     );
   }

@@ -27,7 +27,7 @@ export function tellEnding(
       throw new UserError(ending.reason);
     case 'gaveUp':
       throw new UserError(
-        `No coordinator at ${where} for ${retryForS} s (${ending.reason}); is it running, and the address right?`,
+        `Cannot reach a coordinator at ${where} for ${retryForS} s (${ending.reason}); is it running, and is the address right?`,
       );
   }
 }

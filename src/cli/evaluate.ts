@@ -83,7 +83,7 @@ function confusionLines({ confusion, classes }: Report): string[] {
 
 /** Instead of a matrix that fits no terminal. */
 function pairLines({ classes }: Report, pairs: readonly ConfusedPair[]): string[] {
-  if (pairs.length === 0) return ['No image was taken for another class'];
+  if (pairs.length === 0) return ['No image was misclassified'];
   const shown = pairs.slice(0, MAX_PAIRS);
   const table = rightAligned([
     ['label', 'taken for', 'images'],

@@ -42,7 +42,7 @@ async function write(
     if (found?.equals(file.bytes)) continue;
     if (found && !isForced) {
       throw new UserError(
-        `Cannot write ${join(dir, file.name)}: another file is there; take another --out, or --force to replace it`,
+        `Cannot write ${join(dir, file.name)}: a different file exists; choose another --out, or give --force to replace it`,
       );
     }
     wanted.push(file);

@@ -55,7 +55,7 @@ export function parseHostfile(text: string, source: string): WorkerPlace[] {
   if (places.length === 0) throw new UserError(`Cannot launch: ${source} names no host`);
   if (places.length > MAX_PLACES) {
     throw new UserError(
-      `Cannot launch ${places.length} workers: expected ${MAX_PLACES} at most in ${source}`,
+      `Cannot launch ${places.length} workers: expected at most ${MAX_PLACES} in ${source}`,
     );
   }
   return places;

@@ -8,5 +8,5 @@
  */
 export function whyNotHere(byteOrder: 'BE' | 'LE'): string | null {
   if (byteOrder === 'LE') return null;
-  return 'Cannot run on a big-endian machine: its numbers would have other bits; use a little-endian one, such as x86-64 or ARM64';
+  return 'Cannot run on a big-endian machine: numbers would have different bits; use a little-endian one, such as x86-64 or ARM64';
 }

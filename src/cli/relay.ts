@@ -180,7 +180,7 @@ async function makeOut(out: string): Promise<void> {
   try {
     await makeFolders(out);
   } catch (error) {
-    throw new UserError(`Cannot make the folder ${out} (--out): ${messageOf(error)}`, {
+    throw new UserError(`Cannot create the directory ${out} (--out): ${messageOf(error)}`, {
       cause: error,
     });
   }

@@ -58,6 +58,6 @@ export function initialParamsOf(
   if (init !== null) return initParamsFrom(init, model, config.seed);
   if (config.initSha256 === undefined) return null;
   throw new UserError(
-    `Cannot start without the first weights: give --init FILE, with the SHA-256 ${config.initSha256}`,
+    `Cannot start without the initial weights: give --init FILE, with the SHA-256 ${config.initSha256}`,
   );
 }

@@ -31,7 +31,7 @@ export function runsCommand() {
       else console.log(linesOf(dir, shown, prune));
       if (!prune || shown.length === 0) return;
       if (!yes && !(await isConfirmed(shown))) {
-        if (!json) console.log('Nothing was removed; --yes removes them');
+        if (!json) console.log('Nothing was removed; give --yes to remove them');
         return;
       }
       let numFailed = 0;

@@ -221,6 +221,6 @@ export function checkCrewSize(
     [`start ${numLocal} workers`, numLocal],
   ] as const) {
     if (numWorkers <= maxWorkers) continue;
-    throw new UsageError(`Cannot ${what} and take ${maxWorkers} at most (--max-workers)`);
+    throw new UsageError(`Cannot ${what}: the maximum is ${maxWorkers} (--max-workers)`);
   }
 }

@@ -70,7 +70,7 @@ export function progressOf(
 ): Progress {
   const { globalStep, engineFingerprint, metrics } = checkpoint;
   const refuse = (why: string) =>
-    new UserError(`Cannot go on from the checkpoint of step ${globalStep}: ${why}`);
+    new UserError(`Cannot resume from the checkpoint of step ${globalStep}: ${why}`);
   const stored = runConfigSchema.safeParse(checkpoint.config).data;
   if (
     !stored ||

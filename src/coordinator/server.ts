@@ -226,7 +226,7 @@ export async function listen(options: ServerOptions): Promise<CoordinatorServer>
   });
 
   await startListening(server, options);
-  server.on('error', (error) => warn(`The port does not take connections: ${error.message}`));
+  server.on('error', (error) => warn(`The port accepts no connections: ${error.message}`));
   const { port } = server.address() as AddressInfo;
   return {
     host: options.host,
@@ -340,9 +340,9 @@ function startListening(server: Server, { host, port }: ServerOptions): Promise<
 function listenError(error: NodeJS.ErrnoException, host: string, port: number): string {
   switch (error.code ?? '') {
     case 'EADDRINUSE':
-      return `Cannot listen on ${host}:${port}: the port is in use; take another with --port, or 0 for a free one`;
+      return `Cannot listen on ${host}:${port}: the port is in use; choose another with --port, or 0 for a free one`;
     case 'EACCES':
-      return `Cannot listen on ${host}:${port}: ports below 1024 need rights; take another with --port`;
+      return `Cannot listen on ${host}:${port}: ports below 1024 need privileges; choose another with --port`;
     case 'EADDRNOTAVAIL':
     case 'ENOTFOUND':
       return `Cannot listen on ${host}:${port}: this machine has no such address; see --host`;

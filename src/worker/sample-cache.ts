@@ -75,7 +75,7 @@ export class SampleCache {
     const indices = uint32From(message.indices, 'indices');
     const newLabels = uint16From(message.labels, 'labels', indices.length);
     if (message.pixels.length !== indices.length * imageBytes) {
-      throw new ProtocolError('malformed', 'As many images as indices expected');
+      throw new ProtocolError('malformed', 'Expected as many images as indices');
     }
     const last = this.numSamples - 1;
     const outside = indices.find((index) => index > last);

@@ -156,14 +156,14 @@ export function decideAdmission(
   if (applicant.isNew && waitMs > 0) {
     return refuse(
       'quarantined',
-      `Too much went wrong with workers from this address lately; new ones are kept out for ${wait}`,
+      `Too many recent failures of workers from this address; new ones are refused for ${wait}`,
       waitMs,
     );
   }
   if (!applicant.tokenMatches) {
     return refuse(
       'unauthorized',
-      'The token is missing or wrong; give the one of the coordinator with --token',
+      'The token is missing or wrong; give the token of the coordinator with --token',
       null,
     );
   }
@@ -177,7 +177,7 @@ export function decideAdmission(
   if (waitMs > 0) {
     return refuse(
       'quarantined',
-      `The worker failed ${history.failedAt.length} times lately and is kept out for ${wait}`,
+      `The worker failed ${history.failedAt.length} times recently and is refused for ${wait}`,
       waitMs,
     );
   }

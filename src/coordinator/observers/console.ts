@@ -138,7 +138,7 @@ export function createConsoleObserver(options: ConsoleObserverOptions): Observer
       }
       case 'paused': {
         const { isPaused, globalStep } = event;
-        const text = isPaused ? `Paused after step ${formatCount(globalStep)}` : 'The run goes on';
+        const text = isPaused ? `Paused after step ${formatCount(globalStep)}` : 'The run resumes';
         log.info(text, { event: 'paused', isPaused, globalStep });
         break;
       }

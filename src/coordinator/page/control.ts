@@ -71,13 +71,13 @@ function act(
   switch (action) {
     case 'stop':
       controls.stop();
-      return { status: 200, text: 'The run stops after this step, and is saved' };
+      return { status: 200, text: 'The run stops after this step, and saves its state' };
     case 'pause':
       controls.pause();
       return { status: 200, text: 'The run pauses after this step' };
     case 'resume':
       controls.resume();
-      return { status: 200, text: 'The run goes on' };
+      return { status: 200, text: 'The run resumes' };
     case 'save':
       controls.save();
       return { status: 200, text: 'A checkpoint is written after this step' };
@@ -85,7 +85,7 @@ function act(
       const numEvicted = name === '' ? 0 : controls.evict(name);
       const shown = name.slice(0, 100);
       return numEvicted === 0
-        ? { status: 404, text: `No worker "${shown}" is here` }
+        ? { status: 404, text: `There is no worker "${shown}"` }
         : {
             status: 200,
             text: `${numEvicted === 1 ? 'The worker' : `${numEvicted} workers`} "${shown}" sent away`,

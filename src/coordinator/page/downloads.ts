@@ -77,9 +77,8 @@ export function createDownloads(
   const answer = (response: ServerResponse, work: Promise<void>) =>
     work.catch((error: unknown) => {
       if (response.headersSent) response.destroy();
-      else if (error instanceof UserError)
-        answerText(response, 404, 'No such checkpoint, or not yet');
-      else answerText(response, 503, 'Cannot export just now');
+      else if (error instanceof UserError) answerText(response, 404, 'No such checkpoint yet');
+      else answerText(response, 503, 'Cannot export at the moment');
     });
 
   return {

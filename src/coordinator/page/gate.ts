@@ -67,7 +67,7 @@ export class Gate {
     const { joiningToken } = this.options;
     if (joiningToken === null) {
       if (isLoopback(request.socket.remoteAddress)) return true;
-      answerText(response, 403, 'Without a token, a run is changed from its own machine only');
+      answerText(response, 403, 'Without a token, a run can be changed only from its own machine');
       return false;
     }
     return this.isRight(bearerOf(request), [joiningToken], request, response);

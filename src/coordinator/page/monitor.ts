@@ -132,7 +132,7 @@ export function createMonitor(options: MonitorOptions): Monitor {
       methods: ['POST'],
       answer(request, response) {
         if (servePrediction) servePrediction(request, response);
-        else answerText(response, 404, 'This run has no weights at hand');
+        else answerText(response, 404, 'This run has no weights');
       },
     },
   };
@@ -243,7 +243,7 @@ function predictionHandler(
     numInFlight += 1;
     answer(request, response, expectedBytes)
       .catch(() => {
-        if (!response.headersSent) answerText(response, 503, 'Cannot classify just now');
+        if (!response.headersSent) answerText(response, 503, 'Cannot classify at the moment');
       })
       .finally(() => (numInFlight -= 1));
   };

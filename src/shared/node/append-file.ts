@@ -107,7 +107,9 @@ export function createAppendFile(path: string, options: AppendFileOptions): Appe
       queue.unshift(bytes);
       if (!isFailing) {
         numDroppedBefore = numDropped;
-        warn(`Cannot write to ${path}: ${messageOf(error)}; training goes on, and so do attempts`);
+        warn(
+          `Cannot write to ${path}: ${messageOf(error)}; training continues, and writing is retried`,
+        );
       }
       isFailing = true;
     }

@@ -23,5 +23,5 @@ export function sendIfPinned(pin: string) {
 }
 
 const WRONG_PIN =
-  'The coordinator has not the key that the join line names: it is another run, or somebody is between; ' +
+  'The coordinator does not have the key named in the join line: it is another run, or the connection is intercepted; ' +
   'paste the line that the coordinator prints';

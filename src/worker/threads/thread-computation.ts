@@ -131,7 +131,7 @@ class ThreadComputation implements Computation {
       slotOf(this.state, this.model.numParams, thread).slice(),
     );
     if (others.some((other) => !hasEqualBits(first, other))) {
-      throw new Error('The threads differ in their gradients of the same images');
+      throw new Error('The threads computed different gradients for the same images');
     }
     return first;
   }

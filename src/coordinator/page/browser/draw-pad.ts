@@ -250,8 +250,8 @@ async function classify(image: Uint8Array<ArrayBuffer>): Promise<number[] | stri
       headers: { 'Content-Type': 'application/octet-stream' },
       body: image,
     });
-    if (response.status === 429) return 'Too many questions at once; in a moment again';
-    if (!response.ok) return 'Cannot classify just now';
+    if (response.status === 429) return 'Too many requests at once; try again in a moment';
+    if (!response.ok) return 'Cannot classify at the moment';
     const answer = (await response.json()) as { probabilities: number[] };
     return answer.probabilities;
   } catch {

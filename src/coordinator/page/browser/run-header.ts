@@ -90,7 +90,7 @@ export class RunHeader {
     const { connection, head, run, result, workers } = this.store;
     let [kind, text] = ['quiet', 'Connecting …'];
     if (connection === 'lost') {
-      [kind, text] = ['bad', 'Lost the coordinator; trying again'];
+      [kind, text] = ['bad', 'Lost the coordinator; reconnecting'];
     } else if (head && run && !head.isLive && head.state !== 'finished') {
       [kind, text] = ['warn', 'Not finished'];
     } else if (head && run) {

@@ -329,7 +329,7 @@ export function chooseAdapter(list: string, device: number): string[] {
   }
   if (found.findIndex(({ name }) => name === chosen.name) !== device) {
     throw new UserError(
-      `Cannot take GPU ${device}: there are several named ${chosen.name}, and WebGPU takes the first; ` +
+      `Cannot use GPU ${device}: several are named ${chosen.name}, and WebGPU uses the first; ` +
         `show each worker one GPU, as docs/gpu.md tells`,
     );
   }
