@@ -79,8 +79,8 @@ export async function openAccess(
   }
   if (!isLocal && insecure) {
     warn(
-      '--insecure: whoever is on the network can read and change everything' +
-        (token === null ? ', and whoever reaches the port can join' : ', the token too'),
+      '--insecure: anyone on the network can read and change everything' +
+        (token === null ? ', and anyone who reaches the port can join' : ', the token too'),
     );
   }
   const addresses = isWildcard(host) ? ownAddresses() : [host];

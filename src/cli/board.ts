@@ -32,7 +32,7 @@ export function boardCommand() {
         dirs.map((dir) => openStoredRun(dir, { warn, ...(dataset !== undefined && { dataset }) })),
       );
       const board = await createBoard(runs);
-      // Whoever reaches the port may look; but no other site through their browser.
+      // Anyone who reaches the port may look, but no other site may through their browser.
       const gate = new Gate({
         ...{ joiningToken: null, lookingToken: null, key: new Uint8Array(32) },
         ...{ allowedHosts: [host], clock: systemClock },

@@ -138,7 +138,7 @@ export function relayCommand() {
   );
 }
 
-/** Lets workers in, and tells whoever looks after the process that it lives. */
+/** Admits workers, and answers health checks. */
 function openDoor(
   crew: Crew,
   { tls }: Access,

@@ -88,7 +88,7 @@ export interface StepDone {
   readonly worldSize: number;
   readonly times: StepTimes;
   readonly workers: readonly WorkerShare[];
-  /** By workerId: what waits to leave for a worker; those for whom nothing does are left out. */
+  /** By workerId: bytes waiting to be sent to a worker; workers with none are left out. */
   readonly queuedBytes: ReadonlyMap<string, number>;
   /** When the step began, and each partial that came. */
   readonly startedAt: TimeMs;
@@ -109,10 +109,10 @@ export interface EvaluationDone {
   readonly accuracy: number;
   readonly seconds: number;
   readonly numImages: number;
-  /** (n,) each; valid for ever, not to be changed. */
+  /** (n,) each; valid forever, not to be changed. */
   readonly predictions: Uint16Array;
   readonly labels: Uint16Array;
-  /** (n, C, H, W) the images; valid for ever, not to be changed. */
+  /** (n, C, H, W) the images; valid forever, not to be changed. */
   readonly images: Uint8Array;
   /** θ (P,); valid during the call only. */
   readonly params: Float32Array;

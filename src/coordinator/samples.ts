@@ -89,7 +89,7 @@ export function createSamples(
   };
 }
 
-/** Over the shape, all labels and all images: who has kept samples under an id, may use them under it for ever. */
+/** A hash of the shape, all labels and all images: samples cached under an id stay valid forever. */
 function datasetIdOf({ input, classNames, train, test }: LabelledDataset): string {
   const hash = createHash('sha256');
   hash.update(JSON.stringify([input.channels, input.height, input.width, classNames.length]));

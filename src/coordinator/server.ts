@@ -39,11 +39,11 @@ export interface ServerLimits {
 }
 
 /**
- * Connections that the system keeps for us until we come to take them. With Node's 511, a crowd fills it while this process
- * waits for a processor, and whoever comes then tries again after 1, 3, 7, 15 s.
+ * Connections that the system queues until we accept them. Node's default of 511 fills up under a flood while this process
+ * waits for a processor; later clients then retry after 1, 3, 7, 15 s.
  */
 const BACKLOG = 4_096;
-/** Addresses whose requests are counted; beyond, all begin anew. */
+/** Addresses whose requests are counted; beyond that, all counts are reset. */
 const MAX_ADDRESSES = 1_000;
 /** Requests of HTTP over one connection; then it is closed. */
 const MAX_REQUESTS_PER_CONNECTION = 1_000;
@@ -83,7 +83,7 @@ export interface Tls {
 export interface ServerOptions {
   readonly host: string;
   readonly port: number;
-  /** Null for none: whoever is between can read and change everything. */
+  /** Null for none: anyone on the network path can then read and change everything. */
   readonly tls: Tls | null;
   /** P; a worker's longest frame is a gradient. */
   readonly numParams: number;
@@ -296,7 +296,7 @@ class RequestRate {
   }
 
   allows({ url, socket }: IncomingMessage): boolean {
-    // However many ask for pages, whoever looks after the coordinator is told that it lives.
+    // A supervisor gets an answer however many pages are requested.
     if (url === '/healthz' || url === '/readyz') return true;
     const now = this.clock.now();
     if (this.paidAt - now > ANSWERING_BURST_MS) return false;

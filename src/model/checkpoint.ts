@@ -97,7 +97,7 @@ export function modelOf({
 /**
  * The bytes of the file; the same checkpoint gives the same bytes.
  *
- * @throws {RangeError} if a tensor has not the length that the hyperparameters ask for
+ * @throws {RangeError} if the length of a tensor does not match the hyperparameters
  */
 export function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array {
   const { params, optimizerState } = checkpoint;

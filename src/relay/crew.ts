@@ -52,7 +52,7 @@ export interface CrewRun {
   readonly model: Model;
   readonly regularizer: Regularizer;
   readonly welcome: Message<'welcome'>;
-  /** Join line of whom the relay itself works for, without a token. */
+  /** Join line of the peer that the relay is connected to, without a token. */
   readonly parent: string;
 }
 
@@ -127,7 +127,7 @@ export class Crew implements Computation {
     this.group.accept(channel, address);
   }
 
-  /** The proof of the relay's own engine, as soon as there are workers: before, the relay is of no use. */
+  /** The proof of the relay's own engine, once there are workers: without them it cannot compute. */
   async prove(proofSeed: number): Promise<Float32Array> {
     const { arbiter, minWorkers, clock, report } = this.options;
     await this.gatherer.waitForWorkers(

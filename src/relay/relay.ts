@@ -1,6 +1,6 @@
 /**
- * A relay: a worker to whoever it works for, a coordinator to its own workers. It takes a range, has it computed by them,
- * adds over the same tree, and sends one partial a node up. It decides nothing that a bit depends on.
+ * A relay: a worker to its parent, a coordinator to its own workers. It takes a range, has its workers compute it, adds over
+ * the same tree, and sends up one partial per node. Nothing it decides affects the bits.
  */
 import type { Model } from '../model/lenet.js';
 import type { Regularizer } from '../model/regularizer.js';
@@ -14,9 +14,9 @@ export interface Door {
 }
 
 export interface RelayOptions extends Omit<WorkerOptions, 'createComputation' | 'engineName'> {
-  /** What the workers of a run are led with. */
+  /** Options for leading the workers of a run. */
   readonly crewOptions: (model: Model, regularizer: Regularizer) => CrewOptions;
-  /** Join line of whom the relay works for, without a token; known once it has dialled. */
+  /** Join line of the relay's parent, without a token; known once it has connected. */
   readonly parent: () => string;
   /** Lets workers in. @throws {UserError} if the address cannot be had */
   readonly openDoor: (crew: Crew) => Promise<Door>;

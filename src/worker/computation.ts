@@ -23,7 +23,7 @@ interface TaskBase {
   readonly unitSize: number;
   /** Ranges of units that are not begun; more may come while the task runs. */
   readonly ranges: Range[];
-  /** Aborts once the task is superseded: what is left of it is of no use. */
+  /** Aborts once the task is superseded: the rest of it is not needed. */
   readonly signal: AbortSignal;
 }
 

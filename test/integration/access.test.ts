@@ -178,7 +178,7 @@ test.each([
 
 test('--insecure speaks no TLS, makes no token, and warns', async () => {
   const { out, coordinator } = await run('--insecure', '--dataset', await smallMnist());
-  await coordinator.said(/warn: --insecure: whoever is on the network can read and change/);
+  await coordinator.said(/warn: --insecure: anyone on the network can read and change/);
   const [, port] = await coordinator.said(/npx lockstep worker ws:\/\/[\d.]+:(\d+)$/m);
   const worker = await lockstep(['worker', `ws://127.0.0.1:${port}`, '--engine', 'simd']);
   expect(worker.code).toBe(0);

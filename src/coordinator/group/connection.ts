@@ -45,7 +45,7 @@ export interface ConnectionOwner {
   drained(connection: Connection): void;
   /** The connection broke the protocol, and is to be closed for it. */
   wronged(connection: Connection, error: ProtocolError): void;
-  /** Ends a connection, whoever began; `reason` is null when it just broke. */
+  /** Called when a connection has ended, from either side; `reason` is null if it just broke. */
   lose(connection: Connection, reason: CloseReason | null, message: string): void;
   /** An error that nobody expected came of what the connection said. */
   failed(connection: Connection, error: unknown): void;

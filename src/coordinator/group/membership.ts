@@ -67,7 +67,7 @@ export function recordShutOut(now: number, history: AddressHistory): AddressHist
 }
 
 /**
- * What counts as one address: an IPv4 address, or the /64 of an IPv6 address, which whoever has one has whole.
+ * What counts as one address: an IPv4 address, or the /64 of an IPv6 address, since a /64 is usually assigned as a whole.
  */
 export function networkOf(address: string): string {
   const bare = address.replace(/%.*$/, '').toLowerCase();

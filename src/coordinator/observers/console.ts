@@ -158,7 +158,7 @@ function emptyWindow(): Window {
   return { numImages: 0, lossSum: 0, numCorrect: 0, totalMs: 0 };
 }
 
-/** `epoch  3/12  step  2,400/11,256`, as wide for every step of a run. */
+/** `epoch  3/12  step  2,400/11,256`, with the same width for every step of a run. */
 function position(epoch: number, globalStep: number, run: RunStarted | null): string {
   const ofTotal = (value: number, total: number | undefined) =>
     total === undefined

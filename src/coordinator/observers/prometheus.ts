@@ -113,7 +113,7 @@ export function createPrometheus(): Prometheus {
       } else if (path === '/healthz') {
         send(200, 'ok\n');
       } else if (path === '/readyz') {
-        // Whoever asks is told no more.
+        // No more is revealed.
         if (whyNotReady() === null) send(200, 'ok\n');
         else send(503, 'not ready\n');
       } else {

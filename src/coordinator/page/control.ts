@@ -12,7 +12,7 @@ import type { Gate } from './gate.js';
 import { answerText } from './page-assets.js';
 
 const PREFIX = '/api/control/';
-/** Sent along by whoever means it: of another site's page, a browser would ask first, and is not allowed to. */
+/** A required header: for another site's page, a browser would have to send a preflight, which is refused. */
 export const CONTROL_HEADER = 'x-lockstep-control';
 export const ACTIONS = ['stop', 'pause', 'resume', 'save', 'evict'] as const;
 export type Action = (typeof ACTIONS)[number];

@@ -39,7 +39,7 @@ const FILES = {
 } as const;
 
 export interface MonitorOptions {
-  /** Null where no weights are at hand; the page then has no canvas. */
+  /** Null if there are no weights; the page then has no canvas. */
   readonly predict: Predict | null;
   /** Takes over θ (P,) for `predict`, copied; called a few times a second while the run goes on. */
   readonly setParams?: (params: Float32Array) => void;

@@ -229,7 +229,7 @@ export class Dispatcher {
     else this.advance(current, this.clock.now());
   }
 
-  /** Gives out what nobody holds, then to whoever is idle what others are late with. */
+  /** Dispatches units that nobody holds, then gives idle workers the units of late ones. */
   private advance(current: Current, now: number): void {
     const { round, work } = current;
     if (round.hasOrphans) this.send(current, now, round.handOut(now, this.paces(work)));

@@ -65,7 +65,7 @@ export function createAppendFile(path: string, options: AppendFileOptions): Appe
 
   const wake = (afterMs: number) => {
     timer = setTimeout(() => void write(), afterMs);
-    // Whoever means to keep the records closes the file; a forgotten one must not hold the process up.
+    // Callers that need the records close the file; a forgotten one must not keep the process alive.
     timer.unref();
   };
 

@@ -5,7 +5,7 @@ import type { InputFile } from './input-file.js';
 
 /** What anything may unpack to, however small it is, bytes. */
 const FREE_BYTES = 2 ** 26;
-/** Beyond that, how many times its size: images are packed to a tenth of theirs, and MNIST's blank margins to a fifth. */
+/** Beyond that, as a multiple of the packed size: images compress to a tenth, MNIST's blank margins to a fifth. */
 const MAX_RATIO = 200;
 const CHUNK_BYTES = 2 ** 16;
 

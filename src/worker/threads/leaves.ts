@@ -88,7 +88,7 @@ export class Leaves {
         this.nodeDone();
         return true;
       }
-      // Whoever brings the second half adds; the first one goes on with the next leaf.
+      // The thread that finishes the second half adds; the first one continues with the next leaf.
       if (Atomics.add(plan, parent * NODE_FIELDS + NODE.numArrived, 1) === 0) return true;
       const left = plan[parent * NODE_FIELDS + NODE.left];
       const right = plan[parent * NODE_FIELDS + NODE.right];
