@@ -1,6 +1,6 @@
 /**
- * Who gets in, and where: the tokens, TLS, and the addresses of a run. On loopback all are there only if they were asked
- * for; off loopback only if they were not turned off.
+ * Access to a run: its tokens, TLS and addresses. On loopback, tokens and TLS are used only on request; off loopback, unless
+ * they are turned off.
  */
 import { X509Certificate, createPrivateKey, createPublicKey, randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';

@@ -1,7 +1,7 @@
 /**
  * `lockstep bench coordinator`: what each worker of a step costs the coordinator. A real coordinator, over real sockets,
- * with workers that answer at once with a gradient they have (replaying-workers.ts); its processor time and memory are
- * read from its own /metrics.
+ * with workers that answer at once with a stored gradient (replaying-workers.ts); its processor time and memory are read
+ * from its own /metrics.
  */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,4 +1,4 @@
-/** The options that several commands have, and the kinds of values that options take. */
+/** Options shared by several commands, and the types of option values. */
 import * as z from 'zod';
 import type { LogLevel } from '../shared/node/log.js';
 import { optionWords } from '../shared/option.js';
@@ -38,7 +38,7 @@ export const device = z.number().int().min(0).max(64).optional().register(option
   unset: 'the preferred one',
 });
 
-/** A token, which is shown nowhere. */
+/** A token, which is never shown. */
 export function tokenOption(help: string, unset: string) {
   return text
     .optional()

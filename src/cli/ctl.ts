@@ -1,4 +1,4 @@
-/** `lockstep ctl`: asks something of a run that goes on, as its page does. */
+/** `lockstep ctl`: controls a run in progress, like its page. */
 import { stat } from 'node:fs/promises';
 import { request as plainRequest } from 'node:http';
 import { request as secureRequest } from 'node:https';

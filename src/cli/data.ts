@@ -1,4 +1,4 @@
-/** `lockstep data`: what a dataset holds, before anything is trained on it. */
+/** `lockstep data`: shows what a dataset contains, before anything is trained on it. */
 import { encode } from 'fast-png';
 import { contactSheet, terminalSheet } from '../model/data/contact-sheet.js';
 import { formatOf, loadDataset, openPictures, type DatasetFormat } from '../model/data/load.js';

@@ -1,6 +1,6 @@
 /**
- * `lockstep doctor`: which engines this machine has, which one it would pick, and why not the others; with the URL of a
- * coordinator, whether the machine can join it.
+ * `lockstep doctor`: shows which engines this machine has, which one it would choose, and why not the others; with the URL of
+ * a coordinator, whether the machine can join it.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';

@@ -1,4 +1,4 @@
-/** How a worker's or a relay's part in a run ended, as its user is told. */
+/** Tells the user how the part of a worker or relay in a run ended. */
 import { UserError } from '../shared/errors.js';
 import type { Logger } from '../shared/node/log.js';
 import type { WorkerOutcome } from '../worker/worker.js';

@@ -1,4 +1,4 @@
-/** `lockstep evaluate`: what a checkpoint is worth on the test images. */
+/** `lockstep evaluate`: evaluates a checkpoint on the test images. */
 import { findCheckpoint, modelOf } from '../model/checkpoint.js';
 import {
   confusedPairs,

@@ -1,4 +1,4 @@
-/** `lockstep export`: a trained model in the formats of others. */
+/** `lockstep export`: writes a trained model in the formats of other libraries. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { findCheckpoint } from '../model/checkpoint.js';

@@ -1,6 +1,6 @@
 /**
- * `lockstep doctor URL`: whether this machine can join a run, before a job is queued for it: one check after the other,
- * each on what the last one has shown, and what the machine would add.
+ * `lockstep doctor URL`: checks whether this machine can join a run, before a job is queued, and how much it would add. Each
+ * check builds on the one before.
  */
 import { lookup } from 'node:dns/promises';
 import { Agent, request as httpRequest } from 'node:http';

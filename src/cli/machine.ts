@@ -1,4 +1,4 @@
-/** What Lockstep asks of the machine before anything else. */
+/** The requirements on the machine, checked before anything else. */
 
 /**
  * Frames, files and WebAssembly's memory hold little-endian numbers, which typed arrays read as they are.

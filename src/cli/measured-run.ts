@@ -1,6 +1,5 @@
 /**
- * A run that is measured: `lockstep train` or `coordinator` as a process of its own, in a folder that is removed
- * afterwards.
+ * A measured run: `lockstep train` or `coordinator` as a separate process, in a directory that is removed afterwards.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,6 +1,6 @@
 /**
- * The options of every command, and the only place where they are declared: what they take, what holds without them,
- * and their words. Those that the bits of a run depend on are in src/shared/config.ts.
+ * The options of every command, and the only place where they are declared: values, defaults and help. Those that affect
+ * the bits of a run are in src/shared/config.ts.
  */
 import * as z from 'zod';
 import { ENGINE_REQUESTS } from '../model/engine/engine.js';

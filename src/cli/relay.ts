@@ -1,4 +1,4 @@
-/** `lockstep relay`: a worker to a coordinator, or to another relay, and a coordinator to workers of its own. */
+/** `lockstep relay`: a worker to a coordinator or another relay, and a coordinator to its own workers. */
 import { randomBytes } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { hostname } from 'node:os';

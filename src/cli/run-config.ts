@@ -1,4 +1,4 @@
-/** What a run is configured to be: by the options given, or by the run that is resumed; and its first weights. */
+/** The configuration of a run, from the options given or from the run being resumed; and its initial weights. */
 import { initParamsFrom, type WeightsFile } from '../model/initial-params.js';
 import type { Model } from '../model/lenet.js';
 import { flatten, runConfigOf, type RunConfig } from '../shared/config.js';

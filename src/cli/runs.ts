@@ -1,4 +1,4 @@
-/** `lockstep runs`: the runs in a folder, and the removal of those that are not needed any more. */
+/** `lockstep runs`: lists the runs in a directory, and removes those no longer needed. */
 import { createInterface } from 'node:readline/promises';
 import {
   listRuns,

@@ -1,4 +1,4 @@
-/** How a run is served: nothing here changes its bits; of `init`, the configuration has the hash. */
+/** Options of how a run is served. None of them affects its bits (the configuration has the hash of `init`). */
 import * as z from 'zod';
 import { UsageError } from '../shared/errors.js';
 import { optionWords, type OptionValues } from '../shared/option.js';
@@ -161,7 +161,7 @@ export const serveOptions = {
   }),
 };
 
-/** As the coordinator takes them: times in ms, null for what is left open. */
+/** The options as the coordinator takes them: times in ms, null if unset. */
 export function serveOptionsOf(values: OptionValues<typeof serveOptions>) {
   const {
     port,
@@ -209,8 +209,8 @@ export function serveOptionsOf(values: OptionValues<typeof serveOptions>) {
 export type ServeOptions = ReturnType<typeof serveOptionsOf>;
 
 /**
- * @param numLocal workers that are started here
- * @throws {UsageError} if more workers are waited for, or started, than are taken
+ * @param numLocal workers started on this machine
+ * @throws {UsageError} if more workers are required or started than are admitted
  */
 export function checkCrewSize(
   { minWorkers, maxWorkers }: { readonly minWorkers: number; readonly maxWorkers: number },

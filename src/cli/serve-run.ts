@@ -1,4 +1,4 @@
-/** Puts a run together: directory, data, coordinator, server, observers, local workers; and takes it apart again. */
+/** Sets up a run (directory, data, coordinator, server, observers, local workers) and tears it down. */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { Coordinator, type CoordinatorOptions } from '../coordinator/coordinator.js';

@@ -1,6 +1,6 @@
 /**
- * `lockstep sweep`: trains once for each combination of options, or for random ones, one after the other, each in a
- * process of its own. A trial is a run in a folder of the sweep's; what is there is not done again.
+ * `lockstep sweep`: trains once for each combination of options, or for random ones, one after the other, each in a separate
+ * process. A trial is a run in the sweep's directory; finished trials are not repeated.
  */
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** The token as a user gives it, to either role: in a flag, a variable, or a file. */
+/** Reads a token given by the user, as a flag, a variable, or a file. */
 import { UsageError, UserError, messageOf } from '../shared/errors.js';
 import { readShortText } from '../shared/node/input-file.js';
 

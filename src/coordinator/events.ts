@@ -1,5 +1,5 @@
 /**
- * What a run tells those who watch it: the console, metrics.jsonl, TensorBoard, Prometheus, the page, the trace.
+ * The events of a run for its observers: the console, metrics.jsonl, TensorBoard, Prometheus, the page, the trace.
  * The coordinator calls each observer with each event, in order; observers must not block, throw or change anything.
  */
 import type { EvaluationSet, Range } from '../shared/protocol.js';
@@ -172,7 +172,7 @@ export interface CheckpointDone {
   readonly seconds: number;
 }
 
-/** The run makes no further step until it is told to go on, or does so again. */
+/** The run is paused until told to resume, or has resumed. */
 export interface RunPaused {
   readonly type: 'paused';
   readonly time: TimeMs;

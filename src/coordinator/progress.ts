@@ -1,4 +1,4 @@
-/** What a checkpoint of a run holds besides the state of the training, and whether a run can go on from it. */
+/** The part of a checkpoint besides the training state, and whether a run can resume from it. */
 import * as z from 'zod';
 import type { Checkpoint } from '../model/checkpoint.js';
 import { runConfigSchema, type RunConfig } from '../shared/config.js';

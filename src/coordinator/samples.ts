@@ -1,6 +1,6 @@
 /**
  * All images of a run under one numbering: training, then validation (the end of the training set, held out), then
- * test. Samples travel and are cached by these numbers.
+ * test. Samples are sent and cached by these numbers.
  */
 import { createHash } from 'node:crypto';
 import { imageBytes, type DataShape, type InputShape } from '../model/lenet.js';

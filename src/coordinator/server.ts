@@ -1,8 +1,8 @@
 /**
- * The coordinator's one port: workers over WebSockets, everything else over HTTP. One of the two files that know `ws`.
+ * The coordinator's only port: workers over WebSockets, everything else over HTTP. One of the two files that import `ws`.
  *
- * Every socket is in one place at a time, each with its own room: waiting for a request, having one answered (pages and
- * their event streams), closing, or with the group of workers. So none of them can use up the room of the others.
+ * Every socket is in one pool at a time, each with its own limit: waiting for a request, being answered (pages and their event
+ * streams), closing, or in the group of workers. So none can exhaust the capacity of the others.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
@@ -47,11 +47,11 @@ const BACKLOG = 4_096;
 const MAX_ADDRESSES = 1_000;
 /** Requests of HTTP over one connection; then it is closed. */
 const MAX_REQUESTS_PER_CONNECTION = 1_000;
-/** What a request counts as at least: what it is read and written with is not measured. */
+/** The minimum charge for a request, since reading and writing it are not measured. */
 const MIN_ANSWER_MS = 0.5;
 /** Answers may take their share of as much time at once, ms: some pages and all that is on them. */
 const ANSWERING_BURST_MS = 3_000;
-/** Who asks too often is told so after this time, ms: at once, it would be asked again at once. */
+/** Delay of the answer to a client that exceeds its rate, ms: an immediate one would be retried immediately. */
 const SLOW_ANSWER_MS = 1_000;
 
 /** @param numParams P: frames that carry θ or a gradient are the longest */
@@ -91,7 +91,7 @@ export interface ServerOptions {
   readonly clock: Clock;
   /** Takes a new connection of a worker. */
   readonly accept: (channel: Channel, address: string) => void;
-  /** Answers a request of HTTP. @returns false if it is none of its own */
+  /** Answers a request of HTTP. @returns false if it is not responsible for it */
   readonly handle: (request: IncomingMessage, response: ServerResponse) => boolean;
   /** Whether a WebSocket from a page, a request with an `Origin`, is taken; none is by default. */
   readonly takesPage?: (request: IncomingMessage) => boolean;

@@ -1,6 +1,6 @@
 /**
- * What a run is: everything that the final bits depend on, with defaults, bounds and words. How a run is served (ports,
- * folders, logs) is not here but in src/cli/options.ts.
+ * The configuration of a run: everything that affects the final bits, with defaults, bounds and help. How a run is served (ports,
+ * directories, logs) is in src/cli/options.ts.
  */
 import * as z from 'zod';
 import {

@@ -1,6 +1,6 @@
 /**
- * What a worker joins, in one word: `wss://HOST:PORT#TOKEN.PIN`. Nothing after the `#` is sent before the coordinator has
- * shown that it has the key that PIN is the hash of.
+ * All that a worker needs to join a run: `wss://HOST:PORT#TOKEN.PIN`. Nothing after the `#` is sent before the coordinator has
+ * proved that it has the key whose hash is PIN.
  */
 import { UsageError } from './errors.js';
 

@@ -1,6 +1,6 @@
 /**
- * What a worker computes with: ranges of work under one θ go in, sums of tree nodes come out. The session above it knows
- * the protocol and no engine; an engine in place, one on a thread, several threads, or other workers stand below it.
+ * What a worker computes with: ranges of work under one θ in, sums of tree nodes out. The session above it knows the protocol but no
+ * engine; below it is an engine in place, one on a thread, several threads, or other workers.
  */
 import type { Model } from '../model/lenet.js';
 import type { Regularizer } from '../model/regularizer.js';

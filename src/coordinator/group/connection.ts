@@ -1,6 +1,6 @@
 /**
- * One socket's side of a worker: what it said last, by when it must say more, and that nothing it says reaches beyond
- * its own connection.
+ * One worker's connection: its state, its deadlines, and the guarantee that an error in its messages affects no other
+ * connection.
  */
 import type { Channel, ChannelHandler, Frame } from '../../shared/channel.js';
 import type { Clock, Timer } from '../../shared/clock.js';

@@ -1,6 +1,6 @@
 /**
- * A run as lines of the log: one aggregated line every so many steps, one an evaluation, and what else a person would
- * want to know. Counts that belong together stand in columns.
+ * A run as log lines: an aggregated line every few steps, one per evaluation, and other events of interest. Related counts
+ * are aligned in columns.
  */
 import {
   formatBytes,

@@ -4,7 +4,7 @@
  *
  *   config.json     the configuration, as --config takes it
  *   checkpoints/    safetensors files
- *   metrics.jsonl   a line a step and one an evaluation
+ *   metrics.jsonl   a line per step and per evaluation
  *   log.jsonl       the log
  *   tensorboard/    event files
  *   trace.json      with --trace

@@ -1,6 +1,6 @@
 /**
- * A file that grows by whole records, for those who must not wait: `append` only queues, writing happens beside the
- * caller's work. A disk that is full costs records, counted, and one warning; nothing else.
+ * A file that grows by whole records, for callers that must not wait: `append` only queues, and writing happens in the
+ * background. A full disk costs only records, which are counted, and one warning.
  */
 import { open, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';

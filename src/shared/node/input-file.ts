@@ -1,6 +1,6 @@
 /**
- * Files that may come from anywhere. Nothing takes memory for what a file says that it has, or is said to have, before it
- * has been compared with a bound: files are looked at piece by piece, or read whole up to a length.
+ * Untrusted files. No memory is allocated for a size declared in or for a file before it has been compared with a limit: files are
+ * read piece by piece, or whole up to a length.
  */
 import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';

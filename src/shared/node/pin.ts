@@ -3,7 +3,7 @@ import type { ClientRequest } from 'node:http';
 import { TLSSocket } from 'node:tls';
 import { UserError } from '../errors.js';
 
-/** What workers know a coordinator by: SHA-256 of its public key (SPKI), base64url. */
+/** The pin by which workers recognize a coordinator: SHA-256 of its public key (SPKI), base64url. */
 export function pinOf(publicKey: KeyObject): string {
   const der = publicKey.export({ type: 'spki', format: 'der' });
   return createHash('sha256').update(der).digest('base64url');

@@ -1,4 +1,4 @@
-/** Unpacking what may come from anywhere: a file of a kilobyte can be made that unpacks to a gigabyte. */
+/** Unpacks untrusted data: a file of a kilobyte can unpack to a gigabyte. */
 import { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import type { InputFile } from './input-file.js';
