@@ -1,4 +1,4 @@
-/** Keeps the screen on while the page is in sight, where the browser lets it; says so, or why not. */
+/** Keeps the screen on while the page is visible, if the browser allows it; says so, or why not. */
 
 interface WakeLock {
   request(type: 'screen'): Promise<{ release(): Promise<void> }>;

@@ -1,4 +1,4 @@
-/** The page /work: says what it would do, and with one click makes each of this device's cores a worker of the run. */
+/** The page /work: explains what it will do and, on one click, makes each of this device's cores a worker of the run. */
 import { encode } from 'uqr';
 import { byId, element, setText } from '../coordinator/page/browser/element.js';
 import { formatInteger, formatPercent } from '../coordinator/page/browser/format.js';

@@ -72,7 +72,7 @@ export const COMMAND_OPTIONS = {
       group: 'run',
       help: 'local worker processes',
       value: 'n',
-      unset: 'one with threads; of another engine than simd one per core, at most 8',
+      unset: 'one, with threads; for engines other than simd, one per core, at most 8',
     }),
     engine: engine.default('simd').register(optionWords, {
       group: 'run',

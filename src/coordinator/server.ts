@@ -1,5 +1,5 @@
 /**
- * The coordinator's only port: workers over WebSockets, everything else over HTTP. One of the two files that import `ws`.
+ * The coordinator's only port: workers over WebSockets, everything else over HTTP. One of the few files that import `ws`.
  *
  * Every socket is in one pool at a time, each with its own limit: waiting for a request, being answered (pages and their event
  * streams), closing, or in the group of workers. So none can exhaust the capacity of the others.

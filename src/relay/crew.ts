@@ -1,6 +1,6 @@
 /**
- * The workers behind a relay: greeted, proved, given work, audited and replaced as a coordinator does it, by its own
- * code. What the crew is asked for comes from above.
+ * The workers behind a relay: admitted, proved, given work, audited and replaced as by a coordinator, with the same code. The
+ * work comes from above.
  */
 import type { Engine } from '../model/engine/engine.js';
 import { proveEngine } from '../model/engine/proof.js';

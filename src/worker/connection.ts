@@ -1,5 +1,5 @@
 /**
- * A worker's WebSocket to the coordinator. One of the two files that import `ws`.
+ * A worker's WebSocket to the coordinator. One of the few files that import `ws`.
  */
 import type { Socket } from 'node:net';
 import { WebSocket, type ClientOptions } from 'ws';

@@ -1,10 +1,10 @@
 /**
- * What people ask of a run while it goes on, over HTTP: the page's buttons, and `lockstep ctl`.
+ * Controls a run in progress, over HTTP: the page's buttons, and `lockstep ctl`.
  *
  *   POST /api/control/stop | pause | resume | save
  *   POST /api/control/evict?name=NAME      a worker, by its name or id
  *
- * Wants the joining token in a header, which no other site can have a browser send.
+ * Requires the joining token in a header, which no other site can make a browser send.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { printable } from '../../shared/printable.js';

@@ -1,7 +1,7 @@
 /**
  * The live page of a run: keeps its history and serves it to browsers, on the coordinator's own port. Everything it
- * knows comes through `observe`; everything remote is bounded and checked before it is answered. A gate (gate.ts) stands in
- * front of it.
+ * knows comes through `observe`; everything remote is bounded and checked before it is answered. Requests pass a
+ * gate (gate.ts) first.
  *
  *   GET  /             the page, with /page.js, /page.css, /favicon.svg
  *   GET  /api/history  everything so far, as JSON (update.ts)

@@ -1,5 +1,5 @@
 /**
- * The page /work, by which any browser becomes a worker (src/browser), and its files. They are static and hold no secret:
+ * The page /work, which makes any browser a worker (src/browser), and its files. They are static and contain no secret:
  * the token is in the link's fragment, which no browser sends. docs/browser-workers.md
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';

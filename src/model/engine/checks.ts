@@ -1,4 +1,4 @@
-/** What every engine asks of its arguments. */
+/** The checks that every engine makes of its arguments. */
 import { imageBytes, numHiddenUnits, type DataShape, type Model } from '../lenet.js';
 import type { TrainingLoss } from './engine.js';
 

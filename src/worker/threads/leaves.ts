@@ -1,6 +1,6 @@
 /**
- * What each thread of a computation does: takes leaves of the plan until none is left, and adds the halves of which it
- * brings the second. The thread of the event loop does it too, and lets frames in between micro-batches.
+ * The work of each thread of a computation: it takes leaves of the plan until none is left, and adds two halves when it
+ * finishes the second. The event-loop thread does so too, and handles frames between micro-batches.
  */
 import { proveEngine } from '../../model/engine/proof.js';
 import type { SimdEngine } from '../../model/engine/simd/engine.js';

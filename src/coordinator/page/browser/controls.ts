@@ -1,4 +1,4 @@
-/** The buttons that change the run. Where it has a token, the page asks for the joining one and keeps it until it is closed. */
+/** The buttons that change the run. If it has a token, the page asks for the joining token and keeps it until closed. */
 import { byId, setText } from './element.js';
 import type { RunStore } from './run-store.js';
 

@@ -1,6 +1,6 @@
 /**
- * Ask the current weights: a canvas to draw on where images have one channel, and a picture from a file where they are
- * pictures. What is on the canvas is classified while it changes, and again as the weights do.
+ * Classifies an image with the current weights: a drawing if images have one channel, an image file otherwise. The canvas is
+ * classified while it changes, and again when the weights change.
  */
 import type { RunInfo } from '../update.js';
 import { ClassBars } from './class-bars.js';

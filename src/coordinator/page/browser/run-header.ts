@@ -1,4 +1,4 @@
-/** The head of the page: which run, how it stands, how long it will take, and the figures that matter. */
+/** The head of the page: name and state of the run, remaining time, and the main figures. */
 import type { RunConfig } from '../../../shared/config.js';
 import type { EvaluationRow, RunInfo } from '../update.js';
 import { byId, element, setText } from './element.js';

@@ -1,6 +1,6 @@
 /**
- * The one door to the optional packages: tfjs on TensorFlow, and tfjs on WebGPU through Dawn. They are looked for when
- * they are asked for, and what is missing is told in one sentence with its cure.
+ * The only access to the optional packages: tfjs on TensorFlow, and tfjs on WebGPU through Dawn. They are loaded on demand, and
+ * a missing one is reported in one sentence with its fix.
  *
  * Loading is native code that may block, log to stderr or crash; thread.ts and probe.ts keep it away from
  * the event loop and from the process.
