@@ -278,7 +278,7 @@ export const COMMAND_OPTIONS = {
       group: 'run',
       help: 'workers for step; the maximum for scaling and coordinator',
       value: 'n',
-      unset: 'as for train; 64 for coordinator',
+      unset: 'as for train; one per core, at most 8, for scaling; 64 for coordinator',
     }),
     batchSize: z.number().int().min(1).max(60_000).default(128).register(optionWords, {
       group: 'training',

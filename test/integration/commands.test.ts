@@ -70,7 +70,11 @@ describe('exit code 2', () => {
       {},
       /Cannot start 3 workers: the maximum is 2/,
     ],
-    [['relay', 'ws://a', '--min-workers', '300'], {}, /and take 256 at most \(--max-workers\)$/],
+    [
+      ['relay', 'ws://a', '--min-workers', '300'],
+      {},
+      /Cannot wait for 300 workers \(--min-workers\): the maximum is 256 \(--max-workers\)$/,
+    ],
     [
       ['summary', '--config', 'no-such-file'],
       {},

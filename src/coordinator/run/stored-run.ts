@@ -129,7 +129,7 @@ async function readConfig(dir: string): Promise<RunConfig> {
   try {
     return await readRunConfig(path);
   } catch (error) {
-    throw new UserError(`Cannot show ${dir}: it holds no run (${path}: ${messageOf(error)})`, {
+    throw new UserError(`Cannot show ${dir}: it contains no run (${path}: ${messageOf(error)})`, {
       cause: error,
     });
   }
