@@ -1,4 +1,4 @@
-/** The threads of this page: each a worker of the run, with a name of its own. What they say, in one sum. */
+/** The threads of this page, each a separately named worker of the run, and the sum of what they report. */
 import type { RunProgress } from '../shared/protocol.js';
 import type { Identity } from '../worker/keepsake.js';
 import type { WorkerOutcome } from '../worker/worker.js';

@@ -1,4 +1,4 @@
-/** What the page and its threads say to each other. */
+/** The messages between the page and its threads. */
 import type { RunProgress } from '../shared/protocol.js';
 import type { Identity } from '../worker/keepsake.js';
 import type { WorkerOutcome } from '../worker/worker.js';

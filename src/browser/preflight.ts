@@ -1,4 +1,4 @@
-/** What a browser must have to be a worker, and what it calls itself. */
+/** What a browser needs to be a worker, and its name. */
 
 export interface Check {
   readonly name: string;

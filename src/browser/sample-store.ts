@@ -1,8 +1,8 @@
 /**
- * Samples that outlast the page: as they came, in the browser's IndexedDB, where it allows that. All threads of all tabs
- * write into one database; each takes what all have written when it starts.
+ * Samples that outlast the page, stored as received in the browser's IndexedDB, if it is available. All threads of all tabs
+ * write to one database; each reads what all have written when it starts.
  *
- * An id of a data set is a hash over all of it, so what was kept under it is right for ever.
+ * The id of a data set is a hash of its entire content, so cached samples stay valid forever.
  */
 import { SampleCache } from '../worker/sample-cache.js';
 import type { Identity, Keepsake } from '../worker/keepsake.js';

@@ -1,4 +1,4 @@
-/** Keeps the screen on while the page is in sight, where the browser lets it; says so, or why not. */
+/** Keeps the screen on while the page is visible, if the browser allows it; says so, or why not. */
 
 interface WakeLock {
   request(type: 'screen'): Promise<{ release(): Promise<void> }>;
@@ -25,7 +25,7 @@ export class ScreenLock {
       this.say(
         isSecureContext
           ? 'This browser cannot keep the screen on: when the device sleeps, the work pauses.'
-          : 'The screen may go off, and the work pauses then: only over https, or on this machine itself, may a page keep it on.',
+          : 'The screen may turn off, which pauses the work: a page can keep it on only over https, or on this machine itself.',
       );
       return;
     }
@@ -36,11 +36,11 @@ export class ScreenLock {
           return;
         }
         this.lock = lock;
-        this.say('The screen stays on as long as this page is in sight.');
+        this.say('The screen stays on while this page is visible.');
       },
       () =>
         this.say(
-          'The browser does not keep the screen on just now: when it goes off, the work may pause.',
+          'The browser is not keeping the screen on: when it turns off, the work may pause.',
         ),
     );
   }

@@ -1,4 +1,4 @@
-/** What a tab remembers over a reload: that it works, as whom. In sessionStorage, so that no other tab is the same worker. */
+/** What a tab remembers across a reload: that it works, and as which workers. In sessionStorage, so no other tab is the same worker. */
 import type { Identity } from '../worker/keepsake.js';
 
 const KEY = 'lockstep-work';

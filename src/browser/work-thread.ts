@@ -1,4 +1,4 @@
-/** One core of the page /work: a dedicated thread that is one worker of the run. Messages drive it, no timer does. */
+/** One core of the page /work: a dedicated thread that is one worker of the run. It is driven by messages, not timers. */
 import { joinRun } from '../library/browser.js';
 import { openKeepsake } from './sample-store.js';
 import type { FromThread, ToThread } from './messages.js';

@@ -1,4 +1,4 @@
-/** The page /work: says what it would do, and with one click makes each of this device's cores a worker of the run. */
+/** The page /work: explains what it will do and, on one click, makes each of this device's cores a worker of the run. */
 import { encode } from 'uqr';
 import { byId, element, setText } from '../coordinator/page/browser/element.js';
 import { formatInteger, formatPercent } from '../coordinator/page/browser/format.js';
@@ -58,7 +58,7 @@ function showOffer(): void {
     byId('checks').append(element('li', isMet ? {} : { class: 'is-missing' }, text));
   }
   if (!isSecureContext) {
-    const plain = 'Plain http: whoever is on this network can read what is sent.';
+    const plain = 'Plain http: anyone on this network can read what is sent.';
     byId('checks').append(element('li', { class: 'is-note' }, plain));
   }
   joinButton.disabled = !canWork;
@@ -180,9 +180,9 @@ function sentenceOf(outcome: WorkerOutcome): string {
     case 'finished':
       return `The run is over: ${outcome.reason}`;
     case 'left':
-      return 'You have left the run; it goes on without this device';
+      return 'You have left the run; it continues without this device';
     case 'refused':
-      return `Refused by the coordinator: ${outcome.reason}; open the whole link, with all after the #`;
+      return `Refused by the coordinator: ${outcome.reason}; open the whole link, including everything after the #`;
     case 'unable':
     case 'gaveUp':
       return outcome.reason;

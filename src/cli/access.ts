@@ -1,6 +1,6 @@
 /**
- * Who gets in, and where: the tokens, TLS, and the addresses of a run. On loopback all are there only if they were asked
- * for; off loopback only if they were not turned off.
+ * Access to a run: its tokens, TLS and addresses. On loopback, tokens and TLS are used only on request; off loopback, unless
+ * they are turned off.
  */
 import { X509Certificate, createPrivateKey, createPublicKey, randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
@@ -51,14 +51,14 @@ export async function openAccess(
   const { host, insecure, tlsCert, tlsKey, browserWorkers } = options;
   const isLocal = isLoopback(host);
   if ((tlsCert === null) !== (tlsKey === null)) {
-    throw new UsageError('Cannot speak TLS with half of a pair: give --tls-cert and --tls-key');
+    throw new UsageError('Cannot use TLS with only one of --tls-cert and --tls-key: give both');
   }
   if (insecure && tlsCert !== null) {
-    throw new UsageError('Cannot take both --insecure and --tls-cert: give one');
+    throw new UsageError('Cannot use both --insecure and --tls-cert: give one');
   }
   if (browserWorkers && !isLocal && !insecure && tlsCert === null) {
     throw new UsageError(
-      `Cannot take browsers as workers on ${host}: they trust no certificate that only a join line names; ` +
+      `Cannot admit browsers as workers on ${host}: they cannot pin a certificate; ` +
         'give --tls-cert and --tls-key, or --insecure with --token for plain http, which the whole network can read',
     );
   }
@@ -75,12 +75,12 @@ export async function openAccess(
     );
   }
   if (token !== null && token === lookToken) {
-    throw new UsageError('Cannot take one token for joining and looking: give two');
+    throw new UsageError('Cannot use the same token for joining and looking: give two');
   }
   if (!isLocal && insecure) {
     warn(
-      '--insecure: whoever is on the network can read and change everything' +
-        (token === null ? ', and whoever reaches the port can join' : ', the token too'),
+      '--insecure: anyone on the network can read and change everything' +
+        (token === null ? ', and anyone who reaches the port can join' : ', the token too'),
     );
   }
   const addresses = isWildcard(host) ? ownAddresses() : [host];
@@ -181,7 +181,9 @@ export function sayJoinLines(
   const canShow = token !== null && process.stdout.isTTY && !access.isLoopback;
   if (canShow && quiet) return;
   if (canShow)
-    process.stdout.write('On each worker machine, with all after the # (it is secret):\n');
+    process.stdout.write(
+      'On each worker machine, including everything after the # (it is secret):\n',
+    );
   for (const host of hosts) {
     if (canShow) {
       process.stdout.write(`  npx lockstep worker ${joinLine(access, host, port, token)}\n`);

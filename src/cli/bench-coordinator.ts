@@ -1,7 +1,7 @@
 /**
  * `lockstep bench coordinator`: what each worker of a step costs the coordinator. A real coordinator, over real sockets,
- * with workers that answer at once with a gradient they have (replaying-workers.ts); its processor time and memory are
- * read from its own /metrics.
+ * with workers that answer at once with a stored gradient (replaying-workers.ts); its processor time and memory are read
+ * from its own /metrics.
  */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -74,7 +74,7 @@ async function measure(
     const [after, endedAt] = [await readMetrics(port), performance.now()];
     const numSteps = after.steps - before.steps;
     if (numSteps === 0) {
-      throw new UserError(`No step was done in ${seconds} s: give it more --seconds`);
+      throw new UserError(`No step finished in ${seconds} s: raise --seconds`);
     }
     const cpuMsPerStep = (1000 * (after.cpuSeconds - before.cpuSeconds)) / numSteps;
     return {

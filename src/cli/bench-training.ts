@@ -1,6 +1,6 @@
 /**
  * `lockstep bench step` and `scaling`: runs of `lockstep train` on MNIST, their times read from their metrics.jsonl, and
- * what the engine does alone on one core measured in turn with them.
+ * the speed of the engine alone on one core, measured alternately with them.
  */
 import { availableParallelism } from 'node:os';
 import type { StepTimes } from '../coordinator/events.js';

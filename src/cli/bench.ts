@@ -26,7 +26,7 @@ const MAX_SCALING_WORKERS = 8;
 export function benchCommand() {
   return optionCommand(
     'bench',
-    "measure this machine: the engine, a step's parts, scaling, what workers cost the coordinator",
+    "benchmark this machine: the engine, the parts of a step, scaling, the coordinator's cost per worker",
     'step --seconds 20',
     async ({ values }, args) => {
       const kind = args.at(0) as Kind | undefined;
@@ -39,7 +39,7 @@ export function benchCommand() {
       }
       if (values.json) console.log(JSON.stringify(results, null, 2));
     },
-  ).addArgument(new Argument('[kind]', 'one of them only').choices(KINDS));
+  ).addArgument(new Argument('[kind]', 'run only this benchmark').choices(KINDS));
 }
 
 interface BenchOptions extends TrainingBenchOptions {

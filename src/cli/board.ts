@@ -20,7 +20,7 @@ const MAX_CONNECTIONS = 256;
 export function boardCommand() {
   return optionCommand(
     'board',
-    'serve the pages of finished runs, and compare several',
+    'serve the page of finished runs, and compare several',
     'runs/first runs/second',
     async ({ values: { host, port, dataset } }, paths) => {
       const stop = stopSignal();
@@ -32,7 +32,7 @@ export function boardCommand() {
         dirs.map((dir) => openStoredRun(dir, { warn, ...(dataset !== undefined && { dataset }) })),
       );
       const board = await createBoard(runs);
-      // Whoever reaches the port may look; but no other site through their browser.
+      // Anyone who reaches the port may look, but no other site may through their browser.
       const gate = new Gate({
         ...{ joiningToken: null, lookingToken: null, key: new Uint8Array(32) },
         ...{ allowedHosts: [host], clock: systemClock },
@@ -44,7 +44,7 @@ export function boardCommand() {
       server.maxConnections = MAX_CONNECTIONS;
       await new Promise<void>((resolve, reject) => {
         server.once('error', (error) => {
-          const hint = 'take another --port, or 0 for a free one';
+          const hint = 'choose another --port, or 0 for a free one';
           const message = `Cannot listen on ${host}:${port}: ${error.message}; ${hint}`;
           reject(new UserError(message, { cause: error }));
         });
@@ -79,7 +79,7 @@ async function runDirectories(path: string): Promise<string[]> {
     const dir = join(path, name);
     if (await isRun(dir)) found.push({ dir, changedAt: (await stat(dir)).mtimeMs });
   }
-  if (found.length === 0) throw new UserError(`Cannot show ${path}: it holds no run`);
+  if (found.length === 0) throw new UserError(`Cannot show ${path}: it contains no run`);
   found.sort((a, b) => a.changedAt - b.changedAt);
   return found.slice(-MAX_RUNS).map(({ dir }) => dir);
 }

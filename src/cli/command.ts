@@ -58,7 +58,7 @@ export function optionCommand<Name extends CommandName>(
     'after',
     `
 Each option can also be set by an environment variable (${variableName('logLevel')} for --log-level) or
-in the JSON file of --config; a flag goes before a variable, a variable before the file.
+in the JSON file of --config. Flags override variables, and variables override the file.
 
 Example: lockstep ${name} ${example}`,
   );

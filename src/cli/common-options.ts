@@ -1,4 +1,4 @@
-/** The options that several commands have, and the kinds of values that options take. */
+/** Options shared by several commands, and the types of option values. */
 import * as z from 'zod';
 import type { LogLevel } from '../shared/node/log.js';
 import { optionWords } from '../shared/option.js';
@@ -13,7 +13,7 @@ export const quiet = z.boolean().default(false).register(optionWords, {
 });
 export const logLevel = z.enum(LOG_LEVELS).default('info').register(optionWords, {
   group: 'output',
-  help: 'least severe messages to log',
+  help: 'lowest severity to log',
   value: 'level',
 });
 export const json = z.boolean().default(false).register(optionWords, {
@@ -27,7 +27,7 @@ export const host = text.default('127.0.0.1').register(optionWords, {
 });
 export const tokenFile = text.optional().register(optionWords, {
   group: 'network',
-  help: 'file with the token, in place of --token',
+  help: 'file with the token, instead of --token',
   value: 'file',
   unset: 'none',
 });
@@ -38,7 +38,7 @@ export const device = z.number().int().min(0).max(64).optional().register(option
   unset: 'the preferred one',
 });
 
-/** A token, which is shown nowhere. */
+/** A token, which is never shown. */
 export function tokenOption(help: string, unset: string) {
   return text
     .optional()
@@ -55,6 +55,6 @@ export const commonOptions = {
   }),
   printConfig: z.boolean().default(false).register(optionWords, {
     group: 'output',
-    help: 'print every option, its value and where that came from, and do nothing else',
+    help: 'print every option, its value and where it came from, then exit',
   }),
 };

@@ -1,4 +1,4 @@
-/** `lockstep ctl`: asks something of a run that goes on, as its page does. */
+/** `lockstep ctl`: controls a run in progress, like its page. */
 import { stat } from 'node:fs/promises';
 import { request as plainRequest } from 'node:http';
 import { request as secureRequest } from 'node:https';
@@ -23,7 +23,7 @@ const MAX_ANSWER_CHARS = 1_000;
 export function ctlCommand() {
   return optionCommand(
     'ctl',
-    'ask a run that goes on to stop, pause, resume, save, or evict a worker',
+    'pause, resume, save or stop a run in progress, or evict one of its workers',
     'runs/first pause',
     async ({ values: { token, tokenFile } }, [where, action, ...names]) => {
       if (!isAction(action)) {
@@ -34,7 +34,7 @@ export function ctlCommand() {
       const name = names.at(0) ?? null;
       if ((action === 'evict') !== (name !== null)) {
         throw new UsageError(
-          action === 'evict' ? 'Cannot evict nobody: name a worker' : `Cannot ${action} a worker`,
+          action === 'evict' ? 'Cannot evict: name a worker' : `Cannot ${action} a worker`,
         );
       }
       const line = await lineOf(where);
@@ -44,9 +44,9 @@ export function ctlCommand() {
       else throw new UserError(`Cannot ${action}: ${text}`);
     },
   )
-    .argument('<run>', 'its directory on this machine, or wss://HOST:7700#TOKEN.PIN')
+    .argument('<run>', "the run's directory on this machine, or wss://HOST:7700#TOKEN.PIN")
     .argument('<action>', formatChoices(ACTIONS))
-    .argument('[worker]', 'to be evicted, by its name or id');
+    .argument('[worker]', 'worker to evict, by name or id');
 }
 
 function isAction(text: string): text is Action {

@@ -1,4 +1,4 @@
-/** `lockstep data`: what a dataset holds, before anything is trained on it. */
+/** `lockstep data`: shows what a dataset contains, before anything is trained on it. */
 import { encode } from 'fast-png';
 import { contactSheet, terminalSheet } from '../model/data/contact-sheet.js';
 import { formatOf, loadDataset, openPictures, type DatasetFormat } from '../model/data/load.js';
@@ -23,7 +23,7 @@ const MAX_CLASSES_SHOWN = 100;
 export function dataCommand() {
   return optionCommand(
     'data',
-    'show what a dataset holds: classes, sizes, duplicates, a contact sheet',
+    'show what a dataset contains: classes, sizes, duplicates, a contact sheet',
     'pets --sheet pets.png',
     async ({ values: { json, sheet, ...options } }, [source]) => {
       const signal = stopSignal();
@@ -73,7 +73,7 @@ export function dataCommand() {
       if (sheet !== undefined) lines.push('', `Contact sheet in ${sheet}`);
       console.log(lines.join('\n'));
     },
-  ).argument('<dataset>', 'mnist, a folder of pictures, Parquet or IDX files, or an .npz file');
+  ).argument('<dataset>', 'mnist, a folder of images, Parquet or IDX files, or an .npz file');
 }
 
 const FORMATS: Readonly<Record<DatasetFormat, string>> = {

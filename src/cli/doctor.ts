@@ -1,6 +1,6 @@
 /**
- * `lockstep doctor`: which engines this machine has, which one it would pick, and why not the others; with the URL of a
- * coordinator, whether the machine can join it.
+ * `lockstep doctor`: shows which engines this machine has, which one it would choose, and why not the others; with the URL of
+ * a coordinator, whether the machine can join it.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -19,7 +19,7 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 export function doctorCommand() {
   return optionCommand(
     'doctor',
-    'show which engines this machine has, measured, and what the others lack; with the URL of a coordinator, check the connection to it',
+    'show and measure the engines of this machine, and what the others lack; with a URL, check the connection to a coordinator',
     'wss://10.0.0.5:7700#TOKEN.PIN',
     async ({ values: { device = null, json, fix, token, tokenFile } }, args) => {
       const argument = args.at(0);
@@ -45,7 +45,10 @@ export function doctorCommand() {
       if (json) console.log(JSON.stringify({ isOk, checks }, null, 2));
       if (!isOk) process.exitCode = 1;
     },
-  ).argument('[url]', 'of a coordinator, as for `lockstep worker`; @FILE to read it from a file');
+  ).argument(
+    '[url]',
+    'URL of a coordinator, as for `lockstep worker`; @FILE to read it from a file',
+  );
 }
 
 /**
@@ -57,12 +60,12 @@ export function doctorCommand() {
 function install({ engines }: Diagnosis): boolean {
   const commands = engines.flatMap(({ fix }) => fix);
   if (commands.length === 0) {
-    console.error('Nothing that npm could install is missing');
+    console.error('npm has nothing to install');
     return false;
   }
   if (!existsSync(`${ROOT}package-lock.json`)) {
     throw new UserError(
-      `Cannot fix: ${ROOT} is no checkout but an installed package; run in your own project: ` +
+      `Cannot fix: ${ROOT} is an installed package, not a checkout; run this in your own project: ` +
         commandLine(commands),
     );
   }

@@ -1,4 +1,4 @@
-/** How a worker's or a relay's part in a run ended, as its user is told. */
+/** Tells the user how the part of a worker or relay in a run ended. */
 import { UserError } from '../shared/errors.js';
 import type { Logger } from '../shared/node/log.js';
 import type { WorkerOutcome } from '../worker/worker.js';
@@ -27,7 +27,7 @@ export function tellEnding(
       throw new UserError(ending.reason);
     case 'gaveUp':
       throw new UserError(
-        `No coordinator at ${where} for ${retryForS} s (${ending.reason}); is it running, and the address right?`,
+        `Cannot reach a coordinator at ${where} for ${retryForS} s (${ending.reason}); is it running, and is the address right?`,
       );
   }
 }

@@ -1,4 +1,4 @@
-/** `lockstep evaluate`: what a checkpoint is worth on the test images. */
+/** `lockstep evaluate`: evaluates a checkpoint on the test images. */
 import { findCheckpoint, modelOf } from '../model/checkpoint.js';
 import {
   confusedPairs,
@@ -23,7 +23,7 @@ const MAX_PAIRS = 20;
 export function evaluateCommand() {
   return optionCommand(
     'evaluate',
-    'accuracy and loss of a checkpoint on the test set, class by class',
+    'show accuracy and loss of a checkpoint on the test set, by class',
     'runs/first',
     async ({ values: options }, [where]) => {
       const { checkpoint, path } = await findCheckpoint(fileStorage, where, warn);
@@ -55,7 +55,7 @@ export function evaluateCommand() {
             ].join('\n'),
       );
     },
-  ).argument('<checkpoint>', 'a file, or a run directory: its best checkpoint, else its last');
+  ).argument('<checkpoint>', 'a file, or a run directory: its best checkpoint, or else its last');
 }
 
 function classLines({ classes }: Report): string[] {
@@ -83,7 +83,7 @@ function confusionLines({ confusion, classes }: Report): string[] {
 
 /** Instead of a matrix that fits no terminal. */
 function pairLines({ classes }: Report, pairs: readonly ConfusedPair[]): string[] {
-  if (pairs.length === 0) return ['No image was taken for another class'];
+  if (pairs.length === 0) return ['No image was misclassified'];
   const shown = pairs.slice(0, MAX_PAIRS);
   const table = rightAligned([
     ['label', 'taken for', 'images'],

@@ -1,4 +1,4 @@
-/** `lockstep export`: a trained model in the formats of others. */
+/** `lockstep export`: writes a trained model in the formats of other libraries. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { findCheckpoint } from '../model/checkpoint.js';
@@ -23,7 +23,7 @@ export function exportCommand() {
         console.log(`  ${join(out, name)}  ${formatCount(bytes.length)} bytes`);
       }
     },
-  ).argument('<checkpoint>', 'a file, or a run directory: its best checkpoint, else its last');
+  ).argument('<checkpoint>', 'a file, or a run directory: its best checkpoint, or else its last');
 }
 
 /**
@@ -42,7 +42,7 @@ async function write(
     if (found?.equals(file.bytes)) continue;
     if (found && !isForced) {
       throw new UserError(
-        `Cannot write ${join(dir, file.name)}: another file is there; take another --out, or --force to replace it`,
+        `Cannot write ${join(dir, file.name)}: a different file exists; choose another --out, or give --force to replace it`,
       );
     }
     wanted.push(file);

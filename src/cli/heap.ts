@@ -1,9 +1,9 @@
 /**
- * V8's heap under a stream of frames: 247 KB each, many hundred a second, dead as soon as they are read.
+ * V8's heap under a stream of frames: 247 KB each, hundreds a second, garbage as soon as they are read.
  *
- * Their memory is outside of the heap, but V8 counts it as if it had grown by them, marks all that is alive to find it
- * small, and does so several times a second, with threads that take the processors from the kernels. Bun has another
- * engine, whose heap is left as it is.
+ * Their memory is outside of the heap, but V8 counts it as growth of the heap. So it marks all live objects several times a
+ * second, only to find few, on threads that compete with the kernels for processors. Bun uses another engine, whose heap is
+ * left as it is.
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';

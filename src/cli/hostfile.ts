@@ -1,9 +1,9 @@
 /**
- * A hostfile: the machines that `lockstep launch` starts workers on, one a line.
+ * A hostfile: the machines on which `lockstep launch` starts workers, one per line.
  *
  *   anna                       a worker
  *   bert workers=2             two
- *   me@gpu1 gpus=8             one for each GPU, 0 to 7
+ *   me@gpu1 gpus=8             one per GPU, 0 to 7
  *   gpu2 gpus=2 engine=webgpu  # a comment
  */
 import { ENGINE_REQUESTS } from '../model/engine/engine.js';
@@ -55,7 +55,7 @@ export function parseHostfile(text: string, source: string): WorkerPlace[] {
   if (places.length === 0) throw new UserError(`Cannot launch: ${source} names no host`);
   if (places.length > MAX_PLACES) {
     throw new UserError(
-      `Cannot launch ${places.length} workers: expected ${MAX_PLACES} at most in ${source}`,
+      `Cannot launch ${places.length} workers: expected at most ${MAX_PLACES} in ${source}`,
     );
   }
   return places;

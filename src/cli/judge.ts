@@ -4,7 +4,7 @@ import { createProofJudge } from '../model/engine/proof.js';
 import type { Regularizer } from '../model/regularizer.js';
 import { float32From } from '../shared/codec.js';
 
-/** The verdict on a worker's proof, by the rules of this run. */
+/** Judges a worker's proof by the rules of this run. */
 export function createJudge(
   exact: Engine,
   reference: Engine,

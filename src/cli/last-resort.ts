@@ -1,4 +1,4 @@
-/** The last words of the process: one sentence for whoever started it, the stack for the log. */
+/** The last words of the process: one sentence for the user, the stack for the log. */
 import { appendFileSync, writeSync } from 'node:fs';
 import { BOOLEAN_WORDS } from '../shared/boolean-words.js';
 import { UsageError, UserError, messageOf } from '../shared/errors.js';

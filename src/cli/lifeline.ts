@@ -1,7 +1,7 @@
 /**
  * The stdin of a worker that `lockstep launch` started on another machine. Its first line is the secret of the run, which
- * no list of processes shows; after that it brings a beat now and then. When it ends, or is silent for long, then nobody
- * is there any more who could end the worker: it ends itself.
+ * no process list shows; after that it carries a heartbeat. When it ends, or is silent for too long, no one is left to end
+ * the worker, so it ends itself.
  */
 import type { Readable } from 'node:stream';
 import { UserError } from '../shared/errors.js';

@@ -1,6 +1,6 @@
 /**
- * `lockstep doctor URL`: whether this machine can join a run, before a job is queued for it: one check after the other,
- * each on what the last one has shown, and what the machine would add.
+ * `lockstep doctor URL`: checks whether this machine can join a run, before a job is queued, and how much it would add. Each
+ * check builds on the one before.
  */
 import { lookup } from 'node:dns/promises';
 import { Agent, request as httpRequest } from 'node:http';
@@ -229,7 +229,7 @@ function exchange(of: {
       response.on('data', (chunk: Buffer) => {
         chunks.push(chunk);
         length += chunk.length;
-        if (length > MAX_LINK_CHECK_BYTES) response.destroy(new Error('Too long an answer'));
+        if (length > MAX_LINK_CHECK_BYTES) response.destroy(new Error('The answer is too long'));
       });
       response.once('error', reject);
       response.once('end', () =>
@@ -257,7 +257,7 @@ async function describe(ask: () => Promise<Answer>): Promise<LinkDescription> {
   const answer = linkDescriptionSchema.safeParse(parse(body));
   if (status === 200 && answer.success) return answer.data;
   throw new Failed(
-    `Whatever answers (HTTP ${status}) is no coordinator of this version; is the port right?`,
+    `The server (HTTP ${status}) is not a coordinator of this version; is the port right?`,
   );
 }
 
@@ -287,7 +287,7 @@ function openTcp(host: string, port: number): Promise<Socket> {
   return opened(connect({ host, port, noDelay: true }), 'connect', (error) => {
     const at = `${host}:${port}`;
     const why = error.code === 'ECONNREFUSED' ? 'nothing listens there' : messageOf(error);
-    return `No connection to ${at} (${why}); is the coordinator running, and no firewall between?`;
+    return `No connection to ${at} (${why}); is the coordinator running, and is a firewall in between?`;
   });
 }
 
@@ -299,13 +299,13 @@ async function openTls(host: string, port: number, pin: string | null) {
   await opened(socket, 'secureConnect', (error) =>
     pin === null
       ? `The certificate is not accepted (${messageOf(error)}); paste the whole join line, with its pin, or name its authority in NODE_EXTRA_CA_CERTS`
-      : `No TLS there (${messageOf(error)}); is it the coordinator's port, and not ws:// instead?`,
+      : `No TLS there (${messageOf(error)}); is it the coordinator's port, or should it be ws://?`,
   );
   const certificate = socket.getPeerX509Certificate();
   if (pin !== null && (!certificate || pinOf(certificate.publicKey) !== pin)) {
     socket.destroy();
     throw new Failed(
-      'The key is not the one that the join line names: it is another run, or somebody is between',
+      'The key is not the one named in the join line: it is another run, or the connection is intercepted',
     );
   }
   socket.setNoDelay(true);

@@ -1,4 +1,4 @@
-/** The program of a worker that `lockstep train` starts: `lockstep worker`, tied to its parent from its first moment. */
+/** The program of a worker that `lockstep train` starts: `lockstep worker`, tied to its parent from the start. */
 import { followParent } from './signals.js';
 
 followParent();

@@ -1,5 +1,5 @@
 /**
- * The workers that `lockstep train` runs on its own machine: started, started again when one dies, ended with it.
+ * The workers that `lockstep train` runs on its own machine: starts them, restarts those that die, and ends them with it.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';

@@ -1,4 +1,4 @@
-/** What Lockstep asks of the machine before anything else. */
+/** The requirements on the machine, checked before anything else. */
 
 /**
  * Frames, files and WebAssembly's memory hold little-endian numbers, which typed arrays read as they are.
@@ -8,5 +8,5 @@
  */
 export function whyNotHere(byteOrder: 'BE' | 'LE'): string | null {
   if (byteOrder === 'LE') return null;
-  return 'Cannot run on a big-endian machine: its numbers would have other bits; use a little-endian one, such as x86-64 or ARM64';
+  return 'Cannot run on a big-endian machine: numbers would have different bits; use a little-endian one, such as x86-64 or ARM64';
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * `lockstep`: the commands, and the one place where the process ends. Exit codes: 0 done, 1 failed, 2 bad usage, and
- * 128 + the signal's number for a run that was stopped before its end.
+ * `lockstep`: the commands, and the only place where the process exits. Exit codes: 0 success, 1 failure, 2 usage error,
+ * and 128 + the signal's number for a run that was stopped early.
  */
 import { endianness } from 'node:os';
 import { Command, CommanderError } from 'commander';
@@ -10,7 +10,7 @@ import { version } from '../shared/node/version.js';
 import { catchTheRest, endWith } from './last-resort.js';
 import { whyNotHere } from './machine.js';
 
-/** Each command is loaded when it is asked for, or all of them for the help: a worker needs no web server. */
+/** Commands are loaded on demand, or all of them for the help: a worker needs no web server. */
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   train: async () => (await import('./train.js')).trainCommand(),
   coordinator: async () => (await import('./train.js')).coordinatorCommand(),
@@ -30,12 +30,12 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   board: async () => (await import('./board.js')).boardCommand(),
 };
 
-/** Of these the console only has the log, and what came of them is elsewhere. */
+/** For these the console only has the log; their results are elsewhere. */
 const LOGGING = ['train', 'coordinator', 'worker', 'relay', 'launch'];
 
 const lost: Error[] = [];
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  // A reader may have seen enough, as `head` has.
+  // A reader may stop early, as `head` does.
   if (error.code !== 'EPIPE') lost.push(error);
 });
 catchTheRest();
@@ -59,7 +59,7 @@ try {
   await program.parseAsync();
   await new Promise((resolve) => process.stdout.write('', resolve));
   if (lost.length > 0 && !LOGGING.includes(asked)) {
-    throw new UserError(`Cannot print what was asked for: ${messageOf(lost[0])}`, {
+    throw new UserError(`Cannot write the output: ${messageOf(lost[0])}`, {
       cause: lost[0],
     });
   }

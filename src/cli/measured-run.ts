@@ -1,6 +1,5 @@
 /**
- * A run that is measured: `lockstep train` or `coordinator` as a process of its own, in a folder that is removed
- * afterwards.
+ * A measured run: `lockstep train` or `coordinator` as a separate process, in a directory that is removed afterwards.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -78,7 +77,7 @@ export async function measureRun<T>(
   let isDone = false;
   void ended.then((code) => {
     if (isDone && code === STOPPED_CODE) return;
-    fail(`The run to be measured failed: ${errors.trim()}`);
+    fail(`The measured run failed: ${errors.trim()}`);
   });
   try {
     const measured = await measure({
@@ -88,7 +87,7 @@ export async function measureRun<T>(
           signal.throwIfAborted();
           const match = pattern.exec(output);
           if (match) return match;
-          if (overdue.aborted) throw new UserError('The run to be measured takes too long');
+          if (overdue.aborted) throw new UserError('The measured run takes too long');
           await once(child.stdout, 'data', { signal: AbortSignal.any([signal, overdue]) }).catch(
             () => undefined,
           );

@@ -1,6 +1,6 @@
 /**
- * The options of every command, and the only place where they are declared: what they take, what holds without them,
- * and their words. Those that the bits of a run depend on are in src/shared/config.ts.
+ * The options of every command, and the only place where they are declared: values, defaults and help. Those that affect
+ * the bits of a run are in src/shared/config.ts.
  */
 import * as z from 'zod';
 import { ENGINE_REQUESTS } from '../model/engine/engine.js';
@@ -24,9 +24,9 @@ import { DEFAULT_PORT, serveOptions } from './serve-options.js';
 const engine = z.enum(ENGINE_REQUESTS);
 const testImages = text.optional().register(optionWords, {
   group: 'data',
-  help: 'mnist, a folder of pictures, Parquet or IDX files, or an .npz file',
+  help: 'mnist, a folder of images, Parquet or IDX files, or an .npz file',
   value: 'name|path',
-  unset: 'mnist, of a model trained on it; no path from a file is opened',
+  unset: 'mnist, for a model trained on it; a path named in a file is never opened',
 });
 
 const threads = z.number().int().min(1).max(MAX_THREADS);
@@ -34,13 +34,13 @@ const threads = z.number().int().min(1).max(MAX_THREADS);
 const workerOptions = {
   engine: engine.default('auto').register(optionWords, {
     group: 'run',
-    help: 'what computes the gradients',
+    help: 'engine that computes the gradients',
     value: 'name',
   }),
   device,
   threads: threads.default(1).register(optionWords, {
     group: 'run',
-    help: 'threads that compute; for the engine simd',
+    help: 'compute threads, for the engine simd',
     value: 'n',
   }),
   maxMemory: z.number().int().min(64).max(1_000_000).default(4096).register(optionWords, {
@@ -50,15 +50,15 @@ const workerOptions = {
   }),
   name: text.max(200).optional().register(optionWords, {
     group: 'run',
-    help: 'name to be shown by',
+    help: 'display name of the worker',
     value: 'text',
     unset: 'the host name',
   }),
-  token: tokenOption('secret of the run', 'that of the join line'),
+  token: tokenOption('secret of the run', 'the one in the join line'),
   tokenFile,
   retryFor: z.number().min(0).max(1e9).optional().register(optionWords, {
     group: 'network',
-    help: 'give up after this long without a coordinator',
+    help: 'give up after this time without a coordinator',
     value: 'seconds',
     unset: 'never',
   }),
@@ -72,7 +72,7 @@ export const COMMAND_OPTIONS = {
       group: 'run',
       help: 'local worker processes',
       value: 'n',
-      unset: 'one with threads; of another engine than simd one per core, at most 8',
+      unset: 'one, with threads; for engines other than simd, one per core, at most 8',
     }),
     engine: engine.default('simd').register(optionWords, {
       group: 'run',
@@ -81,7 +81,7 @@ export const COMMAND_OPTIONS = {
     }),
     threads: threads.optional().register(optionWords, {
       group: 'run',
-      help: 'threads of each local worker that compute; for the engine simd',
+      help: 'compute threads of each local worker, for the engine simd',
       value: 'n',
       unset: 'one per core, at most 8; 1 with --workers or --engines',
     }),
@@ -92,10 +92,10 @@ export const COMMAND_OPTIONS = {
       .optional()
       .register(optionWords, {
         group: 'run',
-        help: 'engine of each local worker, such as webgpu,simd, in place of --workers and --engine',
+        help: 'engine of each local worker, such as webgpu,simd, instead of --workers and --engine',
         value: 'list',
         unset: 'none',
-        expected: `a list of engines with commas between them, each ${formatChoices(ENGINE_REQUESTS)}`,
+        expected: `a comma-separated list of engines, each ${formatChoices(ENGINE_REQUESTS)}`,
       }),
     ...runOptions,
     ...serveOptions,
@@ -105,12 +105,12 @@ export const COMMAND_OPTIONS = {
   launch: {
     engine: engine.default('auto').register(optionWords, {
       group: 'run',
-      help: 'engine of the workers whose line in the hostfile names none',
+      help: 'engine of workers whose line in the hostfile names none',
       value: 'name',
     }),
     ssh: text.default('ssh').register(optionWords, {
       group: 'network',
-      help: 'ssh with the options that it needs, such as "ssh -p 2222 -J gateway"',
+      help: 'ssh command with options, such as "ssh -p 2222 -J gateway"',
       value: 'command',
     }),
     program: text.optional().register(optionWords, {
@@ -123,23 +123,26 @@ export const COMMAND_OPTIONS = {
     ...serveOptions,
     host: text.default('0.0.0.0').register(optionWords, {
       group: 'network',
-      help: 'address to listen on, and to be reached at; 0.0.0.0 for all, of which the first is taken',
+      help: 'address to listen on, which workers connect to; 0.0.0.0 for all, with workers using the first',
       value: 'address',
     }),
   },
   ctl: {
-    token: tokenOption('the joining token of the run', 'that of the run directory, or of the line'),
+    token: tokenOption(
+      'the joining token of the run',
+      'the one in the run directory or the join line',
+    ),
     tokenFile,
   },
   relay: {
     workers: z.number().int().min(0).max(256).default(0).register(optionWords, {
       group: 'run',
-      help: 'local worker processes behind it',
+      help: 'local worker processes behind the relay',
       value: 'n',
     }),
     approximate: z.boolean().default(false).register(optionWords, {
       group: 'run',
-      help: 'take workers with approximate engines too; the relay counts as approximate then',
+      help: 'also admit approximate engines; the relay then counts as approximate',
     }),
     minWorkers: serveOptions.minWorkers,
     maxWorkers: serveOptions.maxWorkers,
@@ -149,12 +152,12 @@ export const COMMAND_OPTIONS = {
     host,
     port: port.default(DEFAULT_PORT).register(optionWords, {
       group: 'network',
-      help: 'port for its workers; 0 for any free one',
+      help: 'port for workers; 0 for any free one',
       value: 'port',
     }),
     token: tokenOption(
-      'secret of the run, which workers of the relay have to know too',
-      'that of the join line',
+      'secret of the run, which workers of the relay need too',
+      'the one in the join line',
     ),
     tokenFile,
     tlsCert: serveOptions.tlsCert,
@@ -163,7 +166,7 @@ export const COMMAND_OPTIONS = {
     retryFor: workerOptions.retryFor,
     out: text.default('relay').register(optionWords, {
       group: 'output',
-      help: 'directory for its key and join line, where it listens off loopback',
+      help: 'directory for the key and join line, if it listens off loopback',
       value: 'dir',
     }),
     quiet,
@@ -180,12 +183,12 @@ export const COMMAND_OPTIONS = {
     ...pictureOptions,
     badImages: z.enum(['skip', 'fail']).default('skip').register(optionWords, {
       group: 'data',
-      help: 'of pictures: what to do about those that cannot be read',
+      help: 'for images: what to do about unreadable files',
       value: 'what',
     }),
     sheet: text.optional().register(optionWords, {
       group: 'output',
-      help: 'write a contact sheet, some training images of each class',
+      help: 'write a contact sheet with some training images of each class',
       value: 'file.png',
       unset: 'none',
     }),
@@ -199,18 +202,18 @@ export const COMMAND_OPTIONS = {
       .default([...EXPORT_FORMATS])
       .register(optionWords, {
         group: 'output',
-        help: 'formats to write, with commas between them',
+        help: 'formats to write, comma-separated',
         value: 'list',
-        expected: `a list of formats with commas between them, each ${formatChoices(EXPORT_FORMATS)}`,
+        expected: `a comma-separated list of formats, each ${formatChoices(EXPORT_FORMATS)}`,
       }),
     out: text.default('exported').register(optionWords, {
       group: 'output',
-      help: 'folder to write into',
+      help: 'directory to write to',
       value: 'dir',
     }),
     force: z.boolean().default(false).register(optionWords, {
       group: 'output',
-      help: 'replace other files of the same names',
+      help: 'overwrite existing files with the same names',
     }),
   },
   sweep: {
@@ -222,12 +225,12 @@ export const COMMAND_OPTIONS = {
     }),
     seed: z.number().int().min(0).max(0xffff_ffff).default(1).register(optionWords, {
       group: 'run',
-      help: 'with --trials: seed of the search; that of each training is an option of the file',
+      help: 'with --trials: seed of the search; the seed of each run is an option in the file',
       value: 'n',
     }),
     out: text.default('sweeps/sweep').register(optionWords, {
       group: 'output',
-      help: 'folder of the trials, each of which is a run',
+      help: 'directory of the trials, each of which is a run',
       value: 'dir',
     }),
     json,
@@ -235,27 +238,27 @@ export const COMMAND_OPTIONS = {
   runs: {
     prune: z.boolean().default(false).register(optionWords, {
       group: 'run',
-      help: 'list the runs that the rules leave over, and remove them after a question',
+      help: 'list the runs that no rule keeps, and remove them after confirmation',
     }),
     keepBest: z.number().int().min(0).max(10_000).optional().register(optionWords, {
       group: 'run',
-      help: 'with --prune: how many of the best runs stay, of each dataset',
+      help: 'with --prune: number of best runs to keep for each dataset',
       value: 'n',
       unset: 'none',
     }),
     keepLast: z.number().int().min(0).max(10_000).optional().register(optionWords, {
       group: 'run',
-      help: 'with --prune: how many of the newest runs stay',
+      help: 'with --prune: number of newest runs to keep',
       value: 'n',
       unset: 'none',
     }),
     unfinished: z.boolean().default(false).register(optionWords, {
       group: 'run',
-      help: 'with --prune: runs that could be resumed go, too',
+      help: 'with --prune: also remove runs that could be resumed',
     }),
     yes: z.boolean().default(false).register(optionWords, {
       group: 'run',
-      help: 'with --prune: do not ask',
+      help: 'with --prune: do not ask for confirmation',
     }),
     json,
   },
@@ -265,36 +268,36 @@ export const COMMAND_OPTIONS = {
     json,
     fix: z.boolean().default(false).register(optionWords, {
       group: 'run',
-      help: 'install with npm what an engine lacks, then look again',
+      help: 'install what an engine lacks with npm, then check again',
     }),
-    token: tokenOption('secret of the run whose connection is checked', 'that of the join line'),
+    token: tokenOption('secret of the run whose connection is checked', 'the one in the join line'),
     tokenFile,
   },
   bench: {
     workers: z.number().int().min(1).max(256).optional().register(optionWords, {
       group: 'run',
-      help: 'workers of step; the most of scaling and coordinator',
+      help: 'workers for step; the maximum for scaling and coordinator',
       value: 'n',
-      unset: 'as train has it; 64 of coordinator',
+      unset: 'as for train; one per core, at most 8, for scaling; 64 for coordinator',
     }),
     batchSize: z.number().int().min(1).max(60_000).default(128).register(optionWords, {
       group: 'training',
-      help: 'images of one update, for step and scaling',
+      help: 'images per update, for step and scaling',
       value: 'images',
     }),
     seconds: z.number().gt(0).max(1e6).default(5).register(optionWords, {
       group: 'run',
-      help: 'time for each run, once it is warm, and for engine',
+      help: 'time for each run after warm-up, and for engine',
       value: 'seconds',
     }),
     warmUp: z.number().int().min(1).max(1e6).default(600).register(optionWords, {
       group: 'run',
-      help: 'steps before step and scaling are measured',
+      help: 'warm-up steps of step and scaling, not measured',
       value: 'steps',
     }),
     rounds: z.number().int().min(1).max(1000).default(3).register(optionWords, {
       group: 'run',
-      help: 'runs of step and scaling, in turn; medians are over them',
+      help: 'rounds of step and scaling, of which the medians are printed',
       value: 'n',
     }),
     json,

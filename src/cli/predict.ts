@@ -41,7 +41,7 @@ interface Unreadable {
 export function predictCommand() {
   return optionCommand(
     'predict',
-    'recognise what is in each of some pictures',
+    'classify images',
     'runs/first seven.png',
     async ({ values: { json } }, [where, ...files]) => {
       const { checkpoint } = await findCheckpoint(fileStorage, where, warn);
@@ -70,7 +70,7 @@ export function predictCommand() {
       else if (predictions.length > 0) console.log(tableOf(classNames, predictions).join('\n'));
     },
   )
-    .argument('<checkpoint>', 'a file, or a run directory: its best checkpoint, else its last')
+    .argument('<checkpoint>', 'a file, or a run directory: its best checkpoint, or else its last')
     .argument(
       '<files...>',
       'PNG or JPEG of any size; digits as PNG, dark on light or light on dark',

@@ -1,4 +1,4 @@
-/** `lockstep relay`: a worker to a coordinator, or to another relay, and a coordinator to workers of its own. */
+/** `lockstep relay`: a worker to a coordinator or another relay, and a coordinator to its own workers. */
 import { randomBytes } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { hostname } from 'node:os';
@@ -33,7 +33,7 @@ import { readToken } from './token.js';
 export function relayCommand() {
   return optionCommand(
     'relay',
-    'join a run as one worker, and share its part out to workers that join the relay',
+    'join a run as one worker, and distribute its share to workers that join the relay',
     'wss://10.0.0.5:7700#TOKEN.PIN --host 0.0.0.0',
     async ({ values: options }, [argument]) => {
       checkCrewSize(options, options.workers);
@@ -145,7 +145,7 @@ export function relayCommand() {
   );
 }
 
-/** Lets workers in, and tells whoever looks after the process that it lives. */
+/** Admits workers, and answers health checks. */
 function openDoor(
   crew: Crew,
   { tls }: Access,
@@ -187,7 +187,7 @@ async function makeOut(out: string): Promise<void> {
   try {
     await makeFolders(out);
   } catch (error) {
-    throw new UserError(`Cannot make the folder ${out} (--out): ${messageOf(error)}`, {
+    throw new UserError(`Cannot create the directory ${out} (--out): ${messageOf(error)}`, {
       cause: error,
     });
   }

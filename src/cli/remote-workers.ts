@@ -1,9 +1,9 @@
 /**
- * The workers that `lockstep launch` runs on other machines, over ssh: started, started again when a machine is lost,
- * ended with the run.
+ * The workers that `lockstep launch` runs on other machines, over ssh: starts them, restarts them when a machine is lost, and
+ * ends them with the run.
  *
- * What ties a worker to this process is the stdin of its ssh (lifeline.ts): it ends with this process, however that
- * ends. The secret of the run travels through it too, so that neither machine's list of processes shows it.
+ * A worker is tied to this process by the stdin of its ssh (lifeline.ts), which ends when this process ends, however that
+ * happens. The run's secret is also sent through it, so that it appears in no process list on either machine.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import type { Readable } from 'node:stream';

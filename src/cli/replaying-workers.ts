@@ -1,7 +1,7 @@
 /**
- * The program of the workers that `lockstep bench coordinator` joins to a run, as many as wanted in one process. They are
- * real workers over sockets of their own, but for what they compute: each answers at once with the gradient by which it
- * was admitted, and takes little of the machine.
+ * The program of the workers for `lockstep bench coordinator`, any number in one process. They are real workers, each with
+ * its own socket, except that they compute nothing: each answers at once with the gradient by which it was admitted, and so
+ * takes little processor time.
  *
  *   node replaying-workers.js ws://127.0.0.1:7700 64
  */

@@ -1,4 +1,4 @@
-/** The command line that goes on with a run that was stopped: the one it was started with, and where it is now. */
+/** The command line that resumes a stopped run: the one it was started with, plus its directory. */
 
 /** Where the run is, which the new command says anew. */
 const REPLACED = ['--out', '--resume', '--port'];

@@ -1,4 +1,4 @@
-/** What a run is configured to be: by the options given, or by the run that is resumed; and its first weights. */
+/** The configuration of a run, from the options given or from the run being resumed; and its initial weights. */
 import { initParamsFrom, type WeightsFile } from '../model/initial-params.js';
 import type { Model } from '../model/lenet.js';
 import { flatten, runConfigOf, type RunConfig } from '../shared/config.js';
@@ -58,6 +58,6 @@ export function initialParamsOf(
   if (init !== null) return initParamsFrom(init, model, config.seed);
   if (config.initSha256 === undefined) return null;
   throw new UserError(
-    `Cannot start without the first weights: give --init FILE, with the SHA-256 ${config.initSha256}`,
+    `Cannot start without the initial weights: give --init FILE, with the SHA-256 ${config.initSha256}`,
   );
 }

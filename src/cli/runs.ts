@@ -1,4 +1,4 @@
-/** `lockstep runs`: the runs in a folder, and the removal of those that are not needed any more. */
+/** `lockstep runs`: lists the runs in a directory, and removes those no longer needed. */
 import { createInterface } from 'node:readline/promises';
 import {
   listRuns,
@@ -19,7 +19,7 @@ const DEFAULT_DIR = 'runs';
 export function runsCommand() {
   return optionCommand(
     'runs',
-    'list the runs in a folder, or remove those that are not needed any more',
+    'list the runs in a directory, or remove those no longer needed',
     'runs --prune --keep-best 3 --keep-last 5',
     async ({ values }, [dir = DEFAULT_DIR]) => {
       const { json, prune, yes, keepBest = null, keepLast = null, unfinished } = values;
@@ -31,7 +31,7 @@ export function runsCommand() {
       else console.log(linesOf(dir, shown, prune));
       if (!prune || shown.length === 0) return;
       if (!yes && !(await isConfirmed(shown))) {
-        if (!json) console.log('Nothing was removed; --yes removes them');
+        if (!json) console.log('Nothing was removed; give --yes to remove them');
         return;
       }
       let numFailed = 0;
@@ -47,7 +47,7 @@ export function runsCommand() {
       if (!json) console.log(`Removed ${formatNoun(shown.length - numFailed, 'run')}`);
       if (numFailed > 0) process.exitCode = 1;
     },
-  ).argument('[dir]', `folder of runs (default: ${DEFAULT_DIR})`);
+  ).argument('[dir]', `directory of runs (default: ${DEFAULT_DIR})`);
 }
 
 function checkRules(prune: boolean, { keepBest, keepLast, unfinished }: PruneRules): void {

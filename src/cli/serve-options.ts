@@ -1,4 +1,4 @@
-/** How a run is served: nothing here changes its bits; of `init`, the configuration has the hash. */
+/** Options of how a run is served. None of them affects its bits (the configuration has the hash of `init`). */
 import * as z from 'zod';
 import { UsageError } from '../shared/errors.js';
 import { optionWords, type OptionValues } from '../shared/option.js';
@@ -12,15 +12,15 @@ const hostName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$/);
 export const serveOptions = {
   init: text.optional().register(optionWords, {
     group: 'training',
-    help: 'first weights: a checkpoint, a run, or a safetensors file of the same layers from PyTorch',
+    help: 'initial weights: a checkpoint, a run, or a safetensors file from PyTorch with the same layers',
     value: 'file|dir',
-    unset: 'random ones',
+    unset: 'random',
   }),
   resume: z.union([z.boolean(), text]).default(false).register(optionWords, {
     group: 'run',
-    help: 'resume the run in this directory; without one, that in --out, or start it if there is none',
+    help: 'resume the run in this directory; without a directory, resume or start the run in --out',
     value: 'dir',
-    expected: 'a directory, or true for that of --out',
+    expected: 'a directory, or true for the one in --out',
   }),
   minWorkers: z.number().int().min(1).max(1000).default(1).register(optionWords, {
     group: 'run',
@@ -29,18 +29,18 @@ export const serveOptions = {
   }),
   maxWorkers: z.number().int().min(1).max(1000).default(256).register(optionWords, {
     group: 'run',
-    help: 'workers at most; others are refused',
+    help: 'maximum number of workers; others are refused',
     value: 'n',
   }),
   targetAccuracy: z.number().min(0).max(1).optional().register(optionWords, {
     group: 'run',
-    help: 'stop as soon as an evaluation reaches this accuracy',
+    help: 'stop once an evaluation reaches this accuracy',
     value: 'fraction',
     unset: 'none',
   }),
   patience: z.number().int().min(1).max(100_000).optional().register(optionWords, {
     group: 'run',
-    help: 'stop after as many epochs without a better accuracy on the validation set, else the test set',
+    help: 'stop after this many epochs without a better accuracy on the validation set, or else the test set',
     value: 'epochs',
     unset: 'none',
   }),
@@ -55,24 +55,24 @@ export const serveOptions = {
     .default('2s')
     .register(optionWords, {
       group: 'run',
-      help: 'steps (500) or time (2s) between checkpoints; each epoch ends with one too',
+      help: 'steps (500) or time (2s) between checkpoints; each epoch also ends with one',
       value: 'n|seconds',
       expected: 'steps as a whole number from 1 (500), or seconds above 0 (2s)',
     }),
   require: z.enum(['exact']).optional().register(optionWords, {
     group: 'run',
-    help: 'exact: refuse workers whose engine is approximate',
+    help: 'exact: refuse workers with approximate engines',
     value: 'what',
     unset: 'none',
   }),
   audit: z.number().min(0).max(1).default(0).register(optionWords, {
     group: 'run',
-    help: 'fraction of the answers that the coordinator computes again before they count',
+    help: 'fraction of answers that the coordinator recomputes before they count',
     value: 'fraction',
   }),
   verifyLedger: z.boolean().default(false).register(optionWords, {
     group: 'run',
-    help: 'check after each epoch that every image counted once',
+    help: 'check after each epoch that every image was used once',
   }),
   host,
   port: port.optional().register(optionWords, {
@@ -82,57 +82,57 @@ export const serveOptions = {
     unset: String(DEFAULT_PORT),
   }),
   token: tokenOption(
-    'secret that workers have to know',
-    'none; off loopback one that the run keeps',
+    'secret that workers need to join',
+    'none; off loopback a generated one, kept with the run',
   ),
   tokenFile,
   lookToken: tokenOption(
-    'secret that page and metrics want, where joining wants a token',
-    'one that the run keeps, if it has a token',
+    'secret for viewing page and metrics, if joining needs a token',
+    'a generated one, kept with the run, if it has a token',
   ),
   lookTokenFile: text.optional().register(optionWords, {
     group: 'network',
-    help: 'file with it, in place of --look-token',
+    help: 'file with the looking token, instead of --look-token',
     value: 'file',
     unset: 'none',
   }),
   allowedHosts: z.array(hostName).min(1).max(64).optional().register(optionWords, {
     group: 'network',
-    help: 'names with dots that browsers reach the page by, such as that of a proxy, with commas between them',
+    help: 'additional host names under which browsers reach the page, such as a proxy, comma-separated',
     value: 'names',
     unset: 'those of the machine and its certificate',
-    expected: 'a list of host names with commas between them',
+    expected: 'a comma-separated list of host names',
   }),
   tlsCert: text.optional().register(optionWords, {
     group: 'network',
-    help: 'certificate with those above it, PEM, which workers and browsers trust',
+    help: 'certificate chain (PEM) that workers and browsers trust',
     value: 'file',
-    unset: 'off loopback one that the join line names',
+    unset: 'off loopback a self-signed one, pinned by the join line',
   }),
   tlsKey: text.optional().register(optionWords, {
     group: 'network',
-    help: 'key of --tls-cert, PEM',
+    help: 'private key of --tls-cert (PEM)',
     value: 'file',
     unset: 'none',
   }),
   insecure: z.boolean().default(false).register(optionWords, {
     group: 'network',
-    help: 'off loopback neither speak TLS nor make a token',
+    help: 'off loopback, use no TLS and generate no token',
   }),
   browserWorkers: z.boolean().default(false).register(optionWords, {
     group: 'network',
-    help: 'serve /work, a link by which any browser joins; off loopback with --tls-cert, or over plain http with --insecure',
+    help: 'serve /work, where any browser can join; off loopback this needs --tls-cert, or --insecure for plain http',
   }),
   heartbeatTimeout: z.number().min(0.2).max(3600).default(3).register(optionWords, {
     group: 'network',
-    help: 'silence after which a worker counts as lost',
+    help: 'silence after which a worker is lost',
     value: 'seconds',
   }),
   slice: z.number().int().min(1).max(1e6).optional().register(optionWords, {
     group: 'network',
-    help: 'weights and gradients travel, are added and are updated in slices of so many KiB: for large models',
+    help: 'send, add and update weights and gradients in slices of this size, for large models',
     value: 'KiB',
-    unset: 'as a whole',
+    unset: 'whole',
   }),
   out: text.optional().register(optionWords, {
     group: 'output',
@@ -142,7 +142,7 @@ export const serveOptions = {
   }),
   logEvery: z.number().int().min(1).max(1e9).default(100).register(optionWords, {
     group: 'output',
-    help: 'steps from one line of the log to the next',
+    help: 'steps between log lines',
     value: 'steps',
   }),
   trace: z.boolean().default(false).register(optionWords, {
@@ -151,17 +151,17 @@ export const serveOptions = {
   }),
   keepServing: z.boolean().default(false).register(optionWords, {
     group: 'output',
-    help: 'serve the page after the end of the run, until Ctrl-C',
+    help: 'keep serving the page after the run, until Ctrl-C',
   }),
   quiet,
   logLevel,
   progress: z.boolean().default(true).register(optionWords, {
     group: 'output',
-    help: 'print plain lines even on a terminal, in place of a live status',
+    help: 'print plain lines instead of a live status, even on a terminal',
   }),
 };
 
-/** As the coordinator takes them: times in ms, null for what is left open. */
+/** The options as the coordinator takes them: times in ms, null if unset. */
 export function serveOptionsOf(values: OptionValues<typeof serveOptions>) {
   const {
     port,
@@ -209,8 +209,8 @@ export function serveOptionsOf(values: OptionValues<typeof serveOptions>) {
 export type ServeOptions = ReturnType<typeof serveOptionsOf>;
 
 /**
- * @param numLocal workers that are started here
- * @throws {UsageError} if more workers are waited for, or started, than are taken
+ * @param numLocal workers started on this machine
+ * @throws {UsageError} if more workers are required or started than are admitted
  */
 export function checkCrewSize(
   { minWorkers, maxWorkers }: { readonly minWorkers: number; readonly maxWorkers: number },
@@ -221,6 +221,6 @@ export function checkCrewSize(
     [`start ${numLocal} workers`, numLocal],
   ] as const) {
     if (numWorkers <= maxWorkers) continue;
-    throw new UsageError(`Cannot ${what} and take ${maxWorkers} at most (--max-workers)`);
+    throw new UsageError(`Cannot ${what}: the maximum is ${maxWorkers} (--max-workers)`);
   }
 }

@@ -1,4 +1,4 @@
-/** Puts a run together: directory, data, coordinator, server, observers, local workers; and takes it apart again. */
+/** Sets up a run (directory, data, coordinator, server, observers, local workers) and tears it down. */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { Coordinator, type CoordinatorOptions } from '../coordinator/coordinator.js';
@@ -133,7 +133,7 @@ async function serve(
     dataset = await loadDataset(config.dataset, config, { report, warn, signal: stop });
   } catch (error) {
     if (!stop.aborted) throw error;
-    log.info('Stopped while the dataset was read');
+    log.info('Stopped while reading the dataset');
     process.exitCode = exitCodeOf(stop.reason);
     return;
   }
@@ -363,7 +363,7 @@ async function listenSomewhere(
 
 async function keepServing(log: Logger, stop: AbortSignal): Promise<void> {
   if (stop.aborted) return;
-  log.info('The page stays until Ctrl-C');
+  log.info('The page is served until Ctrl-C');
   await new Promise((resolve) => stop.addEventListener('abort', resolve, { once: true }));
 }
 

@@ -1,6 +1,6 @@
 /**
- * Where a command's options get their values: from the flag, else from the environment, else from the file of
- * `--config`, else they are the defaults.
+ * The values of a command's options: from the flag, or else the environment, or else the file of `--config`, or else the
+ * default.
  */
 import type * as z from 'zod';
 import { runOptions } from '../shared/config.js';

@@ -1,4 +1,4 @@
-/** Who may end a process of ours, and how: signals as an AbortSignal, and the parent of a local worker. */
+/** What ends a process: signals, as an AbortSignal, and the end of a local worker's parent. */
 import { constants } from 'node:os';
 import { performance } from 'node:perf_hooks';
 import { isatty } from 'node:tty';

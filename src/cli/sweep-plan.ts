@@ -1,4 +1,4 @@
-/** The trials of a sweep: from what its file says of each option to the values of each trial. Pure. */
+/** The trials of a sweep: turns the file's entries for each option into the values of each trial. Pure. */
 import * as z from 'zod';
 import { UsageError } from '../shared/errors.js';
 import { expectation, jsonSchemaOf, shorten, unknownOptions } from '../shared/option.js';

@@ -1,6 +1,6 @@
 /**
- * `lockstep sweep`: trains once for each combination of options, or for random ones, one after the other, each in a
- * process of its own. A trial is a run in a folder of the sweep's; what is there is not done again.
+ * `lockstep sweep`: trains once for each combination of options, or for random ones, one after the other, each in a separate
+ * process. A trial is a run in the sweep's directory; finished trials are not repeated.
  */
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
@@ -60,7 +60,7 @@ export function sweepCommand() {
         const isDone = before !== null && FINAL_STATES.includes(before.state);
         if (before?.state === 'running') {
           throw new UserError(
-            `Cannot train ${path}: another process does; wait for it, or stop it`,
+            `Cannot train ${path}: another process is training it; wait for it, or stop it`,
           );
         }
         const hasEnded = isDone || (!stop.aborted && (await train(out, name, values, stop)));
@@ -108,7 +108,7 @@ async function checkSame(out: string, sweep: unknown): Promise<void> {
   const before = await readInputText(path, MAX_SWEEP_BYTES).catch(() => null);
   if (before === text) return;
   if (before !== null) {
-    throw new UserError(`Cannot sweep in ${out}: it holds another sweep; take another --out`);
+    throw new UserError(`Cannot sweep in ${out}: it contains another sweep; choose another --out`);
   }
   try {
     await fileStorage.writeDurably(path, Buffer.from(text));

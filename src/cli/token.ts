@@ -1,4 +1,4 @@
-/** The token as a user gives it, to either role: in a flag, a variable, or a file. */
+/** Reads a token given by the user, as a flag, a variable, or a file. */
 import { UsageError, UserError, messageOf } from '../shared/errors.js';
 import { readShortText } from '../shared/node/input-file.js';
 
@@ -13,12 +13,10 @@ export function readToken(
 ): string | null {
   if (file === undefined) return token ?? null;
   if (token !== undefined) {
-    throw new UsageError(
-      `Cannot take both ${flag} and ${flag}-file (or their variables): give one`,
-    );
+    throw new UsageError(`Cannot use both ${flag} and ${flag}-file (or their variables): give one`);
   }
   const text = readText(file, 'token').trim();
-  if (text === '') throw new UserError(`Cannot take the token from ${file}: it is empty`);
+  if (text === '') throw new UserError(`Cannot use the token in ${file}: it is empty`);
   return text;
 }
 

@@ -6,7 +6,7 @@ import type { LocalWorker } from './local-workers.js';
 import { serveRun } from './serve-run.js';
 import { checkCrewSize, serveOptionsOf } from './serve-options.js';
 
-/** That a run takes without being asked. */
+/** Used by a run by default. */
 const MAX_DEFAULT_CORES = 8;
 
 export function trainCommand() {
@@ -40,9 +40,9 @@ export interface LocalWorkersChoice {
 }
 
 /**
- * The workers that `train` starts. Of `simd`, where nothing else is asked for, one with a thread for each core: it sends one
- * gradient where several workers send several, and its threads even out among themselves who is slower
- * (docs/experiments.md). Of other engines, one a core.
+ * The workers that `train` starts. By default, for `simd`, one worker with a thread for each core: it sends one gradient where
+ * several workers would send several, and its threads balance their loads among themselves (docs/experiments.md). For other
+ * engines, one worker per core.
  */
 export function localWorkersOf(
   { engine, engines, workers, threads, maxWorkers }: LocalWorkersChoice,

@@ -1,4 +1,4 @@
-/** To stderr, so that stdout stays what was asked for: the warnings of a command that keeps no log, or none yet. */
+/** Warnings of a command without a log, or before its log exists. To stderr, so that stdout has only the output. */
 export function warn(message: string): void {
   process.stderr.write(`lockstep: ${message}\n`);
 }

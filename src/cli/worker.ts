@@ -68,7 +68,7 @@ export function workerCommand() {
             }
             if (choice.name === 'reference' && isLong) {
               throw new UserError(
-                'The reference engine is too slow for this model: take --engine simd',
+                'The reference engine is too slow for this model: use --engine simd',
               );
             }
             const engine = await createEngine(choice.name, model, { device });

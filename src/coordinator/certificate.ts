@@ -1,4 +1,4 @@
-/** A certificate that a key signs for itself: X.509 in DER (RFC 5280), as little of it as TLS wants. */
+/** A self-signed certificate: the minimum of X.509 in DER (RFC 5280) that TLS needs. */
 import { createPublicKey, sign, type KeyObject } from 'node:crypto';
 import { isIP, isIPv4, BlockList } from 'node:net';
 
@@ -66,7 +66,7 @@ function time(ms: number): Buffer {
   return der(0x17, Buffer.from(`${digits.slice(2)}Z`));
 }
 
-/** Null for what is neither a name nor an address. */
+/** Null if it is neither a name nor an address. */
 function generalName(name: string): Buffer | null {
   if (isIP(name) !== 0) return der(0x87, addressBytes(name));
   return /^[\w.-]{1,253}$/.test(name) ? der(0x82, Buffer.from(name)) : null;

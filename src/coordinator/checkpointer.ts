@@ -1,5 +1,5 @@
 /**
- * When the state of a run is saved: never in the way of a step, one at a time, again if it failed.
+ * Saves the state of a run: without delaying a step, one checkpoint at a time, with retries.
  */
 import { sleep, type Clock } from '../shared/clock.js';
 import { UserError, messageOf } from '../shared/errors.js';

@@ -1,5 +1,5 @@
 /**
- * What a run tells those who watch it: the console, metrics.jsonl, TensorBoard, Prometheus, the page, the trace.
+ * The events of a run for its observers: the console, metrics.jsonl, TensorBoard, Prometheus, the page, the trace.
  * The coordinator calls each observer with each event, in order; observers must not block, throw or change anything.
  */
 import type { EvaluationSet, Range } from '../shared/protocol.js';
@@ -88,7 +88,7 @@ export interface StepDone {
   readonly worldSize: number;
   readonly times: StepTimes;
   readonly workers: readonly WorkerShare[];
-  /** By workerId: what waits to leave for a worker; those for whom nothing does are left out. */
+  /** By workerId: bytes waiting to be sent to a worker; workers with none are left out. */
   readonly queuedBytes: ReadonlyMap<string, number>;
   /** When the step began, and each partial that came. */
   readonly startedAt: TimeMs;
@@ -109,10 +109,10 @@ export interface EvaluationDone {
   readonly accuracy: number;
   readonly seconds: number;
   readonly numImages: number;
-  /** (n,) each; valid for ever, not to be changed. */
+  /** (n,) each; valid forever, not to be changed. */
   readonly predictions: Uint16Array;
   readonly labels: Uint16Array;
-  /** (n, C, H, W) the images; valid for ever, not to be changed. */
+  /** (n, C, H, W) the images; valid forever, not to be changed. */
   readonly images: Uint8Array;
   /** θ (P,); valid during the call only. */
   readonly params: Float32Array;
@@ -172,7 +172,7 @@ export interface CheckpointDone {
   readonly seconds: number;
 }
 
-/** The run makes no further step until it is told to go on, or does so again. */
+/** The run is paused until told to resume, or has resumed. */
 export interface RunPaused {
   readonly type: 'paused';
   readonly time: TimeMs;

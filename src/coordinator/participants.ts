@@ -1,5 +1,5 @@
 /**
- * Who took part in a run, over all its processes: as many as a checkpoint's header surely holds, the others as a sum.
+ * The workers that took part in a run, over all its processes: as many as fit into a checkpoint's header, the rest summed up.
  */
 import * as z from 'zod';
 import type { WorkerJoined } from './events.js';

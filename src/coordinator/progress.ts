@@ -1,4 +1,4 @@
-/** What a checkpoint of a run holds besides the state of the training, and whether a run can go on from it. */
+/** The part of a checkpoint besides the training state, and whether a run can resume from it. */
 import * as z from 'zod';
 import type { Checkpoint } from '../model/checkpoint.js';
 import { runConfigSchema, type RunConfig } from '../shared/config.js';
@@ -70,7 +70,7 @@ export function progressOf(
 ): Progress {
   const { globalStep, engineFingerprint, metrics } = checkpoint;
   const refuse = (why: string) =>
-    new UserError(`Cannot go on from the checkpoint of step ${globalStep}: ${why}`);
+    new UserError(`Cannot resume from the checkpoint of step ${globalStep}: ${why}`);
   const stored = runConfigSchema.safeParse(checkpoint.config).data;
   if (
     !stored ||

@@ -1,6 +1,6 @@
 /**
  * All images of a run under one numbering: training, then validation (the end of the training set, held out), then
- * test. Samples travel and are cached by these numbers.
+ * test. Samples are sent and cached by these numbers.
  */
 import { createHash } from 'node:crypto';
 import { imageBytes, type DataShape, type InputShape } from '../model/lenet.js';
@@ -89,7 +89,7 @@ export function createSamples(
   };
 }
 
-/** Over the shape, all labels and all images: who has kept samples under an id, may use them under it for ever. */
+/** A hash of the shape, all labels and all images: samples cached under an id stay valid forever. */
 function datasetIdOf({ input, classNames, train, test }: LabelledDataset): string {
   const hash = createHash('sha256');
   hash.update(JSON.stringify([input.channels, input.height, input.width, classNames.length]));

@@ -1,6 +1,6 @@
 /**
- * The secrets of a run: drawn once, kept in the run directory, read by nobody but their owner. So a run that is resumed
- * knows its workers again, and they know it.
+ * The secrets of a run: generated once, and kept in the run directory, readable only by their owner. So a resumed run recognizes
+ * its workers, and they recognize it.
  */
 import { createPrivateKey, generateKeyPairSync, randomBytes, type KeyObject } from 'node:crypto';
 import { chmod, rename, writeFile } from 'node:fs/promises';
@@ -13,7 +13,7 @@ const WORKER_KEY_BYTES = 32;
 const TOKEN_BYTES = 16;
 const TOKEN = /^[\w-]{22}$/;
 
-/** What the secrets of the workers' ids are made of: 32 bytes. @throws {UserError} if the file cannot be had */
+/** The key of the secrets of worker ids: 32 bytes. @throws {UserError} if the file cannot be read or created */
 export function openWorkerKey(path: string): Promise<Uint8Array> {
   return openSecret(path, {
     what: 'key of the workers',

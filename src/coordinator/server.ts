@@ -1,8 +1,8 @@
 /**
- * The coordinator's one port: workers over WebSockets, everything else over HTTP. One of the two files that know `ws`.
+ * The coordinator's only port: workers over WebSockets, everything else over HTTP. One of the few files that import `ws`.
  *
- * Every socket is in one place at a time, each with its own room: waiting for a request, having one answered (pages and
- * their event streams), closing, or with the group of workers. So none of them can use up the room of the others.
+ * Every socket is in one pool at a time, each with its own limit: waiting for a request, being answered (pages and their event
+ * streams), closing, or in the group of workers. So none can exhaust the capacity of the others.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
@@ -39,19 +39,19 @@ export interface ServerLimits {
 }
 
 /**
- * Connections that the system keeps for us until we come to take them. With Node's 511, a crowd fills it while this process
- * waits for a processor, and whoever comes then tries again after 1, 3, 7, 15 s.
+ * Connections that the system queues until we accept them. Node's default of 511 fills up under a flood while this process
+ * waits for a processor; later clients then retry after 1, 3, 7, 15 s.
  */
 const BACKLOG = 4_096;
-/** Addresses whose requests are counted; beyond, all begin anew. */
+/** Addresses whose requests are counted; beyond that, all counts are reset. */
 const MAX_ADDRESSES = 1_000;
 /** Requests of HTTP over one connection; then it is closed. */
 const MAX_REQUESTS_PER_CONNECTION = 1_000;
-/** What a request counts as at least: what it is read and written with is not measured. */
+/** The minimum charge for a request, since reading and writing it are not measured. */
 const MIN_ANSWER_MS = 0.5;
 /** Answers may take their share of as much time at once, ms: some pages and all that is on them. */
 const ANSWERING_BURST_MS = 3_000;
-/** Who asks too often is told so after this time, ms: at once, it would be asked again at once. */
+/** Delay of the answer to a client that exceeds its rate, ms: an immediate one would be retried immediately. */
 const SLOW_ANSWER_MS = 1_000;
 
 /** @param numParams P: frames that carry θ or a gradient are the longest */
@@ -83,7 +83,7 @@ export interface Tls {
 export interface ServerOptions {
   readonly host: string;
   readonly port: number;
-  /** Null for none: whoever is between can read and change everything. */
+  /** Null for none: anyone on the network path can then read and change everything. */
   readonly tls: Tls | null;
   /** P; a worker's longest frame is a gradient. */
   readonly numParams: number;
@@ -91,7 +91,7 @@ export interface ServerOptions {
   readonly clock: Clock;
   /** Takes a new connection of a worker. */
   readonly accept: (channel: Channel, address: string) => void;
-  /** Answers a request of HTTP. @returns false if it is none of its own */
+  /** Answers a request of HTTP. @returns false if it is not responsible for it */
   readonly handle: (request: IncomingMessage, response: ServerResponse) => boolean;
   /** Whether a WebSocket from a page, a request with an `Origin`, is taken; none is by default. */
   readonly takesPage?: (request: IncomingMessage) => boolean;
@@ -226,7 +226,7 @@ export async function listen(options: ServerOptions): Promise<CoordinatorServer>
   });
 
   await startListening(server, options);
-  server.on('error', (error) => warn(`The port does not take connections: ${error.message}`));
+  server.on('error', (error) => warn(`The port accepts no connections: ${error.message}`));
   const { port } = server.address() as AddressInfo;
   return {
     host: options.host,
@@ -296,7 +296,7 @@ class RequestRate {
   }
 
   allows({ url, socket }: IncomingMessage): boolean {
-    // However many ask for pages, whoever looks after the coordinator is told that it lives.
+    // A supervisor gets an answer however many pages are requested.
     if (url === '/healthz' || url === '/readyz') return true;
     const now = this.clock.now();
     if (this.paidAt - now > ANSWERING_BURST_MS) return false;
@@ -340,9 +340,9 @@ function startListening(server: Server, { host, port }: ServerOptions): Promise<
 function listenError(error: NodeJS.ErrnoException, host: string, port: number): string {
   switch (error.code ?? '') {
     case 'EADDRINUSE':
-      return `Cannot listen on ${host}:${port}: the port is in use; take another with --port, or 0 for a free one`;
+      return `Cannot listen on ${host}:${port}: the port is in use; choose another with --port, or 0 for a free one`;
     case 'EACCES':
-      return `Cannot listen on ${host}:${port}: ports below 1024 need rights; take another with --port`;
+      return `Cannot listen on ${host}:${port}: ports below 1024 need privileges; choose another with --port`;
     case 'EADDRNOTAVAIL':
     case 'ENOTFOUND':
       return `Cannot listen on ${host}:${port}: this machine has no such address; see --host`;

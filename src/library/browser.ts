@@ -1,6 +1,6 @@
 /**
- * What `import … from 'lockstep/browser'` offers: the worker of a run as a page or its threads run it, and a drawn digit
- * as an image. Nothing of Node, one file, no dependencies. docs/browser-workers.md
+ * The exports of `lockstep/browser`: a worker of a run for pages and their threads, and the conversion of a drawn digit to an
+ * image. One file, without Node or dependencies. docs/browser-workers.md
  */
 import { SimdEngine } from '../model/engine/simd/engine.js';
 import { systemClock } from '../shared/clock.js';

@@ -2,8 +2,8 @@
  * The state of a run as one file, in the safetensors format.
  *
  * The tensors are θ, layer by layer in its order (`C1.weight` (6, 1, 5, 5), `C1.bias` (6,), …), then those of the
- * optimizer (`optimizer.mean` (P,), …); all else is metadata. A SHA-256 over the whole file stands in the header, so
- * that damage anywhere is noticed. A file may come from anywhere: nothing in it is believed before it has been checked.
+ * optimizer (`optimizer.mean` (P,), …); everything else is metadata. The header has a SHA-256 of the whole file,
+ * so that any damage is detected. Files are untrusted: everything is checked before it is used.
  */
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
@@ -97,7 +97,7 @@ export function modelOf({
 /**
  * The bytes of the file; the same checkpoint gives the same bytes.
  *
- * @throws {RangeError} if a tensor has not the length that the hyperparameters ask for
+ * @throws {RangeError} if the length of a tensor does not match the hyperparameters
  */
 export function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array {
   const { params, optimizerState } = checkpoint;

@@ -1,6 +1,6 @@
 /**
- * exp, log, cos and friends from + − × ÷ alone, in float64: the same bits on every host, which `Math.exp` and its like
- * do not promise. Within 1e-13 (relative) of the true values. Readable rather than fast; the SIMD engine has its own in
+ * exp, log, cos and friends from + − × ÷ alone, in float64: the same bits on every host, which `Math.exp` etc.
+ * do not guarantee. Within 1e-13 (relative) of the true values. Readable rather than fast; the SIMD engine has its own in
  * float32.
  */
 

@@ -1,5 +1,5 @@
 /**
- * What predictions are worth, class by class.
+ * The quality of predictions, by class.
  */
 import type { Split } from './data/dataset.js';
 import type { Engine } from './engine/engine.js';

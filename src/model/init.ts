@@ -1,4 +1,4 @@
-/** The parameters that training starts from. */
+/** The initial parameters. */
 import { createRandom } from '../shared/random.js';
 import type { Layer, Model } from './lenet.js';
 

@@ -1,4 +1,4 @@
-/** θ₀ from weights that are there: fine-tuning, and what PyTorch has trained. */
+/** θ₀ from existing weights: for fine-tuning, or trained by PyTorch. */
 import { createHash } from 'node:crypto';
 import { UserError } from '../shared/errors.js';
 import type { Storage } from '../shared/node/storage.js';

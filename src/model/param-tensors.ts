@@ -1,4 +1,4 @@
-/** The tensors that θ is made of, under the names that they have in files. */
+/** The tensors that make up θ, with their names in files. */
 import type { Model, ParamSlice } from './lenet.js';
 
 export interface ParamTensor extends ParamSlice {

@@ -1,8 +1,8 @@
 /**
  * Weights that PyTorch saved (`safetensors.torch.save_file(model.state_dict(), …)`), for a model of the same layers.
  *
- * The modules of the file may have any names: those of the model's layers are taken by name, others by their order
- * and shapes. A file may come from anywhere: nothing in it is believed before it has been checked.
+ * The modules of the file may have any names: those named like the model's layers are matched by name, others by their
+ * order and shapes. Files are untrusted: everything is checked before it is used.
  */
 import { UserError, messageOf } from '../shared/errors.js';
 import { printable } from '../shared/printable.js';

@@ -1,6 +1,6 @@
 /**
- * What training does to images that an evaluation leaves alone. All chance is drawn from the run's seed, the epoch and the
- * number of the sample, so that it does not matter who computes what, when, or how often.
+ * Changes that are made to images in training but not in evaluations. All random numbers are derived from the run's seed, the
+ * epoch and the sample's number, so it does not matter which worker computes what, when, or how often.
  */
 import { parseAugmentation } from '../shared/augmentation.js';
 import type { Regularization } from '../shared/config.js';

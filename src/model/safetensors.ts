@@ -5,7 +5,7 @@
  *   header                  JSON: name → { dtype, shape, data_offsets }, and `__metadata__`, a map of strings
  *   data                    the tensors, float32 little-endian, without gaps
  *
- * A file may come from anywhere: nothing in it is believed before it has been checked.
+ * Files are untrusted: everything is checked before it is used.
  */
 import * as z from 'zod';
 import { bytesOf } from '../shared/codec.js';

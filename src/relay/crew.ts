@@ -1,6 +1,6 @@
 /**
- * The workers behind a relay: greeted, proved, given work, audited and replaced as a coordinator does it, by its own
- * code. What the crew is asked for comes from above.
+ * The workers behind a relay: admitted, proved, given work, audited and replaced as by a coordinator, with the same code. The
+ * work comes from above.
  */
 import type { Engine } from '../model/engine/engine.js';
 import { proveEngine } from '../model/engine/proof.js';
@@ -53,7 +53,7 @@ export interface CrewRun {
   readonly model: Model;
   readonly regularizer: Regularizer;
   readonly welcome: Message<'welcome'>;
-  /** Join line of whom the relay itself works for, without a token. */
+  /** Join line of the peer that the relay is connected to, without a token. */
   readonly parent: string;
 }
 
@@ -128,7 +128,7 @@ export class Crew implements Computation {
     this.group.accept(channel, address);
   }
 
-  /** The proof of the relay's own engine, as soon as there are workers: before, the relay is of no use. */
+  /** The proof of the relay's own engine, once there are workers: without them it cannot compute. */
   async prove(proofSeed: number): Promise<Float32Array> {
     const { arbiter, minWorkers, clock, report } = this.options;
     await this.gatherer.waitForWorkers(

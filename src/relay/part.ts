@@ -1,7 +1,6 @@
 /**
- * The part of a step or of an evaluation that a relay was asked for, as the round below it knows work: units that were not
- * asked for count as done, and each range that was asked for is answered as soon as all of it is there, with the number
- * of units that are done by then.
+ * The part of a step or evaluation that a relay was asked for, as work for the round below it: units not requested count as
+ * done, and each requested range is answered once it is complete, with the number of units done by then.
  */
 import type { VectorOps } from '../model/engine/simd/vector.js';
 import { addLoss } from '../model/engine/tree-sum.js';

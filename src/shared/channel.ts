@@ -1,6 +1,6 @@
 /**
  * One connection between a worker and the coordinator, as both see it: whole frames, in order, until it closes.
- * `ws` is behind it in programs, virtual time and a seeded network in the simulator.
+ * Programs implement it with `ws`, the simulator with virtual time and a seeded network.
  */
 export interface Channel {
   /**

@@ -1,5 +1,5 @@
 /**
- * Time as an argument. Programs pass `systemClock`; the simulator passes one whose hours take milliseconds.
+ * Time as an argument. Programs pass `systemClock`; the simulator passes one on which hours take milliseconds.
  */
 
 /** A pending callback of a `Clock`. */
@@ -45,7 +45,7 @@ export const systemClock: Clock = {
 const afterOthers: (callback: () => void) => void =
   typeof setImmediate === 'undefined' ? messageToMyself() : setImmediate;
 
-/** How often others have their turn, ms: a message to oneself costs a tenth of what a micro-batch does. */
+/** How often to yield, ms: a message to oneself costs a tenth of a micro-batch. */
 const LET_IN_EVERY_MS = 2;
 
 function messageToMyself(): (callback: () => void) => void {

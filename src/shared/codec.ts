@@ -1,5 +1,5 @@
 /**
- * Messages ⇄ frames: msgpack, and the schemas of the protocol. The only file that knows msgpackr.
+ * Messages ⇄ frames: msgpack, and the schemas of the protocol. The only file that imports msgpackr.
  */
 import { Packr } from 'msgpackr';
 import type * as z from 'zod';

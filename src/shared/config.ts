@@ -1,6 +1,6 @@
 /**
- * What a run is: everything that the final bits depend on, with defaults, bounds and words. How a run is served (ports,
- * folders, logs) is not here but in src/cli/options.ts.
+ * The configuration of a run: everything that affects the final bits, with defaults, bounds and help. How a run is served (ports,
+ * directories, logs) is in src/cli/options.ts.
  */
 import * as z from 'zod';
 import {
@@ -31,7 +31,7 @@ export const modelOptions = {
   }),
   channels: z.array(positiveInteger.max(512)).min(1).max(8).default([6, 16]).register(optionWords, {
     group: 'model',
-    help: 'output channels of each convolution, with commas between them',
+    help: 'output channels of each convolution, comma-separated',
     value: 'list',
   }),
   padding: z.number().int().min(0).max(32).default(2).register(optionWords, {
@@ -51,7 +51,7 @@ export const modelOptions = {
   }),
   activation: z.enum(['sigmoid', 'tanh', 'relu']).default('sigmoid').register(optionWords, {
     group: 'model',
-    help: 'activation after every layer but the last',
+    help: 'activation after every layer except the last',
     value: 'name',
   }),
   pool: z.enum(['avg', 'max']).default('avg').register(optionWords, {
@@ -88,26 +88,26 @@ export const pictureOptions = {
     .optional()
     .register(optionWords, {
       group: 'data',
-      help: 'of pictures: height x width that all are brought to, or one number for both',
+      help: 'for images: resize all to height x width, or one number for both',
       value: 'HxW',
       unset: 'that of the files',
       expected: 'pixels from 1 to 1024, as 32 or 32x48 (height x width)',
     }),
   color: z.enum(['grey', 'rgb']).optional().register(optionWords, {
     group: 'data',
-    help: 'of pictures: one channel or three',
+    help: 'for images: one channel or three',
     value: 'name',
     unset: 'rgb',
   }),
   testFraction: z.number().gt(0).lt(1).optional().register(optionWords, {
     group: 'data',
-    help: 'of pictures without a folder test: how many become the test set, chosen by their content',
+    help: 'for images without a folder test: fraction that becomes the test set, chosen by content',
     value: 'fraction',
     unset: 'none',
   }),
   badImages: z.enum(['skip', 'fail']).optional().register(optionWords, {
     group: 'data',
-    help: 'of pictures: what to do about those that cannot be read',
+    help: 'for images: what to do about unreadable files',
     value: 'what',
     unset: 'fail',
   }),
@@ -123,7 +123,7 @@ const augmentSchema = z
 const trainingOptions = {
   dataset: z.string().min(1).max(4096).default('mnist').register(optionWords, {
     group: 'data',
-    help: 'mnist, a folder of pictures (train/CLASS/….png), of Parquet or of IDX files, or an .npz file',
+    help: 'mnist, a folder of images (train/CLASS/….png), Parquet or IDX files, or an .npz file',
     value: 'name|path',
   }),
   ...pictureOptions,
@@ -140,30 +140,30 @@ const trainingOptions = {
   /** B */
   batchSize: positiveInteger.max(60_000).default(64).register(optionWords, {
     group: 'training',
-    help: 'images of one update, over all workers',
+    help: 'images per update, over all workers',
     value: 'images',
   }),
   /** M */
   microBatch: positiveInteger.max(4096).default(8).register(optionWords, {
     group: 'training',
-    help: 'images of one micro-batch, the unit of work and of reproducibility',
+    help: 'images per micro-batch, the unit of work and of reproducibility',
     value: 'images',
   }),
   augment: augmentSchema.optional().register(optionWords, {
     group: 'training',
-    help: 'changes to training images at random, such as shift,rotate=15: shift, rotate, scale, flip, noise, cutout',
+    help: 'random changes to training images, such as shift,rotate=15: shift, rotate, scale, flip, noise, cutout',
     value: 'list',
     unset: 'none',
-    expected: `names with commas between them, each once, with strengths if wanted: ${AUGMENTATION_HELP}`,
+    expected: `comma-separated names, each at most once, with optional strengths: ${AUGMENTATION_HELP}`,
   }),
   dropout: z.number().min(0).max(0.99).default(0).register(optionWords, {
     group: 'training',
-    help: 'share of the units of the hidden fully connected layers that each image leaves out',
+    help: 'fraction of the units of hidden fully connected layers dropped for each image',
     value: 'fraction',
   }),
   labelSmoothing: z.number().min(0).max(0.99).default(0).register(optionWords, {
     group: 'training',
-    help: 'share of each label that is spread over all classes, in the loss of training',
+    help: 'fraction of each label spread over all classes in the training loss',
     value: 'fraction',
   }),
   optimizer: z.enum(['sgd', 'momentum', 'adam']).default('adam').register(optionWords, {
@@ -178,22 +178,22 @@ const trainingOptions = {
   }),
   schedule: z.enum(['constant', 'cosine', 'step']).default('cosine').register(optionWords, {
     group: 'training',
-    help: 'how the learning rate falls',
+    help: 'learning rate schedule',
     value: 'name',
   }),
   warmupEpochs: z.number().min(0).max(1e6).default(0).register(optionWords, {
     group: 'training',
-    help: 'epochs over which the learning rate rises from zero; may be a fraction',
+    help: 'warm-up epochs, in which the learning rate rises from zero; may be a fraction',
     value: 'epochs',
   }),
   stepEpochs: z.number().gt(0).max(1e6).default(4).register(optionWords, {
     group: 'training',
-    help: 'with --schedule step: epochs from one drop to the next; may be a fraction',
+    help: 'with --schedule step: epochs between drops; may be a fraction',
     value: 'epochs',
   }),
   stepFactor: z.number().min(0).max(1).default(0.5).register(optionWords, {
     group: 'training',
-    help: 'with --schedule step: what each drop multiplies the learning rate by',
+    help: 'with --schedule step: factor of the learning rate at each drop',
     value: 'factor',
   }),
   momentum: fraction.default(0.9).register(optionWords, {
@@ -203,12 +203,12 @@ const trainingOptions = {
   }),
   beta1: fraction.default(0.9).register(optionWords, {
     group: 'training',
-    help: 'with --optimizer adam: decay of the mean of the gradient',
+    help: 'with --optimizer adam: decay rate of the first moment',
     value: 'factor',
   }),
   beta2: fraction.default(0.999).register(optionWords, {
     group: 'training',
-    help: 'with --optimizer adam: decay of the mean of its square',
+    help: 'with --optimizer adam: decay rate of the second moment',
     value: 'factor',
   }),
   // More than zero as a float32 too.
@@ -219,12 +219,12 @@ const trainingOptions = {
   }),
   weightDecay: z.number().min(0).max(1e6).default(0.02).register(optionWords, {
     group: 'training',
-    help: 'weight decay, decoupled from the gradient, multiplied by the learning rate',
+    help: 'weight decay, decoupled from the gradient and multiplied by the learning rate',
     value: 'rate',
   }),
   seed: z.number().int().min(0).max(0xffff_ffff).default(1).register(optionWords, {
     group: 'training',
-    help: 'seed of the first weights and of the order of the images',
+    help: 'seed of the initial weights and the order of the images',
     value: 'n',
   }),
   initSha256: z

@@ -1,5 +1,5 @@
 /**
- * How long anybody waits for anybody, in one place: most waits lie within another one, and must end before it.
+ * All deadlines in one place: most are nested in another one, and must end before it.
  */
 
 export const DEADLINES = {

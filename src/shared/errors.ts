@@ -7,7 +7,7 @@ export class UserError extends Error {
   override readonly name = 'UserError';
 }
 
-/** What was asked for cannot be meant: exit code 2. */
+/** The command line or configuration is invalid: exit code 2. */
 export class UsageError extends UserError {}
 
 /** Makes something of values that the user gave: what is out of its range is theirs to mend. */

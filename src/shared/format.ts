@@ -1,5 +1,5 @@
 /**
- * Quantities for people: the same in the console, the live status and the summaries.
+ * Formats quantities, in the same way for the console, the live status and the summaries.
  */
 
 const whole = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 });

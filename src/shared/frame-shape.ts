@@ -1,8 +1,8 @@
 /**
- * The shape of a frame, checked in one pass over its bytes before anything is built from it: what a few bytes can make
- * a decoder allocate, share, nest or print is nothing to find out afterwards.
+ * Checks the shape of a frame in one pass over its bytes, before anything is built from it: a few bytes can make a decoder
+ * allocate, share, nest or print too much.
  *
- * A frame begins with one msgpack value, whole: maps with string keys, arrays, strings, bytes, numbers, booleans, null.
+ * A frame begins with one complete msgpack value: maps with string keys, arrays, strings, bytes, numbers, booleans, null.
  * No extension types: they are how msgpackr makes dates, sets, records and graphs with cycles.
  * https://github.com/msgpack/msgpack/blob/master/spec.md
  */

@@ -1,6 +1,6 @@
 /**
- * What a worker joins, in one word: `wss://HOST:PORT#TOKEN.PIN`. Nothing after the `#` is sent before the coordinator has
- * shown that it has the key that PIN is the hash of.
+ * All that a worker needs to join a run: `wss://HOST:PORT#TOKEN.PIN`. Nothing after the `#` is sent before the coordinator has
+ * proved that it has the key whose hash is PIN.
  */
 import { UsageError } from './errors.js';
 
@@ -33,11 +33,11 @@ export function parseJoinLine(text: string): JoinLine {
   const isWhole = (pin === null || PIN.test(pin)) && more.length === 0;
   if (!isWhole) {
     throw new UsageError(
-      `Cannot join ${url}: what follows the last dot is no pin of 43 characters; paste the whole line`,
+      `Cannot join ${url}: the part after the last dot is not a pin of 43 characters; paste the whole line`,
     );
   }
   if (pin !== null && !url.toLowerCase().startsWith('wss:')) {
-    throw new UsageError(`Cannot join ${url}: a pin wants wss://`);
+    throw new UsageError(`Cannot join ${url}: a pin requires wss://`);
   }
   return { url, token: decoded(url, secret) || null, pin };
 }

@@ -1,6 +1,6 @@
 /**
- * JSON from files of others, bounded before it is parsed: what `JSON.parse` makes of a text can take fifty times its
- * length of memory, an empty list for every two characters.
+ * Untrusted JSON, bounded before it is parsed: the result of `JSON.parse` can take fifty times as much memory as its text, with an
+ * empty list for every two characters.
  */
 
 export interface JsonLimits {
@@ -26,7 +26,7 @@ export function stringifyJson(value: unknown): string {
   return text;
 }
 
-/** What a text has in it, found without parsing it. */
+/** Counts the contents of a text without parsing it. */
 function checkLimits(json: string, { maxDepth, maxValues }: JsonLimits): void {
   let depth = 0;
   let numValues = 1;

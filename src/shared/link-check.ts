@@ -1,8 +1,7 @@
 /**
- * What a coordinator tells a machine that checks its connection before it joins (`lockstep doctor URL`), over HTTP with the
- * joining token:
+ * The coordinator's side of a connection check before joining (`lockstep doctor URL`), over HTTP with the joining token:
  *
- *   GET  /api/link          what is here, as JSON
+ *   GET  /api/link          a description of the run, as JSON
  *   GET  /api/link?bytes=N  N zero bytes
  *   POST /api/link          takes the bytes and answers as the first
  */

@@ -1,6 +1,6 @@
 /**
- * An option: a zod schema with the words that people need. Flags, environment variables, configuration files, help
- * texts and error messages are all made from it, so that none of them can differ from what is checked.
+ * An option: a zod schema with its help. Flags, environment variables, configuration files, help and error messages are all derived
+ * from it, so that none of them can disagree with the check.
  */
 import * as z from 'zod';
 import { BOOLEAN_WORDS } from './boolean-words.js';
@@ -16,9 +16,9 @@ interface OptionWords {
   readonly help: string;
   /** Stands for the value in the help: its unit where it has one. */
   readonly value?: string;
-  /** What holds if it is not given and the schema has no default. */
+  /** Describes the default, if the schema has none. */
   readonly unset?: string;
-  /** What is expected, where the schema does not say it well. */
+  /** Describes the expected values, if the schema does not do it well. */
   readonly expected?: string;
   /** Its value is never printed. */
   readonly isSecret?: boolean;
@@ -115,7 +115,7 @@ export function refusal(key: string, schema: z.ZodType, source: string): UsageEr
   return new UsageError(`Cannot use ${given}: expected ${expectation(schema)}`);
 }
 
-/** What an option takes, in words: `a whole number from 1 to 60,000`. */
+/** The values an option takes, in words: `a whole number from 1 to 60,000`. */
 export function expectation(schema: z.ZodType): string {
   return optionWords.get(schema)?.expected ?? expectationOf(jsonSchemaOf(schema));
 }
@@ -132,7 +132,7 @@ function expectationOf(schema: JsonSchema): string {
     case 'array': {
       const { minItems = 0, maxItems } = schema;
       const count = maxItems === undefined ? '' : ` of ${minItems} to ${maxItems} entries`;
-      return `a list${count} with commas between them, each ${expectationOf(schema.items!)}`;
+      return `a comma-separated list${count}, each ${expectationOf(schema.items!)}`;
     }
     default: {
       const { minLength = 0, maxLength } = schema;
@@ -167,7 +167,7 @@ export function formatChoices(choices: readonly string[]): string {
   return `${choices.slice(0, -1).join(', ')} or ${choices.at(-1)!}`;
 }
 
-/** Characters of what a user gave that a message repeats. */
+/** Maximum length of user input repeated in a message. */
 const MAX_REPEATED = 120;
 
 /** Text of a user's as a message repeats it. */

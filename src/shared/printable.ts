@@ -1,6 +1,6 @@
 /**
- * Text from elsewhere (names of workers, hosts, devices) made safe to show: a name must not move the cursor, clear
- * the screen, begin a new line or turn the reading direction round.
+ * Makes untrusted text (names of workers, hosts, devices) safe to display: a name must not move the cursor, clear the screen,
+ * start a new line or reverse the reading direction.
  */
 
 const UNPRINTABLE = /[\p{Cc}\p{Zl}\p{Zp}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;

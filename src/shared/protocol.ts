@@ -1,12 +1,11 @@
 /**
  * The messages between worker and coordinator, and their schemas.
  *
- * A frame is one msgpack map with a string `type`, and the bytes of its longest field after it. Arrays of numbers travel
- * as little-endian bytes. Everything is
- * checked here, at the door: types, fields, ranges and lengths that a message alone can tell; the lengths that depend
- * on the run (against P, against what was asked) are checked by whoever asked.
+ * A frame is one msgpack map with a string `type`, followed by the bytes of its longest field. Arrays of numbers are sent
+ * as little-endian bytes. All checks that need only the message itself are made here: types, fields, ranges and lengths.
+ * Lengths that depend on the run (P, what was requested) are checked by the receiver of the message.
  *
- * docs/protocol.md tells the same in prose, with the order of messages.
+ * docs/protocol.md describes the same in prose, with the order of messages.
  *
  * Shapes: P parameters, n images of a batch, V its micro-batches.
  */

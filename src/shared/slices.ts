@@ -1,6 +1,6 @@
 /**
- * Parameters in slices: θ and gradients as parts that travel, are reduced and are updated one after the other, so that no
- * frame is longer than one of them, and one is under way while the next is computed. By default there is one.
+ * Parameters in slices: θ and gradients are sent, reduced and updated in parts, one after the other, so that no frame is longer than
+ * a slice, and one slice is being sent while the next is computed. By default there is a single slice.
  */
 import { bytesOf } from './codec.js';
 import { ProtocolError } from './errors.js';

@@ -1,4 +1,4 @@
-/** Texts in the columns of a terminal, where a character may take two of them, or none. */
+/** The width of text on a terminal, where a character may take two columns, or none. */
 import stringWidth from 'string-width';
 
 /** Columns that the text takes; `string-width` knows all of Unicode, and takes its time. */

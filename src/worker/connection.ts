@@ -1,5 +1,5 @@
 /**
- * A worker's WebSocket to the coordinator. One of the two files that know `ws`.
+ * A worker's WebSocket to the coordinator. One of the few files that import `ws`.
  */
 import type { Socket } from 'node:net';
 import { WebSocket, type ClientOptions } from 'ws';
@@ -19,8 +19,8 @@ const MAX_PAYLOAD_BYTES = 128 * 1024 * 1024;
  *
  * @param url `ws://host:port` or `wss://host:port`
  * @param pin SHA-256 of the coordinator's public key; null for a certificate that the system trusts
- * @throws {UserError} if whoever answers is not the coordinator: it will not be the next time either
- * @throws {Error} if there is none to be had, or the signal aborts
+ * @throws {UserError} if the peer is not the coordinator: retrying would not help
+ * @throws {Error} if no connection can be made, or the signal aborts
  */
 export function dial(url: string, pin: string | null, signal: AbortSignal): Promise<Channel> {
   const options: ClientOptions & { closeTimeout: number } = {
@@ -32,7 +32,7 @@ export function dial(url: string, pin: string | null, signal: AbortSignal): Prom
     skipUTF8Validation: true,
     // A zero mask: masking protects proxies from scripts in browsers, and costs half of a round trip here.
     generateMask: () => undefined,
-    // The pin says whom to trust, in place of the authorities, names and dates of a certificate.
+    // The pin replaces the checks of a certificate's authority, names and dates.
     ...(pin === null ? {} : { rejectUnauthorized: false, finishRequest: sendIfPinned(pin) }),
   };
   return new Promise((resolve, reject) => {
@@ -52,9 +52,9 @@ export function dial(url: string, pin: string | null, signal: AbortSignal): Prom
 }
 
 /**
- * As `dial`, to another that serves the run, as whom the worker was given says.
+ * Like `dial`, to another server of the run, named by the one the worker was given.
  *
- * @param given what the worker was given: where it spoke TLS, nothing less will do
+ * @param given the join line the worker was given: if it uses TLS, the alternate has to as well
  */
 export async function dialAlternate(
   alternate: string,

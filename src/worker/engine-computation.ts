@@ -1,4 +1,4 @@
-/** The computation of one engine, in place: between micro-batches it lets received frames have their turn. */
+/** The computation of one engine, in place: it handles received frames between micro-batches. */
 import type { Engine } from '../model/engine/engine.js';
 import { proveEngine } from '../model/engine/proof.js';
 import type { Regularizer } from '../model/regularizer.js';

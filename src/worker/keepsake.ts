@@ -1,4 +1,4 @@
-/** What a worker keeps beyond its process, so that it comes back as itself and with the samples it had. */
+/** What a worker keeps beyond its process, so that it returns with the same identity and samples. */
 import type { Message } from '../shared/protocol.js';
 import type { SampleCache } from './sample-cache.js';
 

@@ -1,4 +1,4 @@
-/** What a run asks of a worker, known from the welcome before any of it is taken. */
+/** The memory a run needs from a worker, computed from the welcome before any is allocated. */
 import { simdMemoryBytes } from '../model/engine/simd/engine.js';
 import { imageBytes, type Model } from '../model/lenet.js';
 import { NUM_PROOF_IMAGES } from '../model/engine/proof.js';

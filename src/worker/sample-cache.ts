@@ -1,6 +1,6 @@
 /**
- * The samples that a worker has been sent: each at most once, kept over reconnects. Its memory is made ready at once and
- * taken as samples come; threads share it.
+ * The samples that a worker has received: each at most once, kept across reconnects. Its memory is reserved at once and used as
+ * samples arrive; threads share it.
  */
 import type { Batch } from '../model/engine/tree-sum.js';
 import { uint16From, uint32From } from '../shared/codec.js';
@@ -75,7 +75,7 @@ export class SampleCache {
     const indices = uint32From(message.indices, 'indices');
     const newLabels = uint16From(message.labels, 'labels', indices.length);
     if (message.pixels.length !== indices.length * imageBytes) {
-      throw new ProtocolError('malformed', 'As many images as indices expected');
+      throw new ProtocolError('malformed', 'Expected as many images as indices');
     }
     const last = this.numSamples - 1;
     const outside = indices.find((index) => index > last);

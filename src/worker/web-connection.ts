@@ -1,6 +1,6 @@
 /**
- * A worker's WebSocket to the coordinator where the platform has one of its own: in browsers, on their threads too. It
- * sends an `Origin`, can pin no key, and is told no more of what went wrong than that something did.
+ * A worker's WebSocket to the coordinator on platforms that provide one: browsers, including their threads. It sends an `Origin`,
+ * cannot pin a key, and learns nothing about an error except that one occurred.
  */
 import { joinFrame, type Channel, type ChannelHandler, type Frame } from '../shared/channel.js';
 import type { Clock } from '../shared/clock.js';

@@ -1,8 +1,8 @@
 /**
- * A worker: joins a run, computes the gradients it is asked for, and comes back when its connection breaks.
+ * A worker: joins a run, computes the gradients it is asked for, and reconnects when its connection breaks.
  *
- * It decides nothing: what to compute, and under which parameters, the coordinator says. It runs on any `Clock` and
- * over any `Channel`.
+ * It decides nothing: the coordinator says what to compute, and with which parameters. It runs on any `Clock` and over any
+ * `Channel`.
  */
 import type { Channel } from '../shared/channel.js';
 import { sleep } from '../shared/clock.js';

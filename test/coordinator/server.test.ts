@@ -419,7 +419,7 @@ describe('listen()', () => {
       warn: () => undefined,
     });
     await expect(again).rejects.toThrow(UserError);
-    await expect(again).rejects.toThrow('the port is in use; take another with --port');
+    await expect(again).rejects.toThrow('the port is in use; choose another with --port');
   });
 
   it('carries frames both ways', async () => {

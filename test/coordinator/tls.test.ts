@@ -162,7 +162,7 @@ describe('dial() with a pin', () => {
     });
     expect(await worker.work(signal())).toEqual({
       outcome: 'unable',
-      reason: expect.stringMatching(/has not the key that the join line names/) as string,
+      reason: expect.stringMatching(/does not have the key named in the join line/) as string,
     });
     await Promise.all(
       [...sockets].map((socket) => new Promise((resolve) => socket.once('close', resolve))),

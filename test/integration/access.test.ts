@@ -63,7 +63,7 @@ test('off loopback a run has a token and TLS, and keeps both to itself, across a
 
   const strangers = [
     [resumed.url, /not trusted \(self-signed certificate\)/],
-    [`${resumed.url}#${token}.${'A'.repeat(43)}`, /has not the key that the join line names/],
+    [`${resumed.url}#${token}.${'A'.repeat(43)}`, /does not have the key named in the join line/],
     [`${resumed.url}#.${pin}`, /token is missing or wrong/],
     [`${resumed.url}#abracadabra-abracadabra.${pin}`, /token is missing or wrong/],
     [`${resumed.url}#${token}.${pin!.slice(1)}`, /paste the whole line/],
@@ -159,9 +159,9 @@ test.each([
   [['--look-token', 'secret'], /a token of 6 characters/],
   [
     ['--token', 'a'.repeat(16), '--look-token', 'a'.repeat(16)],
-    /one token for joining and looking/,
+    /the same token for joining and looking/,
   ],
-  [['--tls-cert', 'x.pem'], /half of a pair/],
+  [['--tls-cert', 'x.pem'], /only one of --tls-cert and --tls-key/],
   [['--tls-cert', '/nowhere/x', '--tls-key', '/nowhere/y'], /Cannot read the certificate/],
   [['--insecure', '--tls-cert', 'x', '--tls-key', 'y'], /both --insecure and --tls-cert/],
   [['--token-file', '/nowhere/token'], /Cannot read the token from \/nowhere\/token/],
@@ -178,7 +178,7 @@ test.each([
 
 test('--insecure speaks no TLS, makes no token, and warns', async () => {
   const { out, coordinator } = await run('--insecure', '--dataset', await smallMnist());
-  await coordinator.said(/warn: --insecure: whoever is on the network can read and change/);
+  await coordinator.said(/warn: --insecure: anyone on the network can read and change/);
   const [, port] = await coordinator.said(/npx lockstep worker ws:\/\/[\d.]+:(\d+)$/m);
   const worker = await lockstep(['worker', `ws://127.0.0.1:${port}`, '--engine', 'simd']);
   expect(worker.code).toBe(0);

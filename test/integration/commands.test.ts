@@ -45,8 +45,16 @@ describe('exit code 2', () => {
     [['train', '--epochs', 'many'], {}, /--epochs many: expected a whole number from 1 to/],
     [['train', '--workers', '0'], {}, /--workers 0: expected a whole number from 1 to 256$/],
     [['train', '--optimizer', 'magic'], {}, /--optimizer magic: expected sgd, momentum or adam$/],
-    [['train', '--channels', '0,6'], {}, /--channels 0,6: expected a list of 1 to 8 entries/],
-    [['train', '--engines', 'simd,gpu'], {}, /--engines simd,gpu: expected a list of engines/],
+    [
+      ['train', '--channels', '0,6'],
+      {},
+      /--channels 0,6: expected a comma-separated list of 1 to 8 entries/,
+    ],
+    [
+      ['train', '--engines', 'simd,gpu'],
+      {},
+      /--engines simd,gpu: expected a comma-separated list of engines/,
+    ],
     [['train'], { LOCKSTEP_LR: '0' }, /LOCKSTEP_LR=0 \(--lr\): expected a number above 0/],
     [['train'], { LOCKSTEP_QUIET: 'maybe' }, /LOCKSTEP_QUIET=maybe \(--quiet\): expected true or/],
     [['worker', 'ws://127.0.0.1:1', '--device', '-1'], {}, /--device -1: expected a whole number/],
@@ -57,8 +65,16 @@ describe('exit code 2', () => {
       {},
       /Cannot wait for 3 workers \(--min/,
     ],
-    [['train', '--workers', '3', '--max-workers', '2'], {}, /Cannot start 3 workers and take 2 at/],
-    [['relay', 'ws://a', '--min-workers', '300'], {}, /and take 256 at most \(--max-workers\)$/],
+    [
+      ['train', '--workers', '3', '--max-workers', '2'],
+      {},
+      /Cannot start 3 workers: the maximum is 2/,
+    ],
+    [
+      ['relay', 'ws://a', '--min-workers', '300'],
+      {},
+      /Cannot wait for 300 workers \(--min-workers\): the maximum is 256 \(--max-workers\)$/,
+    ],
     [
       ['summary', '--config', 'no-such-file'],
       {},
@@ -110,7 +126,7 @@ describe('exit code 1 and one sentence', () => {
     const { port } = server.address() as AddressInfo;
     await expectSentence(
       ['coordinator', '--port', String(port), '--out', await runPath()],
-      /the port is in use; take another with --port/,
+      /the port is in use; choose another with --port/,
     );
   });
 
@@ -315,7 +331,7 @@ test('runs lists what train made, and prunes after a yes alone', async () => {
   const prune = ['runs', dir, '--prune', '--keep-last', '1'];
   const asked = await lockstep(prune);
   expect(asked.stdout).toMatch(
-    /1 run to be removed, .*\nNothing was removed; --yes removes them\n$/,
+    /1 run to be removed, .*\nNothing was removed; give --yes to remove them\n$/,
   );
   const json = await lockstep([...prune, '--yes', '--json']);
   expect(JSON.parse(json.stdout)).toMatchObject([{ name: 'run-1', state: 'finished', epochs: 1 }]);

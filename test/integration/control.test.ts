@@ -35,11 +35,13 @@ test('lockstep ctl pauses, saves, resumes, evicts and stops a run, over TLS with
   const [, step] = await program.said(/Paused after step ([\d,]+)/);
   await program.said(/The run pauses after this step \(asked for from \S*\d+\.\d+\.\d+\.\d+\)/);
   expect(await ctl('save')).toMatch(/^0 A checkpoint is written/);
-  expect(await ctl('evict', 'nobody')).toBe('1 lockstep: Cannot evict: No worker "nobody" is here');
+  expect(await ctl('evict', 'nobody')).toBe(
+    '1 lockstep: Cannot evict: There is no worker "nobody"',
+  );
   expect(await ctl('evict', 'worker-2')).toBe('0 The worker "worker-2" sent away');
   await program.said(/worker-2 .*left while waiting: it was sent away/);
-  expect(await ctl('resume')).toBe('0 The run goes on');
-  await program.said(/The run goes on$/m);
+  expect(await ctl('resume')).toBe('0 The run resumes');
+  await program.said(/The run resumes$/m);
 
   // Who has the looking token may look.
   const lookToken = await readFile(join(out, 'look-token'), 'utf8');
@@ -77,7 +79,7 @@ test('on loopback without a token, whoever is on this machine; but no page of an
 
 test.each([
   [['explode'], /Cannot ask for "explode": expected stop, pause, resume, save or evict/],
-  [['evict'], /Cannot evict nobody: name a worker/],
+  [['evict'], /Cannot evict: name a worker/],
   [['stop', 'bert'], /Cannot stop a worker/],
   [['pause'], /Cannot find where .* is served: ENOENT/],
 ])('lockstep ctl RUN %j is refused', async (args, message) => {

@@ -53,7 +53,7 @@ test('a coordinator with TLS and a token: every check, with its figures, and non
   const strangers = [
     [`${url}#${'A'.repeat(20)}.${pin}`, 'token', /missing or wrong/],
     [`${url}#.${pin}`, 'token', /missing or wrong/],
-    [`${url}#${token}.${'A'.repeat(43)}`, 'TLS', /not the one that the join line names/],
+    [`${url}#${token}.${'A'.repeat(43)}`, 'TLS', /not the one named in the join line/],
     [url, 'TLS', /certificate is not accepted/],
     [url.replace('wss', 'ws'), 'token', /HTTP 400|no coordinator/],
   ] as const;
@@ -80,7 +80,7 @@ test('says what is there instead of a coordinator', async () => {
   });
   const { port } = server.address() as AddressInfo;
   const cases = [
-    [`ws://127.0.0.1:${port}`, /✗ token +Whatever answers \(HTTP 200\) is no coordinator/],
+    [`ws://127.0.0.1:${port}`, /✗ token +The server \(HTTP 200\) is not a coordinator/],
     [`wss://127.0.0.1:${port}#.${'A'.repeat(43)}`, /✗ TLS +No TLS there/],
     ['ws://127.0.0.1:1', /✗ TCP +No connection .*nothing listens there/],
     ['ws://nowhere.invalid:7700', /✗ DNS +nowhere\.invalid has no address/],

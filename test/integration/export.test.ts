@@ -74,7 +74,7 @@ describe('lockstep export', () => {
     await writeFile(join(out, 'README.md'), 'mine');
     const refused = await lockstep(args);
     expect(refused.code).toBe(1);
-    expect(refused.stderr).toMatch(/README\.md: another file is there; .*--force/);
+    expect(refused.stderr).toMatch(/README\.md: a different file exists; .*--force/);
     expect(await readFile(join(out, 'README.md'), 'utf8')).toBe('mine');
     expect((await lockstep([...args, '--force'])).code).toBe(0);
     expect(await readFile(join(out, 'README.md'), 'utf8')).not.toBe('mine');

@@ -161,7 +161,7 @@ test.skipIf(process.platform !== 'linux')(
   async () => {
     const printTo = (where: string) =>
       start(['summary'], {}, ['sh', '-c', `exec "$@" ${where}`, 'sh']).ended;
-    expectSentence(await printTo('>/dev/full'), /Cannot print what was asked for: ENOSPC/);
+    expectSentence(await printTo('>/dev/full'), /Cannot write the output: ENOSPC/);
     expect(await printTo('| true')).toMatchObject({ stderr: '' });
   },
 );

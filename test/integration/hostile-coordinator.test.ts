@@ -143,7 +143,7 @@ test('a worker on the reference engine refuses what it would compute for minutes
   const worker = start(['worker', coordinator.url, '--engine', 'reference']);
   const { code, stderr } = await worker.ended;
   expect(stderr).toBe(
-    'lockstep: The reference engine is too slow for this model: take --engine simd\n',
+    'lockstep: The reference engine is too slow for this model: use --engine simd\n',
   );
   expect(code).toBe(1);
 });

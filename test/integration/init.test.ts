@@ -46,7 +46,7 @@ test('--init starts from a run, with the same bits on any number of workers, and
   expect(other.stderr).toMatch(/Cannot start from .*: its SHA-256 is .*, expected/);
   await rm(join(dir, 'one', 'checkpoints'), { recursive: true });
   const without = await lockstep(resumed);
-  expect(without.stderr).toMatch(/Cannot start without the first weights: give --init FILE/);
+  expect(without.stderr).toMatch(/Cannot start without the initial weights: give --init FILE/);
   const again = await lockstep([...resumed, '--init', first.out]);
   expect(again, again.stderr).toMatchObject({ code: 0 });
   expect((await resultOf(join(dir, 'one'))).weightsSha256).toBe(hashes[0]);

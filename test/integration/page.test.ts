@@ -209,7 +209,7 @@ describe.skipIf(!hasBrowser())('the page of a run', () => {
       page.locator('#state', { hasText: text }).waitFor({ timeout: WAIT_MS });
     await page.click('#control-pause');
     await state('Paused');
-    expect(await textOf(page, '#control-pause')).toBe('Go on');
+    expect(await textOf(page, '#control-pause')).toBe('Resume');
     const step = await stepOf(page);
     await page.click('#control-save');
     await page.locator('#control-note', { hasText: 'A checkpoint is' }).waitFor();

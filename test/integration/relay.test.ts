@@ -80,7 +80,7 @@ describe('lockstep relay', () => {
     }
 
     const strangers = [
-      [formatJoinLine({ ...own, pin: parent.pin }), /has not the key that the join line names/],
+      [formatJoinLine({ ...own, pin: parent.pin }), /does not have the key named in the join line/],
       [formatJoinLine({ ...own, token: null }), /token is missing or wrong/],
     ] as const;
     for (const [stranger, message] of strangers) {

@@ -114,7 +114,7 @@ describe('train --resume', () => {
     const ended = await lockstep(['train', '--resume', join(parent, 'mistyped')]);
     expect(ended.code).toBe(2);
     expect(ended.stderr).toMatch(
-      /^lockstep: Cannot resume \S+mistyped: no run is there; [^\n]+\n$/,
+      /^lockstep: Cannot resume \S+mistyped: there is no run; [^\n]+\n$/,
     );
     expect(await readdir(parent)).toEqual([]);
   });

@@ -39,7 +39,7 @@ test('trains each combination once, goes on after Ctrl-C, and ranks them', async
   await writeFile(file, JSON.stringify({ lr: [1, 2] }));
   const other = await lockstep(args);
   expect(other).toMatchObject({ code: 1 });
-  expect(other.stderr).toMatch(/it holds another sweep; take another --out/);
+  expect(other.stderr).toMatch(/it contains another sweep; choose another --out/);
 });
 
 test('goes on after a trial that failed, and says so at the end', async () => {

@@ -157,7 +157,7 @@ describe('train', () => {
       ...['--out', join(await temporaryDirectory(), 'run'), '--port', '0', '--keep-serving'],
     ]);
     const [, url] = await program.said(/Live page: (http:\S+)/);
-    await program.said(/The page stays until Ctrl-C/);
+    await program.said(/The page is served until Ctrl-C/);
     const page = await fetch(url);
     expect(page.status).toBe(200);
     expect(await page.text()).toContain('<html');

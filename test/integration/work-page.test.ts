@@ -170,7 +170,7 @@ describe.skipIf(!hasBrowser())('the page in a browser', () => {
       await page.click('#control-invite');
       await page.fill('#token', LOOK_TOKEN);
       await page.click('#token-ok');
-      await says(page, 'token-note', 'That was not it');
+      await says(page, 'token-note', 'That token is wrong');
       expect(await page.content()).not.toContain(PLAIN_TOKEN);
       await page.fill('#token', PLAIN_TOKEN);
       await page.press('#token', 'Enter');

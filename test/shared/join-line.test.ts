@@ -29,7 +29,7 @@ describe('a join line', () => {
     ['wss://host#hidden.cut-off', 'paste the whole line'],
     ['wss://host#hidden.', 'paste the whole line'],
     [`wss://host#hidden.${PIN}.hidden`, 'paste the whole line'],
-    [`ws://host#hidden.${PIN}`, 'a pin wants wss://'],
+    [`ws://host#hidden.${PIN}`, 'a pin requires wss://'],
     ['ws://host#hidden%', 'write %25'],
   ])('%s is refused, and nothing secret is repeated', (line, message) => {
     let said = '';

@@ -1,4 +1,4 @@
-/** What went wrong with workers from each address, in bounded memory. */
+/** Remembers failures of workers by address, in bounded memory. */
 import {
   MAX_ADDRESSES,
   UNKNOWN_ADDRESS,

@@ -1,6 +1,6 @@
 /**
- * One socket's side of a worker: what it said last, by when it must say more, and that nothing it says reaches beyond
- * its own connection.
+ * One worker's connection: its state, its deadlines, and the guarantee that an error in its messages affects no other
+ * connection.
  */
 import type { Channel, ChannelHandler, Frame } from '../../shared/channel.js';
 import type { Clock, Timer } from '../../shared/clock.js';
@@ -45,7 +45,7 @@ export interface ConnectionOwner {
   drained(connection: Connection): void;
   /** The connection broke the protocol, and is to be closed for it. */
   wronged(connection: Connection, error: ProtocolError): void;
-  /** Ends a connection, whoever began; `reason` is null when it just broke. */
+  /** Called when a connection has ended, from either side; `reason` is null if it just broke. */
   lose(connection: Connection, reason: CloseReason | null, message: string): void;
   /** An error that nobody expected came of what the connection said. */
   failed(connection: Connection, error: unknown): void;

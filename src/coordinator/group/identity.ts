@@ -1,8 +1,8 @@
 /**
- * An id belongs to its secret: who shows the secret of a worker's id is that worker, and nobody else is.
+ * The identity of workers: a peer is the worker with a given id if and only if it has the secret of that id.
  *
- * The secret is a keyed hash of the id, so that nothing needs to be remembered of a worker to know it again. The key
- * is the run's, never leaves the coordinator and its run directory, and is kept when the run is resumed.
+ * The secret is a keyed hash of the id, so that a worker can be recognized without storing anything about it. The key belongs
+ * to the run, never leaves the coordinator and its run directory, and is kept when the run is resumed.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto';
 

@@ -1,5 +1,5 @@
 /**
- * Who may take part. Pure decisions over the history of workers: no sockets, no clock of its own.
+ * Decides which workers may take part. Pure: it knows their history, but no sockets and no clock.
  */
 
 /** Failures are forgotten after this time, ms. */
@@ -11,12 +11,12 @@ const LONGEST_QUARANTINE_MS = 60_000;
 /** How long no new worker is taken from an address after the second one that was shut out there; then twice as long. */
 const FIRST_BAN_MS = 60_000;
 const LONGEST_BAN_MS = 3_600_000;
-/** Workers remembered while they are away; those there are as many as --max-workers allows. */
+/** Absent workers remembered; the number of those present is limited by --max-workers. */
 export const MAX_ABSENT = 256;
 /** Addresses whose failures are remembered. */
 export const MAX_ADDRESSES = 1024;
 
-/** What is remembered of a worker's failures. */
+/** The failures of a worker. */
 export interface FailureHistory {
   /** Times, ms, oldest first. */
   readonly failedAt: readonly number[];
@@ -47,7 +47,7 @@ export function shutOut(history: FailureHistory): FailureHistory {
   return { ...history, keptOutUntil: Infinity };
 }
 
-/** What is remembered of an address, from which workers come that have no id yet. */
+/** The failures of an address, for workers without an id. */
 export interface AddressHistory extends FailureHistory {
   /** Workers from there that were shut out. */
   readonly numShutOut: number;
@@ -67,7 +67,7 @@ export function recordShutOut(now: number, history: AddressHistory): AddressHist
 }
 
 /**
- * What counts as one address: an IPv4 address, or the /64 of an IPv6 address, which whoever has one has whole.
+ * What counts as one address: an IPv4 address, or the /64 of an IPv6 address, since a /64 is usually assigned as a whole.
  */
 export function networkOf(address: string): string {
   const bare = address.replace(/%.*$/, '').toLowerCase();
@@ -156,14 +156,14 @@ export function decideAdmission(
   if (applicant.isNew && waitMs > 0) {
     return refuse(
       'quarantined',
-      `Too much went wrong with workers from this address lately; new ones are kept out for ${wait}`,
+      `Too many recent failures of workers from this address; new ones are refused for ${wait}`,
       waitMs,
     );
   }
   if (!applicant.tokenMatches) {
     return refuse(
       'unauthorized',
-      'The token is missing or wrong; give the one of the coordinator with --token',
+      'The token is missing or wrong; give the token of the coordinator with --token',
       null,
     );
   }
@@ -177,7 +177,7 @@ export function decideAdmission(
   if (waitMs > 0) {
     return refuse(
       'quarantined',
-      `The worker failed ${history.failedAt.length} times lately and is kept out for ${wait}`,
+      `The worker failed ${history.failedAt.length} times recently and is refused for ${wait}`,
       waitMs,
     );
   }
@@ -187,7 +187,7 @@ export function decideAdmission(
   return { isAdmitted: true };
 }
 
-/** The refusal of a run that takes no more workers. */
+/** The refusal if the run is full. */
 export function fullRun(maxWorkers: number): Refused {
   return refuse('full', `The run has its maximum of ${maxWorkers} workers`, 5_000);
 }

@@ -1,15 +1,15 @@
 /**
- * Running estimates over what workers report: how fast each is, and how far its clock is from ours.
+ * Running estimates from the reports of workers: how fast each is, and how far its clock is from ours.
  */
 import type { Pace } from '../round/planner.js';
 
 /** Measurements that an estimate is made of: enough to pass over an outlier, few enough to notice a change. */
 const WINDOW = 9;
-/** What is left of a measured overhead after a round without a new one. */
+/** Decay of a measured overhead per round without a new one. */
 const OVERHEAD_FADES = 0.97;
 /** Of the last rounds, so many without an answer that should have come make a worker unreliable. */
 const STALLS_TO_DISTRUST = 3;
-/** What is left of a stall after a round without an answer: some thousand rounds, and it is forgotten. */
+/** Decay of a stall per round without an answer: it is forgotten after about a thousand rounds. */
 const STALL_FADES = 0.999;
 
 /**

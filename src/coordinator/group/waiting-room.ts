@@ -1,4 +1,4 @@
-/** Who has to go where too many come that nobody knows. */
+/** Decides which connection to drop when too many unknown ones arrive. */
 import { networkOf } from './membership.js';
 
 /**
@@ -39,7 +39,7 @@ export class WaitingRoom<T> {
     this.evict(oldest);
   }
 
-  /** Does nothing if the guest is not there. */
+  /** Does nothing if the guest is absent. */
   leave(guest: T): void {
     const key = this.addresses.get(guest);
     if (key === undefined) return;

@@ -1,6 +1,6 @@
 /**
- * A run as lines of the log: one aggregated line every so many steps, one an evaluation, and what else a person would
- * want to know. Counts that belong together stand in columns.
+ * A run as log lines: an aggregated line every few steps, one per evaluation, and other events of interest. Related counts
+ * are aligned in columns.
  */
 import {
   formatBytes,
@@ -138,7 +138,7 @@ export function createConsoleObserver(options: ConsoleObserverOptions): Observer
       }
       case 'paused': {
         const { isPaused, globalStep } = event;
-        const text = isPaused ? `Paused after step ${formatCount(globalStep)}` : 'The run goes on';
+        const text = isPaused ? `Paused after step ${formatCount(globalStep)}` : 'The run resumes';
         log.info(text, { event: 'paused', isPaused, globalStep });
         break;
       }
@@ -158,7 +158,7 @@ function emptyWindow(): Window {
   return { numImages: 0, lossSum: 0, numCorrect: 0, totalMs: 0 };
 }
 
-/** `epoch  3/12  step  2,400/11,256`, as wide for every step of a run. */
+/** `epoch  3/12  step  2,400/11,256`, with the same width for every step of a run. */
 function position(epoch: number, globalStep: number, run: RunStarted | null): string {
   const ofTotal = (value: number, total: number | undefined) =>
     total === undefined

@@ -1,8 +1,7 @@
 /**
- * What the steps of a run waited for: the parts of their time, and the worker that held them up.
+ * What the steps of a run waited for: the parts of their time, and the worker that delayed them.
  *
- * A step ends its wait with the last partial that it uses; the compute and wire time of the step are charged to the
- * worker that sent it.
+ * A step waits for the last partial that it uses; the step's compute and wire time are charged to the worker that sent it.
  */
 import { formatPercent } from '../../shared/format.js';
 import type { Observer, StepDone, StepTimes } from '../events.js';

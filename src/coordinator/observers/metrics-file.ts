@@ -1,4 +1,4 @@
-/** metrics.jsonl: one line a step and one an evaluation, as ../run/metrics-line.ts has them. */
+/** metrics.jsonl: one line per step and per evaluation, in the format of ../run/metrics-line.ts. */
 import { truncate } from 'node:fs/promises';
 import { createAppendFile } from '../../shared/node/append-file.js';
 import { linesOf } from '../../shared/node/input-file.js';

@@ -1,4 +1,4 @@
-/** A run as Prometheus metrics, and whether it is alive and ready. The labels of a worker vanish with it. */
+/** A run as Prometheus metrics, and health checks. The series of a worker disappear with it. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Registry, collectDefaultMetrics } from 'prom-client';
 import type { Observer, RunEvent, StepDone, StepTimes, WorkerJoined } from '../events.js';
@@ -113,7 +113,7 @@ export function createPrometheus(): Prometheus {
       } else if (path === '/healthz') {
         send(200, 'ok\n');
       } else if (path === '/readyz') {
-        // Whoever asks is told no more.
+        // No more is revealed.
         if (whyNotReady() === null) send(200, 'ok\n');
         else send(503, 'not ready\n');
       } else {

@@ -1,4 +1,4 @@
-/** What the live status knows of a run: events make the state, status-lines.ts makes lines of it. Pure. */
+/** The state behind the live status: updated by events, formatted by status-lines.ts. Pure. */
 import { printable } from '../../shared/printable.js';
 import type { RunEvent, RunStarted, StepDone } from '../events.js';
 import { addToHistory, createHistory, type History } from './sparkline.js';

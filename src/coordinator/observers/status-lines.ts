@@ -1,4 +1,4 @@
-/** The live status of a run as lines of text; terminal-status.ts puts them on a screen. Pure. */
+/** Formats the live status of a run as lines of text, which terminal-status.ts displays. Pure. */
 import { formatCount, formatDuration, formatNoun, formatPercent } from '../../shared/format.js';
 import { cutText, fitText, textWidth } from '../../shared/text-width.js';
 import type { RunStatus } from './run-status.js';

@@ -1,9 +1,9 @@
 /**
- * Event files for TensorBoard, one folder for each set so that its curves lie over each other: scalars of each step
- * and evaluation, histograms of the parameters at each evaluation. docs/monitoring.md lists the tags.
+ * Event files for TensorBoard, one directory per set so that their curves share a chart: scalars for each step and
+ * evaluation, histograms of the parameters at each evaluation. docs/monitoring.md lists the tags.
  *
- * The messages are protocol buffers, TensorFlow's event.proto and summary.proto, encoded by hand: of some hundred
- * fields these need a dozen.
+ * The messages are protocol buffers, TensorFlow's event.proto and summary.proto, encoded by hand: only a dozen
+ * of about a hundred fields are needed.
  */
 import { hostname } from 'node:os';
 import { join } from 'node:path';

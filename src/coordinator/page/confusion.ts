@@ -1,4 +1,4 @@
-/** What an evaluation took for what, small enough to be sent to every page however many classes there are. */
+/** The confusion matrix of an evaluation, small enough to send to every page for any number of classes. */
 import { confusedPairs } from '../../model/evaluation.js';
 import type { EvaluationDone } from '../events.js';
 import type { Confusion } from './update.js';

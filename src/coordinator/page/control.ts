@@ -1,10 +1,10 @@
 /**
- * What people ask of a run while it goes on, over HTTP: the page's buttons, and `lockstep ctl`.
+ * Controls a run in progress, over HTTP: the page's buttons, and `lockstep ctl`.
  *
  *   POST /api/control/stop | pause | resume | save
  *   POST /api/control/evict?name=NAME      a worker, by its name or id
  *
- * Wants the joining token in a header, which no other site can have a browser send.
+ * Requires the joining token in a header, which no other site can make a browser send.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { printable } from '../../shared/printable.js';
@@ -12,7 +12,7 @@ import type { Gate } from './gate.js';
 import { answerText } from './page-assets.js';
 
 const PREFIX = '/api/control/';
-/** Sent along by whoever means it: of another site's page, a browser would ask first, and is not allowed to. */
+/** A required header: for another site's page, a browser would have to send a preflight, which is refused. */
 export const CONTROL_HEADER = 'x-lockstep-control';
 export const ACTIONS = ['stop', 'pause', 'resume', 'save', 'evict'] as const;
 export type Action = (typeof ACTIONS)[number];
@@ -71,13 +71,13 @@ function act(
   switch (action) {
     case 'stop':
       controls.stop();
-      return { status: 200, text: 'The run stops after this step, and is saved' };
+      return { status: 200, text: 'The run stops after this step, and saves its state' };
     case 'pause':
       controls.pause();
       return { status: 200, text: 'The run pauses after this step' };
     case 'resume':
       controls.resume();
-      return { status: 200, text: 'The run goes on' };
+      return { status: 200, text: 'The run resumes' };
     case 'save':
       controls.save();
       return { status: 200, text: 'A checkpoint is written after this step' };
@@ -85,7 +85,7 @@ function act(
       const numEvicted = name === '' ? 0 : controls.evict(name);
       const shown = name.slice(0, 100);
       return numEvicted === 0
-        ? { status: 404, text: `No worker "${shown}" is here` }
+        ? { status: 404, text: `There is no worker "${shown}"` }
         : {
             status: 200,
             text: `${numEvicted === 1 ? 'The worker' : `${numEvicted} workers`} "${shown}" sent away`,

@@ -1,11 +1,10 @@
 /**
- * The model of a run in the formats of others, for its page: while it trains and afterwards, from the checkpoints in its
- * folder.
+ * Exports the model of a run for its page, during training and afterwards, from the checkpoints in its directory.
  *
- *   GET /api/exports                                  { formats, checkpoints } that can be had now, as JSON
+ *   GET /api/exports                                  { formats, checkpoints } currently available, as JSON
  *   GET /api/export?format=onnx&checkpoint=best       a ZIP archive with the files and the model card
  *
- * A gate stands in front of it.
+ * Requests pass a gate first.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
@@ -77,9 +76,8 @@ export function createDownloads(
   const answer = (response: ServerResponse, work: Promise<void>) =>
     work.catch((error: unknown) => {
       if (response.headersSent) response.destroy();
-      else if (error instanceof UserError)
-        answerText(response, 404, 'No such checkpoint, or not yet');
-      else answerText(response, 503, 'Cannot export just now');
+      else if (error instanceof UserError) answerText(response, 404, 'No such checkpoint yet');
+      else answerText(response, 503, 'Cannot export at the moment');
     });
 
   return {

@@ -1,8 +1,8 @@
 /**
  * The open pages: Server-Sent Events, batched, each batch encoded once for all.
  *
- * A page that connects waits for the next batch, then gets everything there is, afterwards what changes; so no page
- * misses or repeats an event, and however many come at once, everything is encoded once.
+ * A page that connects waits for the next batch, then gets the whole history, and after that only changes. So no page misses
+ * or repeats an event, and however many connect at once, everything is encoded once.
  * https://html.spec.whatwg.org/multipage/server-sent-events.html
  */
 import type { ServerResponse } from 'node:http';

@@ -1,9 +1,9 @@
 /**
- * In front of everything that is served over HTTP: who may look at a run, and who may change it.
+ * In front of everything served over HTTP: decides who may look at a run, and who may change it.
  *
- * Whoever shows the looking token may look, and gets a cookie for it where it came in a link; the joining token counts
- * for both. A cookie is no token but 256 bits made from the run's own key, so it cannot be guessed, and an open page does
- * not care how often others at its address guess. Tokens may be weak: whoever gives a wrong one waits, as workers do.
+ * The looking token allows looking, and is exchanged for a cookie if it came in a link; the joining token allows both. A
+ * cookie is not the token but 256 bits derived from the run's key. It cannot be guessed, so wrong guesses from the same
+ * address do not affect an open page. Tokens may be weak: after wrong ones an address has to wait, as workers do.
  */
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -13,21 +13,21 @@ import { AddressBook } from '../group/address-book.js';
 import { answerText } from './page-assets.js';
 import { isLoopback, refuse, setSecurityHeaders } from './request-guard.js';
 
-/** Paths that tell nothing but that the process lives: no token, no `Host` is asked for. */
+/** Paths that reveal only that the process is alive: neither a token nor a `Host` is required. */
 const HEALTH = new Set(['/healthz', '/readyz']);
-/** A token given as `?look=` or `Bearer`; longer ones are not looked at. */
+/** A token given as `?look=` or `Bearer`; longer ones are ignored. */
 const MAX_TOKEN_CHARS = 4096;
 
 export interface GateOptions {
-  /** Who may join and change; null for everybody. */
+  /** Required to join and change; null for none. */
   readonly joiningToken: string | null;
-  /** Who may look; null for everybody. */
+  /** Required to look; null for none. */
   readonly lookingToken: string | null;
-  /** What cookies are made of: at least 32 bytes that the run keeps. */
+  /** The key of cookies: at least 32 bytes, kept with the run. */
   readonly key: Uint8Array;
-  /** Names, besides those that can only be this machine's, that it is known by. */
+  /** Additional host names, besides those that can only be this machine's. */
   readonly allowedHosts: readonly string[];
-  /** Files that whoever asks may have, such as those of a page for workers in browsers. */
+  /** Files served without a token, such as those of the page for browser workers. */
   readonly publicPaths?: ReadonlySet<string>;
   readonly clock: Clock;
 }
@@ -60,14 +60,14 @@ export class Gate {
   }
 
   /**
-   * Whether the request may change the run; answered if not. Where nothing is asked for on joining, whoever is on this
-   * machine may: `turnsAway` has kept the pages of other sites out.
+   * Whether the request may change the run; answered if not. Without a joining token, any request from this machine may:
+   * `turnsAway` has refused the pages of other sites.
    */
   mayChange(request: IncomingMessage, response: ServerResponse): boolean {
     const { joiningToken } = this.options;
     if (joiningToken === null) {
       if (isLoopback(request.socket.remoteAddress)) return true;
-      answerText(response, 403, 'Without a token, a run is changed from its own machine only');
+      answerText(response, 403, 'Without a token, a run can be changed only from its own machine');
       return false;
     }
     return this.isRight(bearerOf(request), [joiningToken], request, response);

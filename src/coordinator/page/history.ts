@@ -1,5 +1,5 @@
 /**
- * What the pages show of a run, kept in bounded memory: takes the run's events, gives updates. No I/O, no timers.
+ * The history of a run for its pages, in bounded memory: events in, updates out. No I/O, no timers.
  */
 import { formatBytes, formatNoun } from '../../shared/format.js';
 import type { EvaluationDone, RunEvent, RunResult, RunStarted, StepDone } from '../events.js';

@@ -1,6 +1,6 @@
 /**
- * Answers those who check their connection before they join: what runs here, and bytes to time. The joining token is
- * asked for. src/shared/link-check.ts
+ * Answers connection checks before joining: a description of the run, and bytes to time. Requires the joining token.
+ * src/shared/link-check.ts
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import {

@@ -1,7 +1,7 @@
 /**
  * The live page of a run: keeps its history and serves it to browsers, on the coordinator's own port. Everything it
- * knows comes through `observe`; everything remote is bounded and checked before it is answered. A gate (gate.ts) stands in
- * front of it.
+ * knows comes through `observe`; everything remote is bounded and checked before it is answered. Requests pass a
+ * gate (gate.ts) first.
  *
  *   GET  /             the page, with /page.js, /page.css, /favicon.svg
  *   GET  /api/history  everything so far, as JSON (update.ts)
@@ -39,7 +39,7 @@ const FILES = {
 } as const;
 
 export interface MonitorOptions {
-  /** Null where no weights are at hand; the page then has no canvas. */
+  /** Null if there are no weights; the page then has no canvas. */
   readonly predict: Predict | null;
   /** Takes over θ (P,) for `predict`, copied; called a few times a second while the run goes on. */
   readonly setParams?: (params: Float32Array) => void;
@@ -132,7 +132,7 @@ export function createMonitor(options: MonitorOptions): Monitor {
       methods: ['POST'],
       answer(request, response) {
         if (servePrediction) servePrediction(request, response);
-        else answerText(response, 404, 'This run has no weights at hand');
+        else answerText(response, 404, 'This run has no weights');
       },
     },
   };
@@ -243,7 +243,7 @@ function predictionHandler(
     numInFlight += 1;
     answer(request, response, expectedBytes)
       .catch(() => {
-        if (!response.headersSent) answerText(response, 503, 'Cannot classify just now');
+        if (!response.headersSent) answerText(response, 503, 'Cannot classify at the moment');
       })
       .finally(() => (numInFlight -= 1));
   };

@@ -1,7 +1,7 @@
 /**
- * Whom a browser speaks for: the pages of the run itself, and whoever types its address. Not other sites in the same
- * browser, neither through a request across origins nor through a name of theirs that they point at this machine or at
- * another one that the browser reaches (DNS rebinding).
+ * Which browser requests are accepted: those from the run's own pages, and from a user who types its address. Not those of
+ * other sites in the same browser, neither through a cross-origin request nor through a host name that they point at this
+ * machine or at another that the browser can reach (DNS rebinding).
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isIP } from 'node:net';

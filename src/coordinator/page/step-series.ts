@@ -3,7 +3,7 @@
  *
  * A point stands for the steps [k·stride, (k+1)·stride). When there are more than `capacity` points, the stride doubles
  * and points merge in pairs, keeping mean, minimum and maximum. The page keeps the same series and merges by the
- * same rule, so that it has to be sent only what changed. No I/O, and nothing of Node's or the browser's.
+ * same rule, so only changes have to be sent. No I/O; uses nothing from Node or the browser.
  */
 
 /** The figures of a point that are averaged over its steps. */

@@ -1,6 +1,6 @@
 /**
- * What the monitor tells its pages, as JSON: all there is when a page opens, afterwards what has changed.
- * Types alone; history.ts makes updates, page/run-store.ts takes them in.
+ * What the monitor sends to its pages, as JSON: the whole history when a page opens, then changes.
+ * Types only; history.ts makes updates, browser/run-store.ts applies them.
  */
 import type { EvaluationSet } from '../../shared/protocol.js';
 import type { ConfusedPair } from '../../model/evaluation.js';

@@ -1,5 +1,5 @@
 /**
- * The page /work, by which any browser becomes a worker (src/browser), and its files. They are static and hold no secret:
+ * The page /work, which makes any browser a worker (src/browser), and its files. They are static and contain no secret:
  * the token is in the link's fragment, which no browser sends. docs/browser-workers.md
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -17,13 +17,13 @@ const FILES: ReadonlyMap<string, PageFile> = new Map([
 ]);
 
 /**
- * Where the run's page asks for the link, which has the joining token in it: whoever may only look is asked for that. Answers
- * `{ link, code }`, the code as SVG.
+ * Gives the run's page the link. The link contains the joining token, so the looking token is not enough. Answers
+ * `{ link, code }`, the QR code as SVG.
  */
 const LINK_PATH = '/api/work-link';
 
 export class WorkPage {
-  /** For everybody. */
+  /** Public. */
   readonly paths: ReadonlySet<string> = new Set(FILES.keys());
   /** By which browsers join; null before the port is known. */
   link: string | null = null;

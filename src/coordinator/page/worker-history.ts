@@ -1,4 +1,4 @@
-/** The workers of a run as the pages list them, kept in bounded memory: who they are, when they were here, how fast. */
+/** The workers of a run for its pages, in bounded memory: identity, presence, speed. */
 import type { StepDone, WorkerJoined, WorkerLost, WorkerPinged } from '../events.js';
 import type { WorkerRow } from './update.js';
 

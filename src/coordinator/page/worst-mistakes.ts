@@ -1,4 +1,4 @@
-/** Which of an evaluation's mistakes the model is surest of: those tell most about data and model. */
+/** The most confident mistakes of an evaluation: they tell most about data and model. */
 import type { MaybePromise } from '../../model/engine/engine.js';
 import type { EvaluationDetail } from './history.js';
 import type { Mistake, Mistakes } from './update.js';

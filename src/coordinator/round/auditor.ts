@@ -1,8 +1,8 @@
 /**
- * Judges answers: the coordinator's own exact engine computes again what a worker was asked for. It does one answer
- * after the other and lets frames in between micro-batches, so that a run goes on while it computes.
+ * Judges answers: the coordinator's own exact engine recomputes what a worker was asked for. It recomputes one answer after
+ * the other, and handles frames between micro-batches, so that the run continues meanwhile.
  *
- * No second worker is asked for its opinion: two may lie together, the coordinator's engine does not.
+ * No second worker is asked: two workers may collude, the coordinator's engine does not.
  */
 import type { Engine, Evaluation } from '../../model/engine/engine.js';
 import { largestDistance } from '../../model/engine/proof.js';
@@ -33,13 +33,13 @@ export interface AuditorOptions {
   readonly regularizer: Regularizer;
   readonly samples: SampleSource;
   readonly clock: Clock;
-  /** Draws what is confirmed; a stream of its own, as workers see numbers of others and must not foresee it. */
+  /** Draws which answers are confirmed. A separate stream, since workers see numbers from others and must not predict it. */
   readonly auditRandom: Random;
   /** Share of answers that are confirmed before they count, 0 to 1. */
   readonly audit: number;
 }
 
-/** What the auditor's engine makes of a node. */
+/** What the auditor's engine computes for a node. */
 export interface OwnPartial {
   readonly node: Range;
   readonly partial: StepPartial;
@@ -122,7 +122,7 @@ export class Auditor {
     });
   }
 
-  /** Whether a worker's partial is what the auditor's engine got: to the bit, or nearly, of an approximate worker. */
+  /** Whether a partial matches the auditor's engine: to the bit, or within tolerance for an approximate worker. */
   isRightPartial(isExact: boolean, partial: StepPartial, own: readonly OwnPartial[]): boolean {
     if (isExact) return own.length === 1 && isSamePartial(partial, own[0].partial);
     const whole = own.map((other) => other.partial).reduce(sumOf);

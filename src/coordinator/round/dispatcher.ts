@@ -1,9 +1,9 @@
 /**
- * Gets one round of work done by the group: hands its units out, hands them out again when a worker is lost or late,
- * until each unit's result is there. What the work is, and what becomes of results, is its owner's business.
+ * Has the group complete one round of work: dispatches its units, and dispatches them again if a worker is lost or late, until
+ * every unit has a result. It does not know what the work is, or what results are used for.
  *
- * A decision reads the clock once: what is late in one line of it is late in all. Whatever may make a worker useful
- * again (an answer, a join, a loss, a queue that has drained, the timer) leads to `advance`.
+ * A decision reads the clock once, so that all its parts agree on what is late. Everything that may make a worker useful
+ * again (an answer, a join, a loss, a drained queue, the timer) calls `advance`.
  */
 import type { Frame } from '../../shared/channel.js';
 import type { Clock, Timer } from '../../shared/clock.js';
@@ -158,7 +158,7 @@ export class Dispatcher {
     if (this.current && peer.isFree) this.advance(this.current, this.clock.now());
   }
 
-  /** Hands out again what a lost worker held. */
+  /** Dispatches a lost worker's units again. */
   lost(member: Member): { readonly hadWork: boolean; readonly action: string } {
     const { current } = this;
     this.peerOf(member).lost();
@@ -229,7 +229,7 @@ export class Dispatcher {
     else this.advance(current, this.clock.now());
   }
 
-  /** Gives out what nobody holds, then to whoever is idle what others are late with. */
+  /** Dispatches units that nobody holds, then gives idle workers the units of late ones. */
   private advance(current: Current, now: number): void {
     const { round, work } = current;
     if (round.hasOrphans) this.send(current, now, round.handOut(now, this.paces(work)));
@@ -327,7 +327,7 @@ export class Dispatcher {
     current.broadcastMs += current.sentAt - planned;
   }
 
-  /** What the round tells of each worker's pace, and where its time went. */
+  /** What the round reveals about each worker's pace, and where the time went. */
   private summarize(current: Current): RoundTimes {
     const { kind } = current.work;
     const now = this.clock.now();

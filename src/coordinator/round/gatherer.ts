@@ -1,6 +1,6 @@
 /**
- * Gathers results from the workers: gives a step's or an evaluation's work to the dispatcher, checks each answer
- * against what was asked, and has the auditor confirm those that are doubtful or drawn for it before they count.
+ * Gathers results from the workers: passes the work of a step or evaluation to the dispatcher, checks each answer against the
+ * request, and has the auditor confirm answers that are doubtful or drawn for an audit before they count.
  */
 import type { VectorOps } from '../../model/engine/simd/vector.js';
 import type { Clock } from '../../shared/clock.js';

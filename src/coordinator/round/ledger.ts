@@ -1,4 +1,4 @@
-/** Counts how often each training image went into an update: once an epoch, or the run is wrong. */
+/** Counts how often each training image was used in an update: it must be once per epoch. */
 import type { Sampler } from '../sampler.js';
 
 export class Ledger {

@@ -1,8 +1,8 @@
 /**
- * One worker as the dispatcher sees it: what it has, how fast it is, and what waits to be sent to it.
+ * One worker as the dispatcher sees it: what it has, how fast it is, and what is waiting to be sent to it.
  *
- * A connection is given no more than it takes: what comes on top of `MAX_QUEUED_BYTES` waits here, where it costs no
- * memory, and is forgotten when the round is over before its turn has come.
+ * A connection gets no more than it can send: anything beyond `MAX_QUEUED_BYTES` waits here, where it costs no memory, and is
+ * dropped if the round ends first.
  */
 import type { Frame } from '../../shared/channel.js';
 import { bytesOf, encode } from '../../shared/codec.js';

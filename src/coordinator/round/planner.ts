@@ -1,8 +1,8 @@
 /**
- * Who computes what: shares that let everyone finish at the same time, as far as whole micro-batches allow, and of those
- * the ones that travel as few, large nodes of the tree.
+ * Assigns work: shares that let all workers finish at the same time, as far as whole micro-batches allow, and among those the
+ * shares that can be sent as few, large nodes of the tree.
  *
- * Pure: speeds in, ranges out. The bits of a run do not depend on any of it.
+ * Pure: speeds in, ranges out. None of it affects the bits of a run.
  */
 import type { Range } from '../../shared/protocol.js';
 import { maximalNodes } from '../../shared/tree.js';

@@ -1,9 +1,9 @@
 /**
- * The reduction of one step: takes partials as they come, adds them over the fixed tree.
+ * The reduction of one step: takes partials as they arrive, and adds them over the fixed tree.
  *
- * A partial of an exact worker is a node of the tree. Nodes may overlap, since work is handed out again when a worker
- * is late or lost; whichever nodes the sum is made of, its bits are the same. An approximate worker may send one sum
- * for its whole share, a range that is no node: it counts at its first micro-batch, the rest of its range is empty.
+ * A partial from an exact worker is a node of the tree. Nodes may overlap, since work is dispatched again when a worker is late
+ * or lost; the sum has the same bits whichever nodes it uses. An approximate worker may send one sum for its whole share, a
+ * range that is not a node: it is placed at its first micro-batch, and the rest of its range is empty.
  */
 import type { Range } from '../../shared/protocol.js';
 import { isNode, maximalNodes, middle } from '../../shared/tree.js';

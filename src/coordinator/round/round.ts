@@ -1,12 +1,11 @@
 /**
- * One round of work, a step's micro-batches or an evaluation's blocks: who holds which unit, what is still open, who
- * is late. Pure: time and paces come in, ranges to hand out go back; it neither sends nor waits.
+ * One round of work, the micro-batches of a step or the blocks of an evaluation: which worker holds which unit, which units are
+ * open, which workers are late. Pure: times and paces in, ranges to dispatch out; it neither sends nor waits.
  *
- * A unit is open until its result is there. Open units that nobody holds are orphans; `handOut` gives them away. A
- * unit may be held by several workers, after `hedge` or `probe`: the first answer counts.
+ * A unit is open until its result has arrived. Open units that no worker holds are orphans, which `handOut` assigns. After
+ * `hedge` or `probe`, several workers may hold a unit: the first answer counts.
  *
- * What is asked with every answer (`isComplete`, `hasOrphans`, `mayBeLate`) costs nothing that grows with the number of
- * workers.
+ * The queries made on every answer (`isComplete`, `hasOrphans`, `mayBeLate`) take time independent of the number of workers.
  */
 import type { Range } from '../../shared/protocol.js';
 import { planShares, type Pace } from './planner.js';

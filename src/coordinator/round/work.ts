@@ -1,6 +1,6 @@
 /**
- * The two kinds of work that a round is made of: the micro-batches of a step, the blocks of an evaluation. They know
- * which images a unit is, how the work is told to workers, and hold the results.
+ * The two kinds of work in a round: the micro-batches of a step, and the blocks of an evaluation. They know which images a unit
+ * contains and how to describe the work to workers, and hold the results.
  */
 import type { Frame } from '../../shared/channel.js';
 import { bytesOf, encode } from '../../shared/codec.js';

@@ -1,6 +1,6 @@
 /**
- * A line of metrics.jsonl, for who writes it and who reads it: one a step and one an evaluation, flat but for the list of
- * workers, so that pandas and DuckDB read it as it is. The names are stable; docs/monitoring.md documents each.
+ * A line of metrics.jsonl, for writer and reader: one per step and per evaluation, flat except for the list of workers, so that
+ * pandas and DuckDB can read it directly. The names are stable; docs/monitoring.md documents each.
  */
 import * as z from 'zod';
 import { parseJson } from '../../shared/json.js';

@@ -4,7 +4,7 @@
  *
  *   config.json     the configuration, as --config takes it
  *   checkpoints/    safetensors files
- *   metrics.jsonl   a line a step and one an evaluation
+ *   metrics.jsonl   a line per step and per evaluation
  *   log.jsonl       the log
  *   tensorboard/    event files
  *   trace.json      with --trace
@@ -154,7 +154,7 @@ export async function openRunDirectory(
 
 function nothingToResume(path: string): UsageError {
   return new UsageError(
-    `Cannot resume ${path}: no run is there; to begin one unless there is, give --out ${path} --resume`,
+    `Cannot resume ${path}: there is no run; to start one if there is none, give --out ${path} --resume`,
   );
 }
 
@@ -254,7 +254,7 @@ async function checkVacant(path: string, isToBeResumed: boolean): Promise<void> 
   const foreign = entries.find((entry) => !LEFTOVERS.has(entry));
   if (foreign === undefined) return;
   throw new UserError(
-    `Cannot start a run in ${path}: the folder is not empty (${foreign}); take another --out`,
+    `Cannot start a run in ${path}: the directory is not empty (${foreign}); choose another --out`,
   );
 }
 

@@ -1,4 +1,4 @@
-/** The lock of a run's folder: one coordinator at a time, and none after a process that died. */
+/** The lock of a run directory: one coordinator at a time, and no stale lock after a process has died. */
 import { readFileSync, rmSync } from 'node:fs';
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';

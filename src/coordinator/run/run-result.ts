@@ -1,4 +1,4 @@
-/** result.json: what came of a run, once it has finished or was stopped. */
+/** result.json: the result of a run, once it has finished or was stopped. */
 import * as z from 'zod';
 import { UserError, messageOf } from '../../shared/errors.js';
 import { parseJson } from '../../shared/json.js';

@@ -1,4 +1,4 @@
-/** A run in one line: what its directory tells without its metrics being read. It may be written meanwhile. */
+/** A summary of a run from its directory, without reading its metrics. The run may be in progress. */
 import type { Stats } from 'node:fs';
 import { lstat, readdir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';

@@ -1,6 +1,6 @@
 /**
- * A run as its directory tells it: config.json, metrics.jsonl, result.json and the last checkpoint, given as the events
- * that it once had. Files may come from anywhere: what does not fit is left out and counted.
+ * A run read from its directory: config.json, metrics.jsonl, result.json and the last checkpoint, replayed as its events. Files
+ * are untrusted: what does not fit is skipped and counted.
  */
 import { stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
@@ -129,7 +129,7 @@ async function readConfig(dir: string): Promise<RunConfig> {
   try {
     return await readRunConfig(path);
   } catch (error) {
-    throw new UserError(`Cannot show ${dir}: it holds no run (${path}: ${messageOf(error)})`, {
+    throw new UserError(`Cannot show ${dir}: it contains no run (${path}: ${messageOf(error)})`, {
       cause: error,
     });
   }

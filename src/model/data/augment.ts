@@ -1,13 +1,13 @@
 /**
- * Changes training images at random, to the same bytes on every machine: whole numbers, beside a few float64 operations
- * that IEEE 754 rounds alike everywhere. docs/algorithm.md has it for other implementations.
+ * Changes training images at random, to the same bytes on every machine: integer arithmetic, and a few float64 operations
+ * that IEEE 754 defines exactly. docs/algorithm.md specifies it for other implementations.
  *
  *   shift    moves by up to as many whole pixels, down and right
- *   rotate   turns about the middle by up to as many degrees, either way
+ *   rotate   rotates about the centre by up to as many degrees, either way
  *   scale    enlarges or shrinks by up to that fraction
  *   flip     mirrors left and right with that probability
  *   noise    adds to each byte a nearly normal value with that standard deviation
- *   cutout   blackens a square of as many pixels a side, in a random place (DeVries and Taylor, 2017)
+ *   cutout   blackens a square of as many pixels a side, at a random place (DeVries and Taylor, 2017)
  *
  * The first four are one mapping, interpolated once; what comes from outside of the image is 0. All channels are
  * treated alike, but for the noise.

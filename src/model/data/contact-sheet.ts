@@ -1,4 +1,4 @@
-/** Some training images of each class beside one another, as a picture and as coloured characters. Pure. */
+/** Some training images of each class side by side, as an image and as coloured characters. Pure. */
 import { printable } from '../../shared/printable.js';
 import { fitText } from '../../shared/text-width.js';
 import { imageBytes, type InputShape } from '../lenet.js';

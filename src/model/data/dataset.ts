@@ -1,4 +1,4 @@
-/** What is trained on and tested with: images, their classes, and which dataset fits which model. */
+/** Datasets: images and their classes, and whether a dataset fits a model. */
 import { UserError } from '../../shared/errors.js';
 import { MAX_SAMPLES } from '../../shared/protocol.js';
 import { describeInput, DIGITS, MAX_CLASSES, type InputShape } from '../lenet.js';

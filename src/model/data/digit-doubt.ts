@@ -1,4 +1,4 @@
-/** Whether a picture as MNIST prepared its own can hold one digit: more of them, or none, are told from its shape. */
+/** Whether an image prepared like MNIST's can contain exactly one digit, judged by its shape. */
 
 /** Of 255; fainter pixels count as background. */
 const MIN_INK = 40;

@@ -1,6 +1,6 @@
 /**
- * A picture of one digit as MNIST prepared its own: light on dark, cropped, 20 pixels on its longer side, in 28×28 with
- * the centre of mass in the middle.
+ * Prepares an image of one digit like MNIST's: light on dark, cropped, 20 pixels on its longer side, in 28×28 with the centre
+ * of mass in the middle.
  *
  * LeCun et al., http://yann.lecun.com/exdb/mnist: "size normalized to fit in a 20x20 pixel box while preserving their
  * aspect ratio … anti-aliasing … centered in a 28x28 image by computing the center of mass of the pixels".

@@ -5,7 +5,7 @@
  *           or 0x00000804, count n, channels C, rows H, columns W, then n · C · H · W bytes
  *   labels  magic 0x00000801, count n, then n bytes
  *
- * The files may come from anywhere: nothing in them is believed before it has been checked, and every size is bounded.
+ * The files are untrusted: everything is checked before it is used, and every size is bounded.
  */
 import { readdir } from 'node:fs/promises';
 import { createRequire } from 'node:module';

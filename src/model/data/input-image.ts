@@ -1,6 +1,6 @@
 /**
- * A decoded picture as the bytes that a model takes: channels, then an exact resize. Whole numbers throughout, the same
- * on any machine, a browser included.
+ * Converts a decoded image to the bytes that a model takes: channels, then an exact resize. Integers throughout, with the same
+ * result on any machine, including browsers.
  */
 import type { InputShape } from '../lenet.js';
 

@@ -1,4 +1,4 @@
-/** What a JPEG file says of itself before its pixels: https://www.w3.org/Graphics/JPEG/itu-t81.pdf, annex B. */
+/** The header of a JPEG file: https://www.w3.org/Graphics/JPEG/itu-t81.pdf, annex B. */
 
 const APP1 = 0xe1;
 const START_OF_SCAN = 0xda;

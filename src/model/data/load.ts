@@ -1,4 +1,4 @@
-/** Datasets of every kind that is read, by what is found. */
+/** Loads a dataset of any supported kind, detected from its files. */
 import * as z from 'zod';
 import { pictureOptions, runOptions } from '../../shared/config.js';
 import { UserError } from '../../shared/errors.js';

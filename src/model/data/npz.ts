@@ -1,5 +1,5 @@
 /**
- * NPZ files of NumPy with the arrays `x_train`, `y_train`, `x_test` and `y_test`, as Keras ships MNIST and its like.
+ * NPZ files of NumPy with the arrays `x_train`, `y_train`, `x_test` and `y_test`, as in the MNIST file of Keras and similar ones.
  *
  * https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
  */

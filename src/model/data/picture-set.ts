@@ -179,7 +179,7 @@ export async function measurePictures(
       const key = `${height}x${width}`;
       counts.set(key, { height, width, count: (counts.get(key)?.count ?? 0) + 1 });
     } catch {
-      // Whoever decodes it says why it cannot be read.
+      // The decoder reports why it cannot be read.
     }
   }
   const { order, numTest } = ordered(list, [...hashes.keys()], hashes, options);

@@ -1,5 +1,5 @@
 /**
- * PNG files, from anywhere, to luminance: fast-png decodes, behind checks that bound what it is given.
+ * Untrusted PNG files to luminance: fast-png decodes, behind checks that bound its input.
  *
  * https://www.w3.org/TR/png-3
  */

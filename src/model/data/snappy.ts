@@ -1,5 +1,5 @@
 /**
- * Blocks packed by Snappy.
+ * Blocks compressed with Snappy.
  *
  * https://github.com/google/snappy/blob/main/format_description.txt
  */

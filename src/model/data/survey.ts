@@ -1,4 +1,4 @@
-/** What a dataset holds: counts, statistics of its pixels, pictures that occur more than once. Pure. */
+/** Surveys a dataset: counts, pixel statistics, duplicate images. Pure. */
 import { createHash } from 'node:crypto';
 import { imageBytes, type InputShape } from '../lenet.js';
 import type { Dataset, Split } from './dataset.js';

@@ -1,5 +1,5 @@
 /**
- * Structs in Thrift's compact protocol, as Parquet has them in its metadata and before each page.
+ * Structs in Thrift's compact protocol, as used by Parquet in its metadata and page headers.
  *
  * https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
  */

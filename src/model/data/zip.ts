@@ -1,5 +1,5 @@
 /**
- * ZIP archives: entries that are stored or deflated, read one by one. Sizes are those of the central directory, and bounded.
+ * ZIP archives: stored or deflated entries, read one by one. Sizes are taken from the central directory, and bounded.
  *
  * https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, sections 4.3.7, 4.3.12 and 4.3.16
  */

@@ -1,9 +1,8 @@
 /**
  * How fast an engine is here: images/s of gradients and evaluations for each size of call, and the time of each layer.
- * Data only; printing it is the caller's.
+ * Returns data only; the caller prints it.
  *
- * On a machine that others use as well, the shortest of many repetitions is what the engine can do, the median what it
- * got.
+ * On a shared machine, the shortest of many repetitions shows what the engine can do, the median what it achieved.
  */
 import type { Engine } from './engine.js';
 import { imageBytes, type DataShape } from '../lenet.js';

@@ -1,9 +1,9 @@
-/** What every engine asks of its arguments. */
+/** The checks that every engine makes of its arguments. */
 import { imageBytes, numHiddenUnits, type DataShape, type Model } from '../lenet.js';
 import type { TrainingLoss } from './engine.js';
 
 /**
- * @throws {RangeError} if the array has not the wanted length
+ * @throws {RangeError} if the length of the array is not the expected one
  */
 export function checkLength(what: string, array: ArrayLike<unknown>, wanted: number): void {
   if (array.length !== wanted) {

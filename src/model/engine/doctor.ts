@@ -1,8 +1,8 @@
 /**
- * Which engines this machine has, how good each is, what the others lack, and which one `auto` takes.
+ * Which engines this machine has, their speed and accuracy, what the others lack, and which one `auto` takes.
  *
- * Each engine is opened and measured in a process of its own, one after the other, so that a broken driver cannot take
- * the doctor with it and no measurement disturbs another.
+ * Each engine is opened and measured in a separate process, one after the other, so that a broken driver cannot crash the
+ * doctor and no measurement disturbs another.
  */
 import { formatTable } from '../../shared/table.js';
 import { ENGINE_NAMES, type EngineName } from './engine.js';

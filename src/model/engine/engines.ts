@@ -1,6 +1,6 @@
 /**
- * Engines by name, and which of them suits this machine. Each is loaded when it is chosen and not before: a worker on
- * `simd` loads no tfjs.
+ * Engines by name, and the choice of one for this machine. Each is loaded only when chosen: a worker on `simd` does not load
+ * tfjs.
  */
 import { UserError } from '../../shared/errors.js';
 import type { Engine, EngineName } from './engine.js';
@@ -13,7 +13,7 @@ export interface EngineOptions {
 }
 
 /**
- * Opens an engine. `tensorflow` and `webgpu` compute on a thread of their own and answer with promises.
+ * Opens an engine. `tensorflow` and `webgpu` compute on a separate thread and answer with promises.
  *
  * @throws {UserError} if the engine cannot be had here, with the cure
  */

@@ -1,8 +1,8 @@
 /**
- * Right or refused: an engine shows what it makes of a known micro-batch before it may take part in a run.
+ * The proof of an engine: before it may take part in a run, it computes the gradient of a known micro-batch.
  *
- * The coordinator draws a seed for each worker; parameters, images and labels follow from it alone, so no answer fits
- * two workers. The worker sends its gradient, and the coordinator compares with its own.
+ * The coordinator draws a seed for each worker, from which parameters, images and labels are derived, so no answer can be reused
+ * by another worker. The worker sends its gradient, and the coordinator compares it with its own.
  */
 import { UserError } from '../../shared/errors.js';
 import { createRandom } from '../../shared/random.js';

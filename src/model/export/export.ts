@@ -1,5 +1,5 @@
 /**
- * A trained model in the formats of others. Nothing of this is loaded by a run.
+ * Exports a trained model to the formats of other libraries. A run loads none of this.
  */
 import { version } from '../../shared/node/version.js';
 import type { Checkpoint } from '../checkpoint.js';

@@ -1,6 +1,6 @@
 /**
- * A model as one JavaScript file without dependencies, for browsers and Node. Weights stand in it as base64; the code
- * below them is the forward pass as a reader would write it down.
+ * A model as one JavaScript file without dependencies, for browsers and Node. It contains the weights as base64; the code
+ * below them is the forward pass in its simplest form.
  */
 import { bytesOf } from '../../shared/codec.js';
 import type { Network } from './network.js';

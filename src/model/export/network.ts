@@ -1,4 +1,4 @@
-/** What every export reads of a checkpoint. */
+/** What every export reads from a checkpoint. */
 import { modelOf, weightsSha256, type Checkpoint } from '../checkpoint.js';
 import type { InputShape, Layer } from '../lenet.js';
 

@@ -1,6 +1,6 @@
 /**
- * A file that grows by whole records, for those who must not wait: `append` only queues, writing happens beside the
- * caller's work. A disk that is full costs records, counted, and one warning; nothing else.
+ * A file that grows by whole records, for callers that must not wait: `append` only queues, and writing happens in the
+ * background. A full disk costs only records, which are counted, and one warning.
  */
 import { open, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -65,7 +65,7 @@ export function createAppendFile(path: string, options: AppendFileOptions): Appe
 
   const wake = (afterMs: number) => {
     timer = setTimeout(() => void write(), afterMs);
-    // Whoever means to keep the records closes the file; a forgotten one must not hold the process up.
+    // Callers that need the records close the file; a forgotten one must not keep the process alive.
     timer.unref();
   };
 
@@ -107,7 +107,9 @@ export function createAppendFile(path: string, options: AppendFileOptions): Appe
       queue.unshift(bytes);
       if (!isFailing) {
         numDroppedBefore = numDropped;
-        warn(`Cannot write to ${path}: ${messageOf(error)}; training goes on, and so do attempts`);
+        warn(
+          `Cannot write to ${path}: ${messageOf(error)}; training continues, and writing is retried`,
+        );
       }
       isFailing = true;
     }

@@ -1,6 +1,6 @@
 /**
- * Folders on disk. Node's own `mkdir` with `recursive` is not used: it tries for ever, and holds a whole processor, where
- * a file system lets nothing be made, such as /proc.
+ * Folders on disk. Node's own `mkdir` with `recursive` is not used: on a file system where nothing can be created, such as
+ * /proc, it retries forever and keeps a whole processor busy.
  */
 import { mkdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';

@@ -1,6 +1,6 @@
 /**
- * Files that may come from anywhere. Nothing takes memory for what a file says that it has, or is said to have, before it
- * has been compared with a bound: files are looked at piece by piece, or read whole up to a length.
+ * Untrusted files. No memory is allocated for a size declared in or for a file before it has been compared with a limit: files are
+ * read piece by piece, or whole up to a length.
  */
 import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
@@ -18,7 +18,7 @@ export interface InputFile {
 const CHUNK_BYTES = 2 ** 20;
 /** What the system is asked for at a time, bytes: it does not give 2 GiB. */
 const MAX_READ_BYTES = 2 ** 30;
-/** Opening a pipe that nobody writes to would wait for ever; Windows has no such thing. */
+/** Opening a pipe without a writer would block forever; Windows has no such pipes. */
 const READ_ONLY = constants.O_RDONLY | ((constants.O_NONBLOCK as number | undefined) ?? 0);
 
 /** @throws {Error} if there is no such file, or it is a folder, a pipe or a device */

@@ -1,8 +1,8 @@
 /**
- * The log: lines for people on the console, JSON lines in a file. The only file that knows winston.
+ * The log: text lines on the console, JSON lines in a file. The only file that imports winston.
  *
  * Both get the same messages; the fields of a message go to the file alone. A live status (coordinator/observers/
- * terminal-status.ts) can hang below the lines: they scroll above it.
+ * terminal-status.ts) can stay below the lines: they scroll above it.
  */
 import { Writable } from 'node:stream';
 import winston from 'winston';

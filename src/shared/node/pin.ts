@@ -3,7 +3,7 @@ import type { ClientRequest } from 'node:http';
 import { TLSSocket } from 'node:tls';
 import { UserError } from '../errors.js';
 
-/** What workers know a coordinator by: SHA-256 of its public key (SPKI), base64url. */
+/** The pin by which workers recognize a coordinator: SHA-256 of its public key (SPKI), base64url. */
 export function pinOf(publicKey: KeyObject): string {
   const der = publicKey.export({ type: 'spki', format: 'der' });
   return createHash('sha256').update(der).digest('base64url');
@@ -23,5 +23,5 @@ export function sendIfPinned(pin: string) {
 }
 
 const WRONG_PIN =
-  'The coordinator has not the key that the join line names: it is another run, or somebody is between; ' +
+  'The coordinator does not have the key named in the join line: it is another run, or the connection is intercepted; ' +
   'paste the line that the coordinator prints';

@@ -1,11 +1,11 @@
-/** Unpacking what may come from anywhere: a file of a kilobyte can be made that unpacks to a gigabyte. */
+/** Unpacks untrusted data: a file of a kilobyte can unpack to a gigabyte. */
 import { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import type { InputFile } from './input-file.js';
 
 /** What anything may unpack to, however small it is, bytes. */
 const FREE_BYTES = 2 ** 26;
-/** Beyond that, how many times its size: images are packed to a tenth of theirs, and MNIST's blank margins to a fifth. */
+/** Beyond that, as a multiple of the packed size: images compress to a tenth, MNIST's blank margins to a fifth. */
 const MAX_RATIO = 200;
 const CHUNK_BYTES = 2 ** 16;
 

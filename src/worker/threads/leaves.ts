@@ -1,6 +1,6 @@
 /**
- * What each thread of a computation does: takes leaves of the plan until none is left, and adds the halves of which it
- * brings the second. The thread of the event loop does it too, and lets frames in between micro-batches.
+ * The work of each thread of a computation: it takes leaves of the plan until none is left, and adds two halves when it
+ * finishes the second. The event-loop thread does so too, and handles frames between micro-batches.
  */
 import { proveEngine } from '../../model/engine/proof.js';
 import type { SimdEngine } from '../../model/engine/simd/engine.js';
@@ -88,7 +88,7 @@ export class Leaves {
         this.nodeDone();
         return true;
       }
-      // Whoever brings the second half adds; the first one goes on with the next leaf.
+      // The thread that finishes the second half adds; the first one continues with the next leaf.
       if (Atomics.add(plan, parent * NODE_FIELDS + NODE.numArrived, 1) === 0) return true;
       const left = plan[parent * NODE_FIELDS + NODE.left];
       const right = plan[parent * NODE_FIELDS + NODE.right];

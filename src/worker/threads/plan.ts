@@ -1,7 +1,7 @@
 /**
- * How threads share out ranges of work: the nodes of the tree that a range is made of are cut into leaves, which threads
- * take one after the other, and whoever finishes the second half of a node adds the two. Pure; the tree is that of
- * src/shared/tree.ts, so the bits do not depend on the number of threads or on who took what.
+ * How threads divide ranges of work: the tree nodes that make up a range are cut into leaves, which threads take one after
+ * the other, and the thread that finishes the second half of a node adds the two. Pure; the tree is that of
+ * src/shared/tree.ts, so the bits do not depend on the number of threads or on which thread took which leaf.
  */
 import type { Range } from '../../shared/protocol.js';
 import { middle } from '../../shared/tree.js';

@@ -1,6 +1,6 @@
 /**
- * What the threads of a computation share: θ, a slot for each leaf's sum and an engine's room for each thread in one
- * WebAssembly memory; beside it the plan of the work under way.
+ * The shared state of a computation's threads: θ, a slot for each leaf's sum and memory for each thread's engine, in one
+ * WebAssembly memory; and the plan of the current work.
  */
 import { createSimdEngine } from '../../model/engine/simd/node.js';
 import { simdMemoryBytes, type SimdEngine } from '../../model/engine/simd/engine.js';

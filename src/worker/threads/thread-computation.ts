@@ -1,10 +1,9 @@
 /**
  * The computation of several threads with the `simd` engine: one θ, one copy of the samples, one socket, and the same
- * bits as one thread, since the tree says what is added to what.
+ * bits as one thread, since the tree determines the order of additions.
  *
- * A call writes down a plan (plan.ts), wakes the other threads, which sleep on a word of shared memory, and does its own
- * part: the thread of the event loop computes too, so nothing waits for one thread to wake another where that can be
- * spared.
+ * A call writes a plan (plan.ts), wakes the other threads, which sleep on a word of shared memory, and does its own part: the
+ * event-loop thread computes too, so that threads wait for one another as little as possible.
  */
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
@@ -132,7 +131,7 @@ class ThreadComputation implements Computation {
       slotOf(this.state, this.model.numParams, thread).slice(),
     );
     if (others.some((other) => !hasEqualBits(first, other))) {
-      throw new Error('The threads differ in their gradients of the same images');
+      throw new Error('The threads computed different gradients for the same images');
     }
     return first;
   }

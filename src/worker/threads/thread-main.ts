@@ -1,6 +1,6 @@
 /**
- * A thread of a computation besides that of the event loop: sleeps until there is work, and does its part. It blocks,
- * which a thread may: nothing else runs on it.
+ * A thread of a computation other than the event-loop thread: sleeps until there is work, and does its part. It may block,
+ * since nothing else runs on it.
  */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { ProtocolError, messageOf } from '../../shared/errors.js';

@@ -147,7 +147,7 @@ describe('openStoredRun()', () => {
 
   it('refuses a directory that holds no run, in a sentence', async () => {
     const dir = await temporaryDirectory();
-    await expect(openStoredRun(dir, ignore)).rejects.toThrow(/^Cannot show .*: it holds no run/);
+    await expect(openStoredRun(dir, ignore)).rejects.toThrow(/^Cannot show .*: it contains no run/);
   });
 });
 

@@ -82,7 +82,7 @@ describe('openRunDirectory()', () => {
       const opening = openRunDirectory(path, { ...resume, resume: 'always' });
       await expect(opening).rejects.toThrow(
         new UsageError(
-          `Cannot resume ${path}: no run is there; to begin one unless there is, give --out ${path} --resume`,
+          `Cannot resume ${path}: there is no run; to start one if there is none, give --out ${path} --resume`,
         ),
       );
       expect(await readdir(parent, { recursive: true })).toEqual(isThere ? ['mistyped'] : []);
@@ -119,7 +119,7 @@ describe('openRunDirectory()', () => {
     await writeFile(join(path, 'thesis.tex'), '');
     await expectRefusal(
       openRunDirectory(path, begin),
-      /the folder is not empty \(thesis.tex\); take another --out$/,
+      /the directory is not empty \(thesis.tex\); choose another --out$/,
     );
     await expectRefusal(
       openRunDirectory(join(path, 'thesis.tex'), begin),

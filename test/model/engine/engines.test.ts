@@ -192,9 +192,7 @@ Available adapters:
   });
 
   test('refuses one that it cannot tell from another', () => {
-    expect(() => chooseAdapter(list, 2)).toThrow(
-      'Cannot take GPU 2: there are several named NVIDIA L4',
-    );
+    expect(() => chooseAdapter(list, 2)).toThrow('Cannot use GPU 2: several are named NVIDIA L4');
   });
 
   test('names what there is', () => {

@@ -1,4 +1,4 @@
-/** What a chart shows, and what uPlot is told of it: curves and axes in the colours of the theme. */
+/** The contents of a chart, and its options for uPlot: curves and axes in the colours of the theme. */
 import uPlot from 'uplot';
 import { themeColor } from './element.js';
 import { formatDuration, formatInteger } from './format.js';

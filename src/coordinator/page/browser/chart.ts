@@ -1,6 +1,6 @@
 /**
  * A chart of curves over the run, on uPlot: a legend that follows the cursor, zoom by dragging or by keys, colours of
- * the theme. Charts of a group share the horizontal axis: what is zoomed or pointed at in one is so in all.
+ * the theme. Charts of a group share the horizontal axis: zoom and cursor apply to all of them.
  */
 import uPlot from 'uplot';
 import { axesOf, seriesOf, type Axis, type ChartOptions } from './chart-options.js';
@@ -13,7 +13,7 @@ export class ChartGroup {
   readonly charts: Chart[] = [];
   readonly key: string;
   axis: Axis = 'step';
-  /** What is zoomed to; null for everything. */
+  /** The zoomed range; null for everything. */
   range: readonly [number, number] | null = null;
   private readonly zoomed: (isZoomed: boolean) => void;
 

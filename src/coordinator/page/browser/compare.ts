@@ -1,4 +1,4 @@
-/** Several finished runs side by side: their results, curves over each other, what was configured differently. */
+/** Several finished runs side by side: their results, curves on top of each other, and differences in configuration. */
 import uPlot from 'uplot';
 import { StepSeries } from '../step-series.js';
 import type { EvaluationRow, RunInfo, Update } from '../update.js';

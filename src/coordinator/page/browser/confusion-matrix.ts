@@ -1,6 +1,6 @@
 /**
- * Which classes are taken for which, after the last evaluation. Of a few classes a table, which a screen reader can walk;
- * of more a heat map, and the most frequent mistakes as a list.
+ * Which classes are confused with which, after the last evaluation. For few classes a table, which a screen reader can
+ * navigate; for more a heat map, and a list of the most frequent mistakes.
  */
 import type { Confusion } from '../update.js';
 import { byId, element, setText, themeChannels } from './element.js';

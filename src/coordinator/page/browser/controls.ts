@@ -1,4 +1,4 @@
-/** The buttons that change the run. Where it has a token, the page asks for the joining one and keeps it until it is closed. */
+/** The buttons that change the run. If it has a token, the page asks for the joining token and keeps it until closed. */
 import { byId, setText } from './element.js';
 import type { RunStore } from './run-store.js';
 
@@ -24,13 +24,13 @@ export class Controls {
   render(): void {
     const { head } = this.store;
     byId('controls').hidden = !head?.isLive || head.state === 'finished';
-    setText(this.pause, head?.state === 'paused' ? 'Go on' : 'Pause');
+    setText(this.pause, head?.state === 'paused' ? 'Resume' : 'Pause');
     byId('control-invite').hidden = !head?.takesBrowsers;
   }
 
   /** Sends a worker away. */
   evict(workerId: string, name: string): void {
-    if (confirm(`Send ${name} away for the rest of the run?`)) void this.ask('evict', workerId);
+    if (confirm(`Evict ${name} for the rest of the run?`)) void this.ask('evict', workerId);
   }
 
   private async ask(action: string, name = ''): Promise<void> {
@@ -68,7 +68,7 @@ export class Controls {
           },
         });
         if (response.status !== 401) return response;
-        this.token = await askForToken(this.token === null ? '' : 'That was not it. ');
+        this.token = await askForToken(this.token === null ? '' : 'That token is wrong. ');
         if (this.token === null) return null;
       }
     } catch {
@@ -86,7 +86,7 @@ export class Controls {
 function askForToken(note: string): Promise<string | null> {
   const dialog = byId('token-dialog', HTMLDialogElement);
   const field = byId('token', HTMLInputElement);
-  setText(byId('token-note'), `${note}This wants the joining token of the run.`);
+  setText(byId('token-note'), `${note}This requires the joining token of the run.`);
   field.value = '';
   dialog.returnValue = '';
   dialog.showModal();

@@ -1,6 +1,6 @@
 /**
- * Ask the current weights: a canvas to draw on where images have one channel, and a picture from a file where they are
- * pictures. What is on the canvas is classified while it changes, and again as the weights do.
+ * Classifies an image with the current weights: a drawing if images have one channel, an image file otherwise. The canvas is
+ * classified while it changes, and again when the weights change.
  */
 import type { RunInfo } from '../update.js';
 import { ClassBars } from './class-bars.js';
@@ -250,8 +250,8 @@ async function classify(image: Uint8Array<ArrayBuffer>): Promise<number[] | stri
       headers: { 'Content-Type': 'application/octet-stream' },
       body: image,
     });
-    if (response.status === 429) return 'Too many questions at once; in a moment again';
-    if (!response.ok) return 'Cannot classify just now';
+    if (response.status === 429) return 'Too many requests at once; try again in a moment';
+    if (!response.ok) return 'Cannot classify at the moment';
     const answer = (await response.json()) as { probabilities: number[] };
     return answer.probabilities;
   } catch {

@@ -1,10 +1,10 @@
 /**
- * What was drawn, as an image of the size that a model takes. Digits become images of the kind that MNIST has: the ink
- * fills a box of 20×20 pixels, kept in proportion, and its centre of mass is the middle of the 28×28 image
- * (http://yann.lecun.com/exdb/mnist/); in images of other sizes all of it is as much larger or smaller.
+ * Turns a drawing into an image of the size that a model takes. Digits become images like those of MNIST: the ink fills a box
+ * of 20×20 pixels, in proportion, and its centre of mass is in the middle of the 28×28 image
+ * (http://yann.lecun.com/exdb/mnist/); for other image sizes, everything is scaled.
  *
- * Strokes are scaled as lines and drawn with a pen of constant width, so that a digit drawn small is not drawn fat.
- * Pure; nothing of the browser's.
+ * Strokes are scaled as lines and drawn with a pen of constant width, so that a digit drawn small does not become thick.
+ * Pure; uses nothing from the browser.
  */
 export type Point = readonly [x: number, y: number];
 /** Points of one pen stroke, in any unit. */

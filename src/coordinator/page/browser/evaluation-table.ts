@@ -1,4 +1,4 @@
-/** The evaluations in figures; what the curves show, for those who want to read or copy it. */
+/** The evaluations as a table: the values of the curves, to read or copy. */
 import { byId, element } from './element.js';
 import { formatDuration, formatInteger, formatPercent, formatSmall } from './format.js';
 import type { RunStore } from './run-store.js';

@@ -1,6 +1,6 @@
 /**
- * The filters of the first convolution as they are learned: at the beginning, half way, and now; a slider takes the
- * last row back through the run. Filters of RGB images are shown in colour, those of other images with several channels
+ * The filters of the first convolution as they are learned: initially, half way, and now; a slider moves the last
+ * row back through the run. Filters of RGB images are shown in colour, those of other images with several channels
  * one channel below the other.
  */
 import type { FilterFrame, Filters } from '../update.js';

@@ -1,4 +1,4 @@
-/** Numbers and times for people. Figures keep their width as they change: fixed digits, tabular in the style sheet. */
+/** Formats numbers and times. Figures keep their width as they change: fixed digits, tabular in the style sheet. */
 
 /** Narrow, and never broken. */
 const SPACE = '\u202f';

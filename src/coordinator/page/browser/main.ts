@@ -1,4 +1,4 @@
-/** The page of one run: panels, each of which is drawn anew when what it shows has changed. */
+/** The page of one run: panels, each of which is redrawn when its data has changed. */
 import { ConfusionMatrix } from './confusion-matrix.js';
 import { Controls } from './controls.js';
 import { DownloadPanel } from './download-panel.js';

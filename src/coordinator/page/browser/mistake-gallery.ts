@@ -1,4 +1,4 @@
-/** The mistakes that the model is surest of, as pictures; each can be put on the canvas of `DrawPad`. */
+/** The most confident mistakes of the model, as images; each can be put on the canvas of `DrawPad`. */
 import type { Mistake, Mistakes, RunInfo } from '../update.js';
 import { byId, bytesFromBase64, element, setText } from './element.js';
 import { formatClass, formatInteger, formatPercent } from './format.js';

@@ -1,4 +1,4 @@
-/** A picture in a file of the reader's, as the model takes it: what `lockstep predict` does, in the browser. */
+/** Prepares an image file of the viewer for the model, like `lockstep predict`, but in the browser. */
 import { toInput } from '../../../model/data/input-image.js';
 import type { InputShape } from '../../../model/lenet.js';
 import { element } from './element.js';

@@ -1,4 +1,4 @@
-/** The head of the page: which run, how it stands, how long it will take, and the figures that matter. */
+/** The head of the page: name and state of the run, remaining time, and the main figures. */
 import type { RunConfig } from '../../../shared/config.js';
 import type { EvaluationRow, RunInfo } from '../update.js';
 import { byId, element, setText } from './element.js';
@@ -90,7 +90,7 @@ export class RunHeader {
     const { connection, head, run, result, workers } = this.store;
     let [kind, text] = ['quiet', 'Connecting …'];
     if (connection === 'lost') {
-      [kind, text] = ['bad', 'Lost the coordinator; trying again'];
+      [kind, text] = ['bad', 'Lost the coordinator; reconnecting'];
     } else if (head && run && !head.isLive && head.state !== 'finished') {
       [kind, text] = ['warn', 'Not finished'];
     } else if (head && run) {

@@ -1,6 +1,5 @@
 /**
- * The run as this page knows it, fed by the coordinator's events; connects again by itself when the coordinator goes
- * away.
+ * The page's copy of the run, updated by the coordinator's events; reconnects by itself if the coordinator goes away.
  */
 import { StepSeries } from '../step-series.js';
 import type {

@@ -1,4 +1,4 @@
-/** Light or dark: as the system has it, until the viewer says otherwise. */
+/** Light or dark: the system setting, until the viewer overrides it. */
 import { byId } from './element.js';
 
 const KEY = 'lockstep-theme';

@@ -1,4 +1,4 @@
-/** The values of a curve, made fit to be drawn. */
+/** Prepares the values of a curve for drawing. */
 
 /** Values over x; `undefined` where another curve alone has a point, null where there is a gap. */
 export type Values = (number | null | undefined)[];

@@ -1,4 +1,4 @@
-/** The workers: who they are, what they contribute, when they were heard of. */
+/** The workers: identity, contribution, and when they were last heard from. */
 import type { WorkerRow } from '../update.js';
 import { byId, element, setText } from './element.js';
 import {

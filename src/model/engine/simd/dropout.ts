@@ -1,6 +1,6 @@
 /**
- * Dropout of the `simd` engine, beside its kernels: a few hundred values an image, multiplied in float32 where they lie.
- * What is dropped is kept for the way back, as the slope of an activation is told from its value.
+ * Dropout of the `simd` engine, outside its kernels: a few hundred values per image, multiplied in place in float32. The dropped
+ * values are kept for the backward pass, since the slope of an activation is computed from its value.
  */
 import { F32, LANES, MAX_GROUPS, type Chunk } from './stages/stage.js';
 

@@ -1,7 +1,7 @@
 /**
  * The `simd` engine: the gradient of LeNet in WebAssembly SIMD128, exact (docs/algorithm.md).
  *
- * The kernels stand in assembly/, what they are called for in stages/. Here: the order of things.
+ * The kernels are in assembly/, the code that calls them in stages/. This file determines the order.
  */
 import {
   PLAIN_LOSS,

@@ -2,8 +2,8 @@
  * Vectors of one length, or slices of them, in WebAssembly SIMD: sums of gradients and the optimizers' loops, with the bits of plain
  * float32 arithmetic (`plainKernels` of optimizer.ts).
  *
- * Vectors from `allocate` are worked where they lie. Any other Float32Array is taken as well: it is copied in and, if it
- * changes, out again, which costs about what the work itself does.
+ * Vectors from `allocate` are processed in place. Any other Float32Array is accepted too: it is copied in and, if it changes,
+ * out again, which costs about as much as the work itself.
  */
 import type { AdamScalars, OptimizerKernels } from '../../optimizer.js';
 import { Layout, createMemory, instantiate, type Kernels, type WasmModule } from './wasm.js';

@@ -1,6 +1,6 @@
 /**
- * The WebAssembly module behind the `simd` engine and the vector operations: what it exports, and placing things in its
- * memory. The compiled module is handed in: node.ts reads it from a file, a browser fetches it.
+ * The WebAssembly module behind the `simd` engine and the vector operations: its exports, and the layout of its
+ * memory. The compiled module is an argument: node.ts reads it from a file, a browser fetches it.
  *
  * The module (assembly/) allocates nothing. The host creates the memory at its full size, so that no view of it is ever
  * detached, and hands addresses to the kernels. Pages that are never touched cost nothing.

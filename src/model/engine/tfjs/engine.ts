@@ -2,8 +2,8 @@
  * LeNet-5 in tfjs operations: the one model behind the engines `tensorflow` and `webgpu`. The backend comes from
  * outside; nothing here imports tfjs, only its types.
  *
- * Approximate: a backend adds in an order of its own. The whole share of a worker goes up in one array, and gradient,
- * loss and correct count come down in one.
+ * Approximate: each backend has its own order of additions. A worker's whole share is uploaded in one array, and gradient, loss
+ * and correct count are downloaded in one.
  *
  * Shapes: N images (padded up to few distinct sizes, so that a backend builds its programs once), P parameters.
  */

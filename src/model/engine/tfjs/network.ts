@@ -1,5 +1,5 @@
 /**
- * The layers in tfjs operations, forward and back, without a tape: each step keeps what its way back needs.
+ * The layers in tfjs operations, forward and backward, without a tape: each step keeps what its backward step needs.
  *
  * Activations are (N, H, W, C), parameters keep the layout of θ until they are used.
  */

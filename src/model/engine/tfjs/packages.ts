@@ -1,6 +1,6 @@
 /**
- * The one door to the optional packages: tfjs on TensorFlow, and tfjs on WebGPU through Dawn. They are looked for when
- * they are asked for, and what is missing is told in one sentence with its cure.
+ * The only access to the optional packages: tfjs on TensorFlow, and tfjs on WebGPU through Dawn. They are loaded on demand, and
+ * a missing one is reported in one sentence with its fix.
  *
  * Loading is native code that may block, log to stderr or crash; thread.ts and probe.ts keep it away from
  * the event loop and from the process.
@@ -329,7 +329,7 @@ export function chooseAdapter(list: string, device: number): string[] {
   }
   if (found.findIndex(({ name }) => name === chosen.name) !== device) {
     throw new UserError(
-      `Cannot take GPU ${device}: there are several named ${chosen.name}, and WebGPU takes the first; ` +
+      `Cannot use GPU ${device}: several are named ${chosen.name}, and WebGPU uses the first; ` +
         `show each worker one GPU, as docs/gpu.md tells`,
     );
   }

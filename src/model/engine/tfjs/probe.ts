@@ -1,6 +1,6 @@
 /**
- * What an engine is on this machine, found out in a child process with a deadline: a broken GPU driver may crash or hang
- * whoever loads it, and a library once loaded does not go away.
+ * Probes an engine in a child process with a deadline: a broken GPU driver may crash or hang the process that loads it, and
+ * a library cannot be unloaded.
  *
  * probe-main.ts is the child.
  */

@@ -1,5 +1,5 @@
 /**
- * An engine on a thread of its own, for those that would block the event loop: a TensorFlow call returns when it is
+ * An engine on a separate thread, for those that would block the event loop: a TensorFlow call returns when it is
  * done, and a GPU driver may compile shaders for seconds.
  *
  * Here is the near side, which looks like any engine; thread-main.ts is the far side. Arrays are copied once and
