@@ -125,7 +125,7 @@ const coordinatorMessages: fc.Arbitrary<CoordinatorMessage> = fc.oneof(
     numParams: fc.integer({ min: 1, max: 1e9 }),
     sliceValues: fc.integer({ min: 1, max: 1e9 }),
     datasetId: name,
-    numSamples: fc.integer({ min: 1, max: 1e9 }),
+    numSamples: fc.integer({ min: 1, max: 2_000_000 }),
     proofSeed: count,
     heartbeatTimeoutMs: fc.double({ min: 100, max: 86_400_000, noNaN: true }),
     alternates: fc.array(fc.string({ maxLength: 1000 }), { maxLength: 8 }),

@@ -92,7 +92,7 @@ describe('an address', () => {
     const right = await comeWith(harness, {});
     expect(right.closeCode).toBe(4429);
     expect(refusalOf(right)).toMatchObject({ retryAfterMs: 1000 });
-    expect(refusalOf(right)?.reason).toMatch(/this address .* 1\.0 s/);
+    expect(refusalOf(right)?.reason).toMatch(/this address; .* 1\.0 s/);
     anna.channel.break();
     expect((await comeWith(harness, { workerId })).closeCode).toBeNull();
     expect((await comeWith(harness, {}, '192.0.2.9')).closeCode).toBeNull();
