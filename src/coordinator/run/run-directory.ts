@@ -163,7 +163,7 @@ async function makeRunFolder(path: string): Promise<string | undefined> {
   try {
     return await makeFolders(path);
   } catch (error) {
-    throw new UserError(`Cannot make the run directory ${path}: ${messageOf(error)}`, {
+    throw new UserError(`Cannot create the run directory ${path}: ${messageOf(error)}`, {
       cause: error,
     });
   }

@@ -123,7 +123,7 @@ describe('openRunDirectory()', () => {
     );
     await expectRefusal(
       openRunDirectory(join(path, 'thesis.tex'), begin),
-      /^Cannot make the run directory .*thesis.tex: E/,
+      /^Cannot create the run directory .*thesis.tex: E/,
     );
     expect(await readdir(path)).toEqual(['thesis.tex']);
   });
