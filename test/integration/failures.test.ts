@@ -93,7 +93,10 @@ test.skipIf(process.platform !== 'linux')(
     const [sweep, out] = [join(await temporaryDirectory(), 'sweep.json'), ['--out', '/proc/x']];
     await writeFile(sweep, '{"epochs": 1, "lr": [0.01, 0.02]}');
     for (const args of [['train'], ['sweep', sweep], ['relay', 'ws://a', '--host', '0.0.0.0']]) {
-      expectSentence(await lockstep([...args, ...out]), /Cannot (create|make|write) .*\/proc\/x.*ENOENT/);
+      expectSentence(
+        await lockstep([...args, ...out]),
+        /Cannot (create|make|write) .*\/proc\/x.*ENOENT/,
+      );
     }
   },
 );
