@@ -21,7 +21,7 @@ import { dial, dialAlternate } from '../worker/connection.js';
 import { Worker } from '../worker/worker.js';
 import { keepLinks, localJoinLine, openAccess, sayJoinLines, type Access } from './access.js';
 import { optionCommand } from './command.js';
-import { letHeapGrow } from './heap.js';
+import { letHeapGrow, optimizeKernelsSoon } from './v8.js';
 import { tellEnding } from './ending.js';
 import { startLocalWorkers, type StartedWorkers } from './local-workers.js';
 import { createJudge } from './judge.js';
@@ -40,6 +40,7 @@ export function relayCommand() {
       const line = parseJoinLine(argument);
       const token = line.token ?? readToken(options.token, options.tokenFile);
       letHeapGrow();
+      optimizeKernelsSoon();
       const log = createLog({
         level: options.logLevel,
         quiet: options.quiet,

@@ -18,7 +18,7 @@ import { dial } from '../worker/connection.js';
 import type { SampleCache } from '../worker/sample-cache.js';
 import { indicesOf, type EvaluationTask, type StepTask, type Task } from '../worker/task.js';
 import { Worker, type WorkerOutcome } from '../worker/worker.js';
-import { keepYoungSmall, letHeapGrow, youngCollector } from './heap.js';
+import { keepYoungSmall, letHeapGrow, youngCollector } from './v8.js';
 import { followParent } from './signals.js';
 
 /**

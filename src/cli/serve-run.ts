@@ -36,7 +36,7 @@ import { version } from '../shared/node/version.js';
 import { PROTOCOL_VERSION } from '../shared/protocol.js';
 import { createRandom } from '../shared/random.js';
 import { joinLine, keepLinks, localJoinLine, openAccess, sayWhere } from './access.js';
-import { letHeapGrow } from './heap.js';
+import { letHeapGrow, optimizeKernelsSoon } from './v8.js';
 import { createJudge } from './judge.js';
 import { keepStacksIn } from './last-resort.js';
 import { startLocalWorkers, type LocalWorker, type StartedWorkers } from './local-workers.js';
@@ -78,6 +78,7 @@ export async function serveRun(
   launcher: Launcher | null = null,
 ): Promise<void> {
   letHeapGrow();
+  optimizeKernelsSoon();
   for (const engine of new Set(localWorkers.map((worker) => worker.engine))) {
     if (engine !== 'auto') await checkEngine(engine);
   }

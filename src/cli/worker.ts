@@ -13,7 +13,7 @@ import { longestCall } from '../worker/needs.js';
 import { startThreads } from '../worker/threads/thread-computation.js';
 import { Worker } from '../worker/worker.js';
 import { optionCommand } from './command.js';
-import { keepYoungSmall, letHeapGrow, youngCollector } from './heap.js';
+import { keepYoungSmall, letHeapGrow, optimizeKernelsSoon, youngCollector } from './v8.js';
 import { tellEnding } from './ending.js';
 import { holdLifeline } from './lifeline.js';
 import { isLocalWorker, stopSignal } from './signals.js';
@@ -39,6 +39,7 @@ export function workerCommand() {
       const file = lifeline === null && argument.startsWith('@') ? argument.slice(1) : null;
       let line = file === null ? parseJoinLine(lifeline?.firstLine ?? argument) : null;
       letHeapGrow();
+      optimizeKernelsSoon();
       keepYoungSmall();
       const log = createLog({
         level: options.logLevel,
