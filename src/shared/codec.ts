@@ -23,7 +23,7 @@ const packr = new Packr({
 
 /** Values and keys in a message of a worker: an honest `hello` has 23. */
 const MAX_WORKER_ITEMS = 64;
-/** In one of the coordinator: `shards` of many workers with scattered ranges are the most. */
+/** In one of the coordinator: scattered ranges are the most. */
 const MAX_COORDINATOR_ITEMS = 262_144;
 
 /**
@@ -123,7 +123,7 @@ function withTail(value: unknown, tail: Uint8Array): unknown {
 /** In words that are the schema's own: nothing that came is repeated, however it is called. */
 function describe({ issues: [issue] }: z.ZodError): string {
   if (issue.code === 'unrecognized_keys') return 'a field that it does not have';
-  // The first part is a field of the message; what follows may be the sender's, such as a key of `shards`.
+  // The first part is a field of the message; what follows may be the sender's.
   return issue.path.length > 0 ? `${issue.message} in ${String(issue.path[0])}` : issue.message;
 }
 

@@ -8,7 +8,7 @@
  */
 import { ProtocolError } from './errors.js';
 
-/** The deepest message has four levels: `step` → `shards` → ranges → a range. */
+/** The deepest messages have three levels, such as `step` → `ranges` → a range. */
 const MAX_DEPTH = 6;
 /** The longest string of a message has 1,000 UTF-16 units, each 3 bytes of UTF-8 at most. */
 const MAX_STRING_BYTES = 3_000;

@@ -18,7 +18,7 @@ import {
 } from './config.js';
 
 /** Raised whenever a message changes; both sides must agree. */
-export const PROTOCOL_VERSION = 4;
+export const PROTOCOL_VERSION = 5;
 
 /** Workers that a relay may say it stands for. */
 export const MAX_WORKERS_BEHIND = 65_536;
@@ -182,7 +182,8 @@ const samples = z.strictObject({
   pixels: bytes,
 });
 
-const shards = z.record(workerId, z.array(rangeSchema).max(100_000));
+/** What one worker is asked for, besides what it was asked for in this round before. */
+const ranges = z.array(rangeSchema).min(1).max(100_000);
 
 /** A slice of θ; the last one comes with the step, or the evaluation, that all of them are for. */
 const paramsSlice = z.strictObject({
@@ -200,10 +201,12 @@ const step = z.strictObject({
   epoch: count,
   /** (P,) float32, or the last slice of it; null where the worker has the parameters of this step already. */
   params: bytes.nullable(),
-  /** (n,) uint32 sample indices of the whole batch, in order. */
+  /** Of the whole batch. */
+  numImages: count.min(1),
+  /** Micro-batches. */
+  ranges,
+  /** uint32 sample indices of these ranges' images, one range after the other. */
   indices: bytes,
-  /** The ranges of micro-batches for each worker, besides those it was given for this step before. */
-  shards,
 });
 
 const evaluate = z.strictObject({
@@ -214,7 +217,7 @@ const evaluate = z.strictObject({
   /** The images are samples [first, first + numImages), cut into blocks of `evaluationBlock`. */
   first: count,
   numImages: count.min(1),
-  shards,
+  ranges,
 });
 
 /** How the run is going, for those who asked for it in their hello. */

@@ -23,7 +23,7 @@ import type { Keepsake } from './keepsake.js';
 import type { Memory } from './memory.js';
 import { memoryNeeded } from './needs.js';
 import { SampleCache } from './sample-cache.js';
-import { taskOf, type Task } from './task.js';
+import { addRanges, taskOf, type Task } from './task.js';
 import { Watchdog } from './watchdog.js';
 
 /** Frames that a worker reads and sends before it collects their memory, bytes. */
@@ -278,13 +278,7 @@ export class Session implements ChannelHandler {
       this.supersede();
       this.task = taskOf(message, welcome, params, this.superseded.signal);
     }
-    const task = this.task!;
-    for (const range of message.shards[welcome.workerId] ?? []) {
-      if (range[1] > task.numUnits || task.ranges.length === task.numUnits) {
-        throw new ProtocolError('malformed', `Work on [${range.join(', ')}) of ${task.numUnits}`);
-      }
-      task.ranges.push(range);
-    }
+    addRanges(this.task!, message);
     if (this.isComputing) return;
     this.isComputing = true;
     this.queue(() => this.compute());

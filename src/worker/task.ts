@@ -22,7 +22,7 @@ interface TaskBase {
 export interface StepTask extends TaskBase {
   readonly kind: 'step';
   readonly epoch: number;
-  /** (n,) sample indices of the whole batch. */
+  /** (n,) sample indices of the whole batch, known for the units that were asked for. */
   readonly indices: Uint32Array;
 }
 
@@ -48,9 +48,15 @@ export function taskOf(
 ): Task {
   const base = { globalStep: message.globalStep, params, signal, ranges: [] };
   if (message.type === 'step') {
-    const indices = uint32From(message.indices, 'indices');
-    const numUnits = Math.ceil(indices.length / microBatch);
-    const { epoch } = message;
+    const { epoch, numImages } = message;
+    if (numImages > numSamples) {
+      throw new ProtocolError(
+        'malformed',
+        `A batch of ${numImages} images, there are ${numSamples}`,
+      );
+    }
+    const numUnits = Math.ceil(numImages / microBatch);
+    const indices = new Uint32Array(numImages);
     return { ...base, kind: 'step', epoch, numUnits, unitSize: microBatch, indices };
   }
   const { set, first, numImages } = message;
@@ -61,6 +67,33 @@ export function taskOf(
   const numUnits = Math.ceil(numImages / evaluationBlock);
   const unitSize = evaluationBlock;
   return { ...base, kind: 'evaluation', numUnits, unitSize, set, first, numImages };
+}
+
+/**
+ * Adds the ranges that the message asks for, and a step's samples of them.
+ *
+ * @throws {ProtocolError} `malformed` if there are no such units, more ranges than units, or not as many samples
+ */
+export function addRanges(task: Task, message: Message<'step'> | Message<'evaluate'>): void {
+  const { numUnits } = task;
+  const wrong = message.ranges.find(([, hi]) => hi > numUnits);
+  if (wrong) {
+    throw new ProtocolError('malformed', `Work on [${wrong.join(', ')}) of ${numUnits}`);
+  }
+  if (task.ranges.length + message.ranges.length > numUnits) {
+    throw new ProtocolError('malformed', `More ranges than the ${numUnits} units`);
+  }
+  if (task.kind === 'step' && message.type === 'step') {
+    const places = message.ranges.map((range) => indicesOf(task, range));
+    const numImages = places.reduce((sum, { length }) => sum + length, 0);
+    const indices = uint32From(message.indices, 'indices', numImages);
+    let from = 0;
+    for (const place of places) {
+      place.set(indices.subarray(from, from + place.length));
+      from += place.length;
+    }
+  }
+  task.ranges.push(...message.ranges);
 }
 
 /** Sample indices of a range of a task's units. */

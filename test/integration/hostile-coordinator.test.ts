@@ -93,8 +93,8 @@ test.each<[string, Message<'welcome'>, () => CoordinatorMessage[]]>([
       samples(),
       {
         type: 'step',
-        ...{ globalStep: 0, epoch: 0, params: params(), indices: allIndices() },
-        shards: { w1: [[0, 1]] },
+        ...{ globalStep: 0, epoch: 0, params: params(), numImages: NUM_SAMPLES },
+        ...{ ranges: [[0, 1]], indices: allIndices() },
       },
     ],
   ],
@@ -106,7 +106,7 @@ test.each<[string, Message<'welcome'>, () => CoordinatorMessage[]]>([
       {
         type: 'evaluate',
         ...{ globalStep: 0, set: 'test', params: params(), first: 0, numImages: NUM_SAMPLES },
-        shards: { w1: [[0, 1]] },
+        ranges: [[0, 1]],
       },
     ],
   ],

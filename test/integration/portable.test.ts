@@ -60,9 +60,10 @@ function replies(): Uint8Array[][] {
     globalStep: 0,
     epoch: 2,
     params: bytesOf(initParams(MODEL, 5)),
-    indices: bytesOf(indices),
     // Four micro-batches, the last one short; three of them are two nodes of the tree.
-    shards: { w1: [[1, 4]] },
+    numImages: NUM_IMAGES,
+    ranges: [[1, 4]],
+    indices: bytesOf(indices.subarray(8)),
   };
   return [[welcome], [samples, step]].map((messages) => messages.map((m) => joinFrame(encode(m))));
 }

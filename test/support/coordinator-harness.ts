@@ -183,16 +183,33 @@ export class FakeWorker {
     return this.channel
       .sentOf('step')
       .filter((step) => step.globalStep === globalStep)
-      .flatMap((step) => step.shards[this.workerId] ?? []);
+      .flatMap((step) => step.ranges);
+  }
+
+  /** (n,) sample indices of the step's batch, as far as this worker was told. */
+  private indicesOf(step: number): Uint32Array {
+    const messages = this.channel.sentOf('step').filter(({ globalStep }) => globalStep === step);
+    const { microBatch } = this.harness.training.config;
+    const batch = new Uint32Array(messages[0].numImages);
+    for (const { ranges, indices } of messages) {
+      const told = uint32From(indices, 'indices');
+      let from = 0;
+      for (const [lo, hi] of ranges) {
+        const place = batch.subarray(lo * microBatch, hi * microBatch);
+        place.set(told.subarray(from, from + place.length));
+        from += place.length;
+      }
+    }
+    return batch;
   }
 
   /** The true partial of a range of the step that was asked last. */
   partialOf(range: Range, changes: Partial<Message<'partial'>> = {}): Message<'partial'> {
     const { samples, createEngine, model, config } = this.harness.training;
     const steps = this.channel.sentOf('step');
-    const { globalStep, indices: packed } = steps.at(-1)!;
+    const { globalStep } = steps.at(-1)!;
     const params = steps.findLast((step) => step.params !== null)!.params!;
-    const indices = uint32From(packed, 'indices');
+    const indices = this.indicesOf(globalStep);
     const engine = createEngine();
     engine.setParams(float32From(params, model.numParams, 'params'));
     const gradient = new Float32Array(model.numParams);

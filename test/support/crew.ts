@@ -105,10 +105,10 @@ function* answersOf(worker: FakeWorker, message: { readonly type: string }): Gen
     worker.say({ type: 'pong', sentAt, workerTime: sentAt });
   }
   if (message.type !== 'step' && message.type !== 'evaluate') return;
-  const { shards, globalStep } = message as Message<'step'> | Message<'evaluate'>;
+  const { ranges, globalStep } = message as Message<'step'> | Message<'evaluate'>;
   // Of work that is over, the truth is not wanted any more.
   if (last?.type !== message.type || (last as Message<'step'>).globalStep !== globalStep) return;
-  for (const [lo, hi] of shards[worker.workerId] ?? []) {
+  for (const [lo, hi] of ranges) {
     for (let unit = lo; unit < hi; unit++) {
       yield message.type === 'step'
         ? worker.partialOf([unit, unit + 1])

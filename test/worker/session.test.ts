@@ -14,6 +14,7 @@ import type {
 } from '../../src/shared/protocol.js';
 import { Slices, sliceOf } from '../../src/shared/slices.js';
 import type { Computation } from '../../src/worker/computation.js';
+import type { Task } from '../../src/worker/task.js';
 import { Memory } from '../../src/worker/memory.js';
 import { Session, type SessionOptions } from '../../src/worker/session.js';
 import { createManualClock } from '../support/manual-clock.js';
@@ -44,8 +45,9 @@ const STEP: Message<'step'> = {
   globalStep: 0,
   epoch: 0,
   params: PARAMS,
+  numImages: 4,
+  ranges: [[0, 2]],
   indices: bytesOf(Uint32Array.of(0, 1, 2, 3)),
-  shards: { w1: [[0, 2]] },
 };
 
 /** A computation that answers nothing; `run` does what the test says. */
@@ -180,10 +182,39 @@ describe('a session', () => {
     ]);
   });
 
+  it('knows the samples of each range that it was asked for, whenever it was', async () => {
+    let task: Task | null = null;
+    const computation = new FakeComputation((given) => {
+      task = given;
+      return new Promise(() => undefined);
+    });
+    const { say } = connect([computation]);
+    const ranges = {
+      first: [[1, 2]] as [number, number][],
+      later: [
+        [2, 3],
+        [0, 1],
+      ] as [number, number][],
+    };
+    await say(
+      WELCOME,
+      { ...STEP, numImages: 5, ranges: ranges.first, indices: bytesOf(Uint32Array.of(7, 8)) },
+      {
+        ...{ ...STEP, params: null, numImages: 5, ranges: ranges.later },
+        indices: bytesOf(Uint32Array.of(9, 5, 6)),
+      },
+    );
+    expect(task).toMatchObject({
+      numUnits: 3,
+      indices: Uint32Array.of(5, 6, 7, 8, 9),
+      ranges: [...ranges.first, ...ranges.later],
+    });
+  });
+
   it('keeps its computation where the coordinator did wrong', async () => {
     const computation = new FakeComputation();
     const { say, ended, memory } = connect([computation]);
-    await say(WELCOME, { ...STEP, shards: { w1: [[0, 3]] } });
+    await say(WELCOME, { ...STEP, ranges: [[0, 3]] });
     expect(await ended).toMatchObject({ outcome: 'lost', reason: 'Work on [0, 3) of 2' });
     expect(memory.computation).toBe(computation);
   });
@@ -213,7 +244,7 @@ describe('a session', () => {
           params: PARAMS,
           first: 11,
           numImages: 10,
-          shards: { w1: [[0, 1]] },
+          ranges: [[0, 1]],
         },
       ],
       CLOSE_CODES.malformed,
@@ -224,15 +255,28 @@ describe('a session', () => {
         WELCOME,
         {
           ...STEP,
-          shards: {
-            w1: [
-              [0, 1],
-              [0, 1],
-              [0, 1],
-            ],
-          },
+          ranges: [
+            [0, 1],
+            [0, 1],
+            [0, 1],
+          ],
         },
       ],
+      CLOSE_CODES.malformed,
+    ],
+    [
+      'fewer samples than its ranges have',
+      [WELCOME, { ...STEP, indices: bytesOf(Uint32Array.of(0, 1, 2)) }],
+      CLOSE_CODES.malformed,
+    ],
+    [
+      'more samples than its ranges have',
+      [WELCOME, { ...STEP, ranges: [[1, 2]] }],
+      CLOSE_CODES.malformed,
+    ],
+    [
+      'a batch of more samples than there are',
+      [WELCOME, { ...STEP, numImages: 21 }],
       CLOSE_CODES.malformed,
     ],
     ['a second welcome', [WELCOME, WELCOME], CLOSE_CODES.unexpected],

@@ -27,8 +27,8 @@ export interface Work extends Units {
   samplesOf(range: Range): Uint32Array;
   /** The slices of θ that travel before the frame below, but for the first so many. */
   earlySlices(numSent: number): readonly Frame[];
-  /** The frame that hands the shares out, with θ (its last slice) or, for workers that have it, without. */
-  encode(shares: Shares, withParams: boolean): Frame;
+  /** The frame that asks a worker for the ranges, with θ (its last slice) or, if the worker has it, without. */
+  encode(ranges: readonly Range[], withParams: boolean): Frame;
 }
 
 /** What happened to one worker's part of a round. */
@@ -298,25 +298,23 @@ export class Dispatcher {
   /** @param now when it was decided to send it */
   private send(current: Current, now: number, shares: Shares): void {
     if (shares.size === 0) return;
-    const frames = new Map<boolean, Frame>();
-    const { work } = current;
-    const members = [...shares.keys()].map((workerId) => this.group.get(workerId)!);
-    for (const withParams of [true, false]) {
-      const some = members.filter(({ workerId }) => current.hasParams.has(workerId) !== withParams);
-      if (some.length === 0) continue;
-      const mine = new Map(some.map(({ workerId }) => [workerId, shares.get(workerId)!]));
-      frames.set(withParams, current.work.encode(mine, withParams));
-    }
+    const { work, hasParams } = current;
+    const requests = [...shares].map(([workerId, ranges]) => ({
+      member: this.group.get(workerId)!,
+      ranges,
+      frame: work.encode(ranges, !hasParams.has(workerId)),
+    }));
     const planned = this.clock.now();
     current.planMs += planned - now;
-    for (const member of members) {
+    for (const { member, ranges, frame } of requests) {
       const { workerId } = member;
       const peer = this.peerOf(member);
-      const samples = shares.get(workerId)!.map((range) => current.work.samplesOf(range));
-      const needsParams = !current.hasParams.has(workerId);
-      const slices = needsParams ? work.earlySlices(peer.numSlicesOf(work.globalStep)) : [];
-      peer.give(samples, [...slices, frames.get(needsParams)!]);
-      current.hasParams.add(workerId);
+      const samples = ranges.map((range) => work.samplesOf(range));
+      const slices = hasParams.has(workerId)
+        ? []
+        : work.earlySlices(peer.numSlicesOf(work.globalStep));
+      peer.give(samples, [...slices, frame]);
+      hasParams.add(workerId);
       const sentAt = this.clock.now();
       peer.owesSince ??= sentAt;
       const answer = current.answers.get(workerId);

@@ -11,7 +11,6 @@ import type { Work } from './dispatcher.js';
 import type { PartialTrace } from '../events.js';
 import type { Member } from '../group/group.js';
 import { Reducer } from './reducer.js';
-import type { Shares } from './round.js';
 import type { Samples } from '../samples.js';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -162,14 +161,22 @@ export class StepWork extends ConfirmableWork implements Work {
     this.credits.set(member, credit);
   }
 
-  encode(shares: Shares, withParams: boolean): Frame {
+  encode(ranges: readonly Range[], withParams: boolean): Frame {
+    const numImages = ranges.reduce((sum, range) => sum + this.imagesIn(range), 0);
+    const indices = new Uint32Array(numImages);
+    let from = 0;
+    for (const range of ranges) {
+      indices.set(this.samplesOf(range), from);
+      from += this.imagesIn(range);
+    }
     return encode({
       type: 'step',
       globalStep: this.globalStep,
       epoch: this.epoch,
       params: withParams ? this.lastSlice() : null,
-      indices: bytesOf(this.batch),
-      shards: shardsOf(shares),
+      numImages: this.numImages,
+      ranges: ranges.map(([lo, hi]) => [lo, hi]),
+      indices: bytesOf(indices),
     });
   }
 }
@@ -284,7 +291,7 @@ export class EvaluationWork extends ConfirmableWork implements Work {
     return [from, from + this.imagesIn([block, block + 1])];
   }
 
-  encode(shares: Shares, withParams: boolean): Frame {
+  encode(ranges: readonly Range[], withParams: boolean): Frame {
     return encode({
       type: 'evaluate',
       globalStep: this.globalStep,
@@ -292,16 +299,7 @@ export class EvaluationWork extends ConfirmableWork implements Work {
       params: withParams ? this.lastSlice() : null,
       first: this.first,
       numImages: this.labels.length,
-      shards: shardsOf(shares),
+      ranges: ranges.map(([lo, hi]) => [lo, hi]),
     });
   }
-}
-
-function shardsOf(shares: Shares): Record<string, [number, number][]> {
-  return Object.fromEntries(
-    [...shares].map(([workerId, ranges]) => [
-      workerId,
-      ranges.map(([lo, hi]): [number, number] => [lo, hi]),
-    ]),
-  );
 }

@@ -2,7 +2,10 @@ import { describe, expect, it } from 'vitest';
 import { DEADLINES } from '../../../src/shared/deadlines.js';
 import { MAX_QUEUED_BYTES } from '../../../src/coordinator/round/peer.js';
 import { CLOSE_CODES } from '../../../src/shared/errors.js';
-import { startRun } from '../../support/coordinator-harness.js';
+import { Sampler } from '../../../src/coordinator/sampler.js';
+import { uint32From } from '../../../src/shared/codec.js';
+import type { Range } from '../../../src/shared/protocol.js';
+import { startRun, type FakeWorker } from '../../support/coordinator-harness.js';
 
 const WHOLE = [[0, 6]];
 
@@ -16,6 +19,33 @@ describe('Dispatcher', () => {
     const [step] = again.channel.sentOf('step');
     expect(step.params).not.toBeNull();
     expect(again.rangesOf(0)).toEqual(WHOLE);
+  });
+
+  it('tells each worker the samples of its own micro-batches only, and of those that it gets later', async () => {
+    const { join, training } = await startRun();
+    const anna = await join();
+    const bert = await join();
+    await anna.answer([[0, 6]]);
+    const { config, samples } = training;
+    const sampler = new Sampler(config.seed, samples.numTrain, config.batchSize);
+    const batch = sampler.batch(1);
+    const samplesOf = (ranges: readonly Range[]) =>
+      ranges.flatMap(([lo, hi]) =>
+        Array.from(batch.subarray(lo * config.microBatch, hi * config.microBatch)),
+      );
+    const told = (worker: FakeWorker) =>
+      worker.channel
+        .sentOf('step')
+        .filter(({ globalStep }) => globalStep === 1)
+        .map(({ numImages, ranges, indices }) => {
+          expect(numImages).toBe(batch.length);
+          expect(Array.from(uint32From(indices, 'indices'))).toEqual(samplesOf(ranges));
+          return ranges;
+        });
+    const [annas] = told(anna);
+    expect(told(bert)).toHaveLength(1);
+    anna.channel.break();
+    expect(told(bert).at(-1)).toEqual(annas);
   });
 
   it('hands the open micro-batches of a lost worker to another at once', async () => {

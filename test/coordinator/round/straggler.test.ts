@@ -40,7 +40,7 @@ function animate({ time }: Harness, worker: FakeWorker, machine: Machine): void 
     } else if (message.type === 'step' || message.type === 'evaluate') {
       if (message.globalStep > globalStep) freeAt = time.now + LATENCY_MS;
       globalStep = message.globalStep;
-      for (const [lo, hi] of message.shards[worker.workerId] ?? []) {
+      for (const [lo, hi] of message.ranges) {
         for (let unit = lo; unit < hi; unit++) {
           const from = Math.max(freeAt, time.now + LATENCY_MS);
           const { beginsAt, doneAt } = machine(from, UNIT_MS);

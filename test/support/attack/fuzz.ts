@@ -253,7 +253,10 @@ class Crowd {
   private readonly corpus: Corpus;
   private readonly tally: Tally;
   private readonly random: Random;
-  private readonly seats: (Seat | null)[] = Array.from({ length: NUM_SEATED }, () => null);
+  private readonly seats: (HostileChannel | null)[] = Array.from(
+    { length: NUM_SEATED },
+    () => null,
+  );
 
   constructor(
     coordinator: ReturnType<typeof createHarness>['coordinator'],
@@ -277,7 +280,7 @@ class Crowd {
   }
 
   leave(): void {
-    for (const seat of this.seats) seat?.channel.handler.closed(1006, '');
+    for (const seat of this.seats) seat?.handler.closed(1006, '');
   }
 
   /** Comes, says as much as is honest, and then what is not. */
@@ -294,24 +297,23 @@ class Crowd {
   }
 
   /** Answers what it was asked: nearly rightly. @returns whoever has the seat then */
-  private answer(seat: Seat | null): Seat | null {
-    if (!seat || hasEnded(seat.channel)) return this.newSeat();
+  private answer(seat: HostileChannel | null): HostileChannel | null {
+    if (!seat || hasEnded(seat)) return this.newSeat();
     const { corpus, random, tally } = this;
-    for (const frame of seat.channel.inbox.splice(0)) {
+    for (const frame of seat.inbox.splice(0)) {
       const message = decodeCoordinatorMessage([frame]);
-      if (message.type === 'welcome') seat.workerId = message.workerId;
-      for (const answer of answersTo(message, seat.workerId, corpus)) {
-        if (hasEnded(seat.channel)) break;
+      for (const answer of answersTo(message, corpus)) {
+        if (hasEnded(seat)) break;
         const state = `in ${message.type}`;
-        tally.deliver(seat.channel, mutate(answer, corpus.all(), random), state);
+        tally.deliver(seat, mutate(answer, corpus.all(), random), state);
       }
     }
-    return hasEnded(seat.channel) ? this.newSeat() : seat;
+    return hasEnded(seat) ? this.newSeat() : seat;
   }
 
-  private newSeat(): Seat | null {
+  private newSeat(): HostileChannel | null {
     const channel = this.arrive(['hello', 'ready']);
-    return channel.isOpen ? { channel, workerId: '' } : null;
+    return channel.isOpen ? channel : null;
   }
 
   private arrive(types: readonly string[]): HostileChannel {
@@ -326,18 +328,13 @@ class Crowd {
   }
 }
 
-interface Seat {
-  readonly channel: HostileChannel;
-  workerId: string;
-}
-
 /** A call, as what is delivered may have ended it. */
 function hasEnded(channel: HostileChannel): boolean {
   return !channel.isOpen;
 }
 
 /** Recorded answers, made to fit the question. */
-function answersTo(message: CoordinatorMessage, workerId: string, corpus: Corpus): Recorded[] {
+function answersTo(message: CoordinatorMessage, corpus: Corpus): Recorded[] {
   if (message.type === 'ping') {
     const { sentAt } = message;
     return [recordedOf({ type: 'pong', sentAt, workerTime: sentAt })];
@@ -346,7 +343,7 @@ function answersTo(message: CoordinatorMessage, workerId: string, corpus: Corpus
   if ((message.type !== 'step' && message.type !== 'evaluate') || !corpus.has(type)) return [];
   const { globalStep } = message;
   const { microBatch } = training.config;
-  return (message.shards[workerId] ?? []).map(([lo, hi]: Range) => {
+  return message.ranges.map(([lo, hi]: Range) => {
     const answer = corpus.of(type).message as Message<'partial'> | Message<'evaluation'>;
     if (answer.type === 'evaluation') return recordedOf({ ...answer, globalStep, range: [lo, hi] });
     const range: [number, number] = [lo, lo + 1];

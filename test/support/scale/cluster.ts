@@ -9,7 +9,11 @@ import { DIGITS, LENET5, MNIST, buildModel, imageBytes } from '../../../src/mode
 import { frameBytes, type Channel, type Frame } from '../../../src/shared/channel.js';
 import { bytesOf, decodeCoordinatorMessage, encode } from '../../../src/shared/codec.js';
 import { parseRunConfig } from '../../../src/shared/config.js';
-import { PROTOCOL_VERSION, type CoordinatorMessage } from '../../../src/shared/protocol.js';
+import {
+  PROTOCOL_VERSION,
+  type CoordinatorMessage,
+  type Message,
+} from '../../../src/shared/protocol.js';
 import { createRandom, type Random } from '../../../src/shared/random.js';
 import { maximalNodes } from '../../../src/shared/tree.js';
 import { Relay } from '../../../src/relay/relay.js';
@@ -42,8 +46,6 @@ export interface Shape {
 export interface Network {
   readonly gigabits: number;
   readonly latencyMs: number;
-  /** Whether a step tells each worker the samples of its own share only; the protocol sends those of the whole batch. */
-  readonly hasOwnIndices: boolean;
 }
 
 export interface ClusterResult {
@@ -84,22 +86,22 @@ export async function runCluster(
   const stepCosts = new Map<Machine, StepCosts>();
   const parents = new Map<Machine, Machine>();
   const numSums = new Map<Machine, number>();
-  const socketMs = (frame: Frame) => costs.frameMs + costs.msPerByte * wireBytes(frame);
-  const wireBytes = (frame: Frame) =>
-    network.hasOwnIndices && kindOf(frame) === 'step'
-      ? frameBytes(frame) - 4 * batchSize
-      : frameBytes(frame);
+  /** The step that each hub has planned. */
+  const planned = new Map<Machine, number>();
+  const socketMs = (frame: Frame) => costs.frameMs + costs.msPerByte * frameBytes(frame);
   const fabric = new Fabric(time, {
     bytesPerMs: (network.gigabits * 1e9) / 8 / 1000,
     latencyMs: network.latencyMs,
-    bytesOf: wireBytes,
-    sendMs(frame, sender, isNew) {
-      const kind = isNew ? kindOf(frame) : 'other';
+    sendMs(frame, sender) {
+      const kind = kindOf(frame);
       const sumsMs = (numSums.get(sender) ?? 0) * costs.addMs;
       if (kind !== 'other') numSums.set(sender, 0);
       if (kind === 'partial') return socketMs(frame) + costs.encodeMs + sumsMs;
       if (kind !== 'step') return socketMs(frame);
       const { planMs, encodeMs } = stepCosts.get(sender)!;
+      const { globalStep } = decodeCoordinatorMessage(frame) as Message<'step'>;
+      if (planned.get(sender) === globalStep) return socketMs(frame) + encodeMs;
+      planned.set(sender, globalStep);
       // The coordinator plans once more, for the samples that it sends ahead.
       const isCoordinator = !parents.has(sender);
       const ownMs = isCoordinator ? sumsMs + costs.updateMs + planMs : 0;
@@ -155,7 +157,7 @@ export async function runCluster(
   const populate = (hub: Hub, count: number, levels: readonly number[]) => {
     const numBelow = levels.at(0) ?? count;
     const numUnits = Math.ceil((batchSize / MICRO_BATCH) * (count / numWorkers));
-    stepCosts.set(hub.machine, stepCostsOf(numBelow, numUnits, batchSize));
+    stepCosts.set(hub.machine, stepCostsOf(numBelow, numUnits));
     for (let i = 0; i < numBelow; i++) {
       const machine = new Machine(time, `${hub.machine.name}/${i}`);
       parents.set(machine, hub.machine);
@@ -243,7 +245,6 @@ class ReplayingWorker {
   private readonly random: Random;
   private readonly msPerImage: number;
   private readonly channel: Channel;
-  private workerId = '';
 
   constructor(machine: Machine, random: Random, costs: Costs, channel: Channel) {
     this.machine = machine;
@@ -268,12 +269,10 @@ class ReplayingWorker {
 
   private received(message: CoordinatorMessage): void {
     if (message.type === 'welcome') {
-      this.workerId = message.workerId;
       const { fingerprint } = arbiter;
       this.send({ type: 'ready', fingerprint, device: 'none', proof: new Uint8Array(4) });
     } else if (message.type === 'step') {
-      const numImages = message.indices.length / 4;
-      const ranges = message.shards[this.workerId] ?? [];
+      const { numImages, ranges } = message;
       const nodes = ranges.flatMap((range) =>
         maximalNodes(range, Math.ceil(numImages / MICRO_BATCH)),
       );

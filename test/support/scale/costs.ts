@@ -79,19 +79,15 @@ export async function measureCosts(): Promise<Costs> {
   };
 }
 
-/** What a step's plan and its frame cost, which grow with those whom they are for. */
+/** What a step's plan costs, and the frame of each whom it is for. */
 export interface StepCosts {
   readonly planMs: number;
   readonly encodeMs: number;
   readonly decodeMs: number;
 }
 
-/** @param numUnits micro-batches that are shared out to so many, of a batch of `batchSize` images */
-export function measureStepCosts(
-  numChildren: number,
-  numUnits: number,
-  batchSize: number,
-): StepCosts {
+/** @param numUnits micro-batches that are shared out to so many */
+export function measureStepCosts(numChildren: number, numUnits: number): StepCosts {
   const { numParams } = buildModel(LENET5);
   const units = Array.from({ length: numUnits }, (_, unit) => unit);
   const paces = Array.from({ length: numChildren }, (_, i) => ({
@@ -99,15 +95,15 @@ export function measureStepCosts(
     msPerUnit: 0.9 + 0.01 * (i % 20),
     overheadMs: 20,
   }));
-  const shares = planShares(units, paces, numUnits);
+  const [[, ranges]] = planShares(units, paces, numUnits);
+  const numOwn = ranges.reduce((sum, [lo, hi]) => sum + hi - lo, 0);
   const message: Message<'step'> = {
     type: 'step',
     ...{ globalStep: 1, epoch: 1 },
     params: bytesOf(new Float32Array(numParams)),
-    indices: bytesOf(new Uint32Array(batchSize)),
-    shards: Object.fromEntries(
-      [...shares].map(([id, ranges]) => [id, ranges.map(([lo, hi]): [number, number] => [lo, hi])]),
-    ),
+    numImages: numUnits * MICRO_BATCH,
+    ranges: ranges.map(([lo, hi]) => [lo, hi]),
+    indices: bytesOf(new Uint32Array(numOwn * MICRO_BATCH)),
   };
   const frame = encode(message);
   return {

@@ -15,12 +15,10 @@ import { VirtualProcess, type VirtualTime } from '../virtual-clock.js';
 export interface FabricOptions {
   readonly bytesPerMs: number;
   readonly latencyMs: number;
-  /** What a machine's core takes to send a frame; `isNew` where it is not the one that it sent last. */
-  readonly sendMs: (frame: Frame, sender: Machine, isNew: boolean) => number;
+  /** What a machine's core takes to send a frame. */
+  readonly sendMs: (frame: Frame, sender: Machine) => number;
   /** What it takes to receive one, up to the code that acts on it. */
   readonly receiveMs: (frame: Frame, receiver: Machine) => number;
-  /** Bytes of a frame on the wire; its length by default. */
-  readonly bytesOf?: (frame: Frame) => number;
 }
 
 export class Machine {
@@ -28,7 +26,6 @@ export class Machine {
   readonly process: VirtualProcess;
   /** What the core has done, ms. */
   busyMs = 0;
-  lastFrame: Frame | null = null;
   /** Frames that leave, and that arrive, now. */
   numOut = 0;
   numIn = 0;
@@ -143,9 +140,7 @@ class End implements Channel {
 
   send(frame: Frame, left?: () => void): void {
     const { machine, fabric } = this;
-    const isNew = machine.lastFrame !== frame;
-    machine.lastFrame = frame;
-    machine.spend(fabric.options.sendMs(frame, machine, isNew), () => {
+    machine.spend(fabric.options.sendMs(frame, machine), () => {
       this.queue.push(frame);
       this.pump();
       left?.();
@@ -167,8 +162,8 @@ class End implements Channel {
     if (this.isSending || !frame) return;
     this.isSending = true;
     const { fabric, machine, peer } = this;
-    const { bytesOf, receiveMs } = fabric.options;
-    const numBytes = bytesOf?.(frame) ?? frameBytes(frame);
+    const { receiveMs } = fabric.options;
+    const numBytes = frameBytes(frame);
     const left = () => {
       this.queue.shift();
       this.isSending = false;

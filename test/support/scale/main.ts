@@ -22,7 +22,6 @@ const batchSize = Number(values.batch);
 const network: Network = {
   gigabits: Number(values.gigabits),
   latencyMs: Number(values.latency),
-  hasOwnIndices: false,
 };
 
 const costs = await measureCosts();
@@ -50,7 +49,6 @@ const shape = { numWorkers: most, batchSize, relays: best.relays };
 console.log(`\n${most} workers behind ${best.relays.join(' × ')} relays, with one thing changed\n`);
 row(head);
 const changes: readonly (readonly [string, Partial<Network>])[] = [
-  ['own indices', { hasOwnIndices: true }],
   ['10 Gbit/s', { gigabits: 10 * network.gigabits }],
   ['100 Gbit/s', { gigabits: 100 * network.gigabits }],
 ];
