@@ -3,13 +3,14 @@
  * and tells one step by step.
  */
 import { describe, expect, it } from 'vitest';
+import { effort } from '../support/effort.js';
 import { MUTANTS } from '../support/simulator/mutants.js';
 import { scheduleOf, undisturbed } from '../support/simulator/schedule.js';
 import { simulate } from '../support/simulator/simulation.js';
 import { allTrainings } from '../support/simulator/training.js';
 
-const SEEDS_PER_TEST = 100;
-const NUM_TESTS = 10;
+const SEEDS_PER_TEST = 25;
+const NUM_TESTS = effort(40, 8);
 /** Seeds that a mutant is given to be noticed. */
 const MUTANT_SEEDS = 200;
 

@@ -23,10 +23,11 @@ import {
 import { paramTensorsOf } from '../../../src/model/param-tensors.js';
 import { Regularizer } from '../../../src/model/regularizer.js';
 import { createRandom } from '../../../src/shared/random.js';
+import { effort } from '../../support/effort.js';
 import { checkedDirection } from '../../support/tensors.js';
 import { createOn, tfjsBackends } from '../../support/tfjs.js';
 
-const NUM_MODELS = Number(process.env.LOCKSTEP_RANDOM_MODELS ?? 300);
+const NUM_MODELS = Number(process.env.LOCKSTEP_RANDOM_MODELS ?? effort(300, 60));
 const SEED = Number(process.env.LOCKSTEP_RANDOM_SEED ?? 1);
 /** Products of the reference's forward pass at most, so that a model takes milliseconds. */
 const MAX_MULTIPLY_ADDS = 400_000;
