@@ -110,13 +110,13 @@ describe('openStoredRun()', () => {
     expect(events.at(-1)).toMatchObject({ type: 'finished', result: { epochs: 2 } });
   });
 
-  it('leaves out lines that are none of ours, and says how many', async () => {
+  it('skips malformed lines, and says how many', async () => {
     const dir = await runDirectory('torn');
     await appendFile(join(dir, 'metrics.jsonl'), '{"type":"step","globalStep":-1}\nnonsense\n{"ty');
     const warnings: string[] = [];
     const events = await eventsOf(dir, (message) => warnings.push(message));
     expect(events.filter((event) => event.type === 'step')).toHaveLength(6);
-    expect(warnings).toEqual([expect.stringMatching(/^Left out 3 lines/)]);
+    expect(warnings).toEqual([expect.stringMatching(/^Skipped 3 malformed lines/)]);
   });
 
   it('shows a run without a result as one that has not finished', async () => {
