@@ -7,7 +7,7 @@ import { startRun } from '../../support/coordinator-harness.js';
 const WHOLE = [[0, 6]];
 
 describe('Dispatcher', () => {
-  it('gives a worker that comes back within a step the parameters again', async () => {
+  it('sends θ again to a worker that reconnects within a step', async () => {
     const { join, settle } = await startRun();
     const anna = await join();
     anna.channel.break();
@@ -18,7 +18,7 @@ describe('Dispatcher', () => {
     expect(again.rangesOf(0)).toEqual(WHOLE);
   });
 
-  it('hands the open micro-batches of a lost worker to another at once', async () => {
+  it('reassigns the open micro-batches of a lost worker at once', async () => {
     const { join } = await startRun();
     const anna = await join();
     const bert = await join();
@@ -28,19 +28,19 @@ describe('Dispatcher', () => {
     expect(bert.rangesOf(0)).toEqual([[2, 6]]);
   });
 
-  it('gives a late worker’s units to one that becomes idle after it was late', async () => {
+  it('hedges a late worker’s units to one that becomes idle later', async () => {
     const { join, time } = await startRun();
     const anna = await join();
     const bert = await join();
     await anna.answer([[0, 6]]);
-    // Anna never answers in step 1; Bert, who has never been measured, takes his time.
+    // Anna never answers in step 1; Bert, whose pace is unknown, is slow.
     const [lo, hi] = bert.rangesOf(1)[0];
     await time.advance(300);
     await bert.answer([[lo, hi]]);
     expect(bert.rangesOf(1)).toContainEqual(anna.rangesOf(1)[0]);
   });
 
-  it('gives a late worker’s units to one that joins', async () => {
+  it('hedges a late worker’s units to one that joins', async () => {
     const { join, time } = await startRun();
     const anna = await join();
     await time.advance(2_000);
@@ -49,7 +49,7 @@ describe('Dispatcher', () => {
     expect(bert.rangesOf(0)).toEqual(WHOLE);
   });
 
-  it('sends a worker away that answers pings and never its work, and waits for another', async () => {
+  it('evicts a worker that answers only pings, and waits for another', async () => {
     const { join, time, eventsOf } = await startRun({
       heartbeatTimeoutMs: 10 * DEADLINES.answerMs,
     });
@@ -63,7 +63,7 @@ describe('Dispatcher', () => {
     expect(bert.rangesOf(0)).toEqual(WHOLE);
   });
 
-  it('does not send a worker away that takes long for each of many answers', async () => {
+  it('does not evict a worker that is slow with each of many answers', async () => {
     const { join, time } = await startRun({ heartbeatTimeoutMs: 10 * DEADLINES.answerMs });
     const anna = await join();
     for (let unit = 0; unit < 5; unit++) {
@@ -73,7 +73,7 @@ describe('Dispatcher', () => {
     expect(anna.closeCode).toBeNull();
   });
 
-  it('gives no share, no hedge and no samples to a worker whose last frame has not left', async () => {
+  it('gives no share, hedge or samples to a worker whose last frame is still queued', async () => {
     const { join, time } = await startRun({ minWorkers: 2 });
     const anna = await join();
     const bert = await join();
@@ -88,7 +88,7 @@ describe('Dispatcher', () => {
     expect(bert.rangesOf(1)).toEqual(WHOLE);
   });
 
-  it('hands work out as soon as a queue has drained, where all workers had one', async () => {
+  it('assigns work as soon as a queue drains, if all workers had one', async () => {
     const { join } = await startRun();
     const anna = await join();
     anna.channel.bufferedBytes = 1;
@@ -98,11 +98,11 @@ describe('Dispatcher', () => {
     expect(anna.rangesOf(1)).toEqual(WHOLE);
   });
 
-  it('adds nothing to a queue that is full, and forgets what waits when the round is over', async () => {
+  it('adds nothing to a full queue, and drops waiting work when the round is over', async () => {
     const { connect, join, settle, time } = await startRun();
     const anna = await join();
     const bert = connect();
-    // Bert's connection takes nothing, from his first frame of samples on.
+    // Bert's send queue is full from the first frame of samples on.
     const send = bert.channel.send.bind(bert.channel);
     bert.channel.send = (frame) => {
       send(frame);
@@ -123,7 +123,7 @@ describe('Dispatcher', () => {
     expect(bert.rangesOf(1)).toEqual([]);
   });
 
-  it('counts a partial once, whoever was asked for it too', async () => {
+  it('counts each partial once, however many workers were asked for it', async () => {
     const { join, time, eventsOf } = await startRun();
     const anna = await join();
     await time.advance(2_000);
@@ -134,12 +134,12 @@ describe('Dispatcher', () => {
     expect(step.workers.map(({ numImages }) => numImages)).toEqual([6, 6]);
   });
 
-  it('does not count the time in which a worker had nothing to do against it', async () => {
+  it('does not count idle time against a worker', async () => {
     const { join, time } = await startRun({ minWorkers: 2 });
     const anna = await join();
     const bert = await join();
     await bert.answer(bert.rangesOf(0));
-    // Anna never answers; long after he was done, Bert is asked for her half too.
+    // Anna never answers; long after Bert is done, he gets her half too.
     await time.advance(316);
     await bert.answer(anna.rangesOf(0));
     expect(bert.rangesOf(1)).toEqual(WHOLE);
