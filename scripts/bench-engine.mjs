@@ -28,7 +28,7 @@ const round = (value, digits = 0) => value.toFixed(digits);
 
 for (let i = 1; i <= rounds; i++) {
   const { sizes, layers, setParamsMs } = await benchEngine(engine, params, {
-    msPerFigure: 500,
+    timing: { msPerFigure: 500 },
     ...(i < rounds && { sizes: [16] }),
   });
   for (const { numImages, gradient, evaluation } of sizes) {

@@ -33,7 +33,8 @@ export function benchCommand() {
       const stop = stopSignal();
       const results: Partial<Record<Kind, unknown>> = {};
       for (const each of kind === undefined ? KINDS : [kind]) {
-        const { data, lines } = await BENCHES[each](values, stop);
+        const options = { workers: values.workers, training: values };
+        const { data, lines } = await BENCHES[each](options, stop);
         results[each] = data;
         if (!values.json) console.log([...lines, ''].join('\n'));
       }
@@ -42,8 +43,9 @@ export function benchCommand() {
   ).addArgument(new Argument('[kind]', 'run only this benchmark').choices(KINDS));
 }
 
-interface BenchOptions extends TrainingBenchOptions {
-  readonly workers?: number | undefined;
+interface BenchOptions {
+  readonly workers: number | undefined;
+  readonly training: TrainingBenchOptions;
 }
 
 interface Bench {
@@ -52,15 +54,15 @@ interface Bench {
 }
 
 const BENCHES: Record<Kind, (options: BenchOptions, stop: AbortSignal) => Promise<Bench>> = {
-  async engine({ seconds }) {
+  async engine({ training }) {
     const model = buildModel(LENET5);
-    const msPerFigure = (1000 * seconds) / ENGINE_FIGURES;
-    const data = await benchEngine(createSimdEngine(model), initParams(model, 1), { msPerFigure });
+    const timing = { msPerFigure: (1000 * training.seconds) / ENGINE_FIGURES };
+    const data = await benchEngine(createSimdEngine(model), initParams(model, 1), { timing });
     return { data, lines: engineLines(data) };
   },
 
-  async step(options, stop) {
-    const data = await benchStep(options.workers, options, stop);
+  async step({ workers, training }, stop) {
+    const data = await benchStep(workers, training, stop);
     const { parts, cores } = data;
     const columns = rightAligned(
       STEP_PARTS.map(([name, key]) => [
@@ -77,19 +79,19 @@ const BENCHES: Record<Kind, (options: BenchOptions, stop: AbortSignal) => Promis
       `Efficiency: ${formatPercent(data.efficiency, 0)} of what the engine does alone on ${formatNoun(cores, 'core')}, ` +
         `${cores} × ${formatCount(data.engineImagesPerSecond)} images/s`,
       `Start: the first ${data.numFirstSteps} steps have ${formatPercent(data.startSpeed, 0)} of that speed`,
-      roundsLine(options),
+      roundsLine(training),
     ];
     return { data, lines };
   },
 
-  async scaling(options, stop) {
+  async scaling({ workers, training }, stop) {
     const data = await benchScaling(
-      options.workers ?? Math.min(availableParallelism(), MAX_SCALING_WORKERS),
-      options,
+      workers ?? Math.min(availableParallelism(), MAX_SCALING_WORKERS),
+      training,
       stop,
     );
     const lines = [
-      `Scaling on ${formatNoun(availableParallelism(), 'core')}, batch ${options.batchSize}; ` +
+      `Scaling on ${formatNoun(availableParallelism(), 'core')}, batch ${training.batchSize}; ` +
         'efficiency: share of what the engine does alone on as many cores',
       ...rightAligned([
         ['workers', 'images/s', 'times one', 'efficiency'],
@@ -100,13 +102,13 @@ const BENCHES: Record<Kind, (options: BenchOptions, stop: AbortSignal) => Promis
           formatPercent(row.efficiency, 0),
         ]),
       ]),
-      roundsLine(options),
+      roundsLine(training),
     ];
     return { data, lines };
   },
 
-  async coordinator({ workers = DEFAULT_REPLAYING_WORKERS, seconds }, stop) {
-    const data = await benchCoordinator(workers, seconds, stop);
+  async coordinator({ workers = DEFAULT_REPLAYING_WORKERS, training }, stop) {
+    const data = await benchCoordinator(workers, training.seconds, stop);
     const lines = [
       "The coordinator's processor time and memory, with workers that answer at once, two micro-batches each",
       ...rightAligned([
@@ -124,7 +126,7 @@ const BENCHES: Record<Kind, (options: BenchOptions, stop: AbortSignal) => Promis
   },
 };
 
-function roundsLine({ rounds }: BenchOptions): string {
+function roundsLine({ rounds }: TrainingBenchOptions): string {
   return `(medians of ${formatNoun(rounds, 'round')}, the engine alone and runs in turn)`;
 }
 

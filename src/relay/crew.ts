@@ -1,6 +1,6 @@
 /**
- * The workers behind a relay: admitted, proved, given work, audited and replaced as by a coordinator, with the same code. The
- * work comes from above.
+ * The workers behind a relay: admitted, given work and audited as by a coordinator, with the same code. The work comes from
+ * the relay's parent.
  */
 import type { Engine } from '../model/engine/engine.js';
 import { proveEngine } from '../model/engine/proof.js';
@@ -25,7 +25,7 @@ import type { SampleCache } from '../worker/sample-cache.js';
 import { indicesOf, type Task } from '../worker/task.js';
 import { EvaluationPart, StepPart } from './part.js';
 
-/** The fingerprint of a relay that may have approximate workers: no exact engine has it. */
+/** The fingerprint of a relay that may have approximate workers; no exact engine has the same. */
 const APPROXIMATE = 'relay/approximate';
 
 export interface CrewOptions {
@@ -33,27 +33,27 @@ export interface CrewOptions {
   readonly random: Random;
   readonly auditRandom: Random;
   readonly report: Observer;
-  /** An exact engine of the run's model: makes the relay's proof, and decides where an answer of a worker is in doubt. */
+  /** An exact engine of the run's model: computes the relay's own proof, and audits its workers. */
   readonly arbiter: Engine;
   readonly vectors: VectorOps;
   readonly judge: GroupOptions['judge'];
   readonly isTokenRight: GroupOptions['isTokenRight'];
   readonly workerKey: GroupOptions['workerKey'];
-  /** Whether approximate workers are taken too: the relay is approximate then. */
+  /** Whether approximate workers are admitted, which makes the relay approximate. */
   readonly allowsApproximate: boolean;
-  /** That must be there before the relay is ready. */
+  /** Required before the relay is ready. */
   readonly minWorkers: number;
   readonly maxWorkers: number;
-  /** Share of answers that are confirmed before they count, 0 to 1. */
+  /** Fraction of answers that are confirmed before they count, 0 to 1. */
   readonly audit: number;
 }
 
-/** What the run above is. */
+/** The run that the crew works for. */
 export interface CrewRun {
   readonly model: Model;
   readonly regularizer: Regularizer;
   readonly welcome: Message<'welcome'>;
-  /** Join line of the peer that the relay is connected to, without a token. */
+  /** Join line of the relay's parent, without a token. */
   readonly parent: string;
 }
 
@@ -69,9 +69,9 @@ export class Crew implements Computation {
   private readonly group: WorkerGroup;
   private readonly gatherer: Gatherer;
   private readonly closed = new AbortController();
-  /** Set with the first work. */
+  /** Set by the first task. */
   private samples: SampleCache | null = null;
-  /** Runs while no worker is there. */
+  /** Runs while there are no workers. */
   private absence: Timer | null = null;
   private isDeserted = false;
 
@@ -111,24 +111,23 @@ export class Crew implements Computation {
     return `a relay of ${this.numWorkers} workers`;
   }
 
-  /** Those behind relays among them. */
+  /** Including those behind further relays. */
   get numWorkers(): number {
     return this.group.active().reduce((sum, { numWorkers }) => sum + numWorkers, 0);
   }
 
   isFor(welcome: Message<'welcome'>): boolean {
-    // A coordinator that was started again has another id for the run, and answers of before are none to it.
+    // A restarted coordinator has a different run id, and cannot use answers from before.
     const runOf = (of: Message<'welcome'>) =>
       JSON.stringify({ ...of, workerId: null, secret: null, proofSeed: null });
     return !this.closed.signal.aborted && runOf(welcome) === runOf(this.welcome);
   }
 
-  /** Takes a new connection of a worker. */
   accept(channel: Channel, address: string): void {
     this.group.accept(channel, address);
   }
 
-  /** The proof of the relay's own engine, once there are workers: without them it cannot compute. */
+  /** The proof of the relay's own engine; waits for workers first, as the relay is not ready without them. */
   async prove(proofSeed: number): Promise<Float32Array> {
     const { arbiter, minWorkers, clock, report } = this.options;
     await this.gatherer.waitForWorkers(
@@ -160,13 +159,13 @@ export class Crew implements Computation {
       try {
         if (!this.hasNobody()) await this.gatherer.gather(work);
       } catch (error) {
-        // Whatever it is, the gatherer takes no more work.
+        // The gatherer cannot take more work after an error.
         this.close(false, 'has failed');
         throw error;
       } finally {
         task.signal.removeEventListener('abort', breakOff);
       }
-      // The gatherer uses the memory of the sums again.
+      // The gatherer reuses the memory of the sums for the next work.
       await Promise.all(leaving);
       if (!work.isComplete && !isSuperseded()) {
         throw new Error('no worker is left behind the relay');
@@ -174,12 +173,12 @@ export class Crew implements Computation {
     }
   }
 
-  /** Its workers stay: the next connection goes on with them. */
+  /** Keeps the workers, for the next connection to the parent. */
   dispose(): Promise<void> {
     return Promise.resolve();
   }
 
-  /** Tells every worker that the run is over, or that the relay is going. */
+  /** Tells every worker that the run is over, or that the relay is leaving. */
   close(isFinal: boolean, reason: string): void {
     if (this.closed.signal.aborted) return;
     this.closed.abort();
@@ -189,8 +188,8 @@ export class Crew implements Computation {
   }
 
   /**
-   * Takes what is wanted off the task: all at once, by the nodes that it is made of; one range at a time where approximate
-   * workers may answer for ranges that are no nodes.
+   * Takes ranges off the task: all at once, divided into nodes of the tree; or one at a time, if approximate workers may
+   * answer for ranges that are not nodes.
    */
   private takeRanges(task: Task): readonly Range[] {
     if (task.kind === 'step' && !this.isExact) return task.ranges.splice(0, 1);
@@ -204,11 +203,11 @@ export class Crew implements Computation {
       : ranges.flatMap((range) => maximalNodes(range, task.numUnits));
   }
 
-  /** @param leaving gets what settles when an answer's memory may change */
+  /** @param leaving collects promises that resolve once an answer's memory may change */
   private partOf(task: Task, ranges: readonly Range[], answers: Answers, leaving: Promise<void>[]) {
     const { clock, vectors } = this.options;
     const begunAt = clock.now();
-    // What the workers took for a unit, all together: ranges are under way side by side, and end about the same time.
+    // Time per unit of all workers together: ranges run in parallel and end at about the same time.
     const timing = ([lo, hi]: Range, numDone: number) => {
       const now = clock.now();
       const computeMs = ((now - begunAt) * (hi - lo)) / numDone;
@@ -240,12 +239,12 @@ export class Crew implements Computation {
     };
   }
 
-  /** A call, as the flag may change while something is awaited. */
+  /** A method, so that TypeScript does not narrow the flag, which may change during an await. */
   private hasNobody(): boolean {
     return this.isDeserted;
   }
 
-  /** Notes how long nobody is there: then the relay has nobody to work with, and says so. */
+  /** Starts or stops the timer after which a relay without workers fails its task. */
   private callRoll(): void {
     if (this.group.active().length > 0) {
       this.absence?.cancel();

@@ -1,6 +1,6 @@
 /**
- * The part of a step or evaluation that a relay was asked for, as work for the round below it: units not requested count as
- * done, and each requested range is answered once it is complete, with the number of units done by then.
+ * The part of a step or evaluation that a relay was asked for, as work for a round of its own workers: units not requested
+ * count as done, and each requested range is answered as soon as it is complete, with the number of units done by then.
  */
 import type { VectorOps } from '../model/engine/simd/vector.js';
 import { addLoss } from '../model/engine/tree-sum.js';
@@ -16,7 +16,7 @@ import {
 import type { Member } from '../coordinator/group/group.js';
 import type { EvaluationTask, StepTask } from '../worker/task.js';
 
-/** Which units are wanted, and which ranges of them wait for an answer. */
+/** The requested units, and the ranges of them that have not been answered. */
 class Wanted {
   private readonly units: Uint8Array;
   private due: readonly Range[];
@@ -35,7 +35,7 @@ class Wanted {
     return this.due.length === 0;
   }
 
-  /** The ranges that are done now and were not before. */
+  /** The ranges completed since the last call. */
   take(isDone: (unit: number) => boolean): readonly Range[] {
     const isWhole = ([lo, hi]: Range) => {
       for (let unit = lo; unit < hi; unit++) if (!isDone(unit)) return false;
@@ -53,7 +53,7 @@ export class StepPart extends StepWork {
   private readonly answer: (range: Range, sum: StepPartial, numDone: number) => void;
   private numDone = 0;
 
-  /** @param ranges that do not overlap; each is answered with its sum in tree order */
+  /** @param ranges disjoint; each is answered with its sum in tree order */
   constructor(
     task: StepTask,
     ranges: readonly Range[],
@@ -98,7 +98,7 @@ export class EvaluationPart extends EvaluationWork {
   ) => void;
   private numDone = 0;
 
-  /** @param images (n, C, H, W) of the whole set; those of the ranges are there  @param labels (n,) */
+  /** @param set images (n, C, H, W) and labels (n,) of the whole set; only those in the ranges need to be filled in */
   constructor(
     task: EvaluationTask,
     ranges: readonly Range[],

@@ -1,6 +1,6 @@
 /**
- * A relay: a worker to whoever it works for, a coordinator to its own workers. It takes a range, has it computed by them,
- * adds over the same tree, and sends one partial a node up. It decides nothing that a bit depends on.
+ * A relay: a worker to its parent, a coordinator to its own workers. It takes ranges, has its workers compute them, sums over
+ * the same tree, and sends one partial per node to its parent. None of its decisions affects the bits of a run.
  */
 import type { Model } from '../model/lenet.js';
 import type { Regularizer } from '../model/regularizer.js';
@@ -9,19 +9,18 @@ import type { SessionOptions } from '../worker/session.js';
 import type { Worker, WorkerOutcome } from '../worker/worker.js';
 import { Crew, type CrewOptions } from './crew.js';
 
-/** Where workers come in. */
+/** The server that workers connect to. */
 export interface Door {
   close(): Promise<void>;
 }
 
 export interface RelayOptions {
-  /** Makes the worker that the relay is to whoever it works for. @param own what its sessions compute with */
+  /** Creates the worker that connects to the parent. @param own the relay's part of its session options */
   readonly createWorker: (own: Pick<SessionOptions, 'engineName' | 'createComputation'>) => Worker;
-  /** What the workers of a run are led with. */
   readonly crewOptions: (model: Model, regularizer: Regularizer) => CrewOptions;
-  /** Join line of whom the relay works for, without a token; known once it has dialled. */
+  /** Join line of the parent, without a token; known once the relay has dialled. */
   readonly parent: () => string;
-  /** Lets workers in. @throws {UserError} if the address cannot be had */
+  /** Starts accepting workers. @throws {UserError} if it cannot listen on the address */
   readonly openDoor: (crew: Crew) => Promise<Door>;
 }
 
@@ -34,7 +33,7 @@ export class Relay {
     this.options = options;
   }
 
-  /** Works until the run is finished, the relay is refused, or the signal aborts; then its workers are told. */
+  /** Works until the run is finished, the relay is refused, or the signal aborts; then tells its workers. */
   async work(signal: AbortSignal): Promise<WorkerOutcome> {
     const worker = this.options.createWorker({
       engineName: 'relay',

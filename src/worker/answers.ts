@@ -1,11 +1,11 @@
-/** A computation's results as messages to the coordinator. */
+/** Sends a computation's results to the coordinator. */
 import { bytesOf } from '../shared/codec.js';
 import type { Range, WorkerMessage } from '../shared/protocol.js';
 import { sliceOf, type Slices } from '../shared/slices.js';
 import type { Answers } from './computation.js';
 import type { EvaluationTask, Task } from './task.js';
 
-/** @param send calls `left`, where it is given, once the message's memory may change */
+/** @param send calls `left`, if given, once the message's memory may change */
 export function answersTo(
   task: Task,
   slices: Slices,
@@ -20,7 +20,7 @@ export function answersTo(
         send({ type: 'gradientSlice', ...base, first: slice[0], values: part(slice) });
       }
       const values = { gradient: part(slices.last), lossSum, numCorrect, numImages };
-      // What is sent last leaves last.
+      // Messages leave in order, so the last one covers them all.
       return new Promise((left) => send({ type: 'partial', ...base, ...values, ...timing }, left));
     },
     evaluation: ([lo, hi], lossSums, predictions, { computeMs }) =>

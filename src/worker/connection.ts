@@ -11,7 +11,7 @@ import { sendIfPinned } from '../shared/node/pin.js';
 import { parseJoinLine, type JoinLine } from '../shared/join-line.js';
 import { NO_LIMITS, SocketChannel } from '../shared/node/socket-channel.js';
 
-/** The longest frame that a worker takes: the parameters of the largest model that fits. */
+/** The longest frame that a worker accepts: the parameters of the largest model. */
 const MAX_PAYLOAD_BYTES = 128 * 1024 * 1024;
 
 /**
@@ -30,7 +30,7 @@ export function dial(url: string, pin: string | null, signal: AbortSignal): Prom
     closeTimeout: DEADLINES.closeMs,
     followRedirects: false,
     skipUTF8Validation: true,
-    // A zero mask: masking protects proxies from scripts in browsers, and costs half of a round trip here.
+    // A zero mask: masking protects proxies from scripts in browsers; here it would only cost half of a round trip.
     generateMask: () => undefined,
     // The pin replaces the checks of a certificate's authority, names and dates.
     ...(pin === null ? {} : { rejectUnauthorized: false, finishRequest: sendIfPinned(pin) }),
@@ -39,7 +39,7 @@ export function dial(url: string, pin: string | null, signal: AbortSignal): Prom
     const webSocket = new WebSocket(url, options);
     const abort = () => webSocket.terminate();
     signal.addEventListener('abort', abort, { once: true });
-    // Bun's response has none.
+    // Null on Bun, whose response has no socket.
     let socket: Socket | null = null;
     webSocket.once('upgrade', (response: { socket: Socket | null }) => (socket = response.socket));
     webSocket.once('error', (error) => reject(explained(error)));
@@ -52,9 +52,9 @@ export function dial(url: string, pin: string | null, signal: AbortSignal): Prom
 }
 
 /**
- * Like `dial`, to another server of the run, named by the one the worker was given.
+ * Like `dial`, but to an alternate server of the run, named by the first one.
  *
- * @param given the join line the worker was given: if it uses TLS, the alternate has to as well
+ * @param given the join line that the worker was started with: if it uses TLS, the alternate must too
  */
 export async function dialAlternate(
   alternate: string,
@@ -67,13 +67,13 @@ export async function dialAlternate(
   return dial(url, pin, signal);
 }
 
-/** What is wrong with a certificate, as OpenSSL and Node name it. */
+/** Error codes of OpenSSL and Node for an untrusted certificate. */
 const UNTRUSTED = /^(CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|ERR_TLS_CERT_)/;
 
 function explained(error: Error): Error {
   const { code = '' } = error as NodeJS.ErrnoException;
   if (!UNTRUSTED.test(code)) return error;
-  // From version 24 on, Node adds advice of its own.
+  // From version 24 on, Node appends advice of its own.
   const [reason] = error.message.split(';');
   return new UserError(
     `The certificate of the coordinator is not trusted (${reason}); ` +

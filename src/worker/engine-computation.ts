@@ -1,4 +1,4 @@
-/** The computation of one engine, in place: it handles received frames between micro-batches. */
+/** A computation by one engine, in the same thread: it yields to received frames between micro-batches. */
 import type { Engine } from '../model/engine/engine.js';
 import { proveEngine } from '../model/engine/proof.js';
 import type { Regularizer } from '../model/regularizer.js';
@@ -13,7 +13,7 @@ import { indicesOf, type EvaluationTask, type StepTask, type Task } from './task
 export interface EngineComputationOptions {
   readonly clock: Clock;
   readonly regularizer: Regularizer;
-  /** The (P,) gradient of the known micro-batch that the seed gives; the engine's own by default. */
+  /** Overrides the proof, a gradient (P,) of the micro-batch determined by the seed. */
   readonly prove?: (engine: Engine, proofSeed: number) => Promise<Float32Array>;
 }
 
@@ -28,10 +28,10 @@ export class EngineComputation implements Computation {
   private readonly clock: Clock;
   private readonly proveEngine: (engine: Engine, proofSeed: number) => Promise<Float32Array>;
   private readonly treeSum: TreeSum;
-  /** (P,) where sums go, in turn: one is computed while the one before leaves. */
+  /** Two buffers (P,), used in turn: one sum is computed while the previous one is being sent. */
   private readonly sums: readonly { readonly gradient: Float32Array; left: Promise<void> }[];
   private numSums = 0;
-  /** The task whose θ the engine has. */
+  /** The task whose θ is loaded in the engine. */
   private task: Task | null = null;
   private batch = { images: new Uint8Array(0), labels: new Uint16Array(0) };
 
@@ -79,7 +79,7 @@ export class EngineComputation implements Computation {
     await this.engine.dispose();
   }
 
-  /** @returns false if it was given up */
+  /** @returns false if abandoned */
   private async sumGradients(
     task: StepTask,
     range: Range,
@@ -108,7 +108,7 @@ export class EngineComputation implements Computation {
     return true;
   }
 
-  /** @returns false if it was given up */
+  /** @returns false if abandoned */
   private async evaluate(
     task: EvaluationTask,
     range: Range,
@@ -134,13 +134,13 @@ export class EngineComputation implements Computation {
     return true;
   }
 
-  /** Lets frames in. @returns whether the task is still the one to work on */
+  /** Yields to received frames. @returns whether the task is still current */
   private async proceed({ signal }: Task): Promise<boolean> {
     await this.clock.yield();
     return !signal.aborted;
   }
 
-  /** The samples, in memory that is used again. */
+  /** The samples, in a buffer that the next call reuses. */
   private gather(samples: SampleCache, indices: Uint32Array): Batch {
     if (this.batch.labels.length < indices.length) {
       this.batch = samples.createBatch(indices.length);
@@ -149,7 +149,7 @@ export class EngineComputation implements Computation {
   }
 }
 
-/** A call, as the signal may have aborted while something was awaited. */
+/** A function, so that TypeScript does not narrow `aborted`, which may change during an await. */
 function isSuperseded({ signal }: Task): boolean {
   return signal.aborted;
 }

@@ -1,4 +1,4 @@
-/** What of a worker outlives its connections: who it is, the samples it has, and what it computes with. */
+/** The part of a worker that outlives its connections: its identity, its samples and its computation. */
 import type { Model } from '../model/lenet.js';
 import type { Regularizer } from '../model/regularizer.js';
 import type { Message } from '../shared/protocol.js';
@@ -7,13 +7,13 @@ import type { Identity, Keepsake } from './keepsake.js';
 import type { SampleCache } from './sample-cache.js';
 
 export class Memory {
-  /** From the last welcome; by them the coordinator knows the worker again. */
+  /** From the last welcome. */
   identity: Identity | null;
   samples: SampleCache | null;
   computation: Computation | null = null;
-  /** Join lines of others that serve the run, from the welcome of the address that the worker was given. */
+  /** Join lines of alternate servers, from the welcome of the server that the worker was started with. */
   alternates: readonly string[] = [];
-  /** Settles when the computation has nothing to do any more for the connections so far; never rejects. */
+  /** Settles once all work queued so far is done; never rejects. */
   idle: Promise<void> = Promise.resolve();
 
   constructor(keepsake?: Keepsake) {
@@ -21,12 +21,12 @@ export class Memory {
     this.samples = keepsake?.samples ?? null;
   }
 
-  /** Does something with the computation once it is free: a call for an earlier connection may be under way. */
+  /** Runs `work` once the computation is free: a call for an earlier connection may still be running. */
   queue(work: () => Promise<void>, failed: (error: unknown) => void): void {
     this.idle = this.idle.then(work).catch(failed);
   }
 
-  /** The computation for that run: the one there is, where it will do, else a new one in its place. */
+  /** The computation for a run: the existing one if it fits, else a new one that replaces it. */
   async computationFor(
     model: Model,
     regularizer: Regularizer,
@@ -48,7 +48,7 @@ export class Memory {
     return (this.computation = await create(model, regularizer, welcome));
   }
 
-  /** Lets go of a computation that failed, such as one whose GPU is lost: the next connection gets a new one. */
+  /** Disposes of a failed computation, such as one that lost its GPU: the next connection gets a new one. */
   async forget(computation: Computation): Promise<void> {
     if (this.computation === computation) this.computation = null;
     await computation.dispose();

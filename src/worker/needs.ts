@@ -1,4 +1,4 @@
-/** The memory a run needs from a worker, computed from the welcome before any is allocated. */
+/** The memory that a run needs on a worker, computed from the welcome before any is allocated. */
 import { simdMemoryBytes } from '../model/engine/simd/engine.js';
 import { imageBytes, type Model } from '../model/lenet.js';
 import { NUM_PROOF_IMAGES } from '../model/engine/proof.js';
@@ -7,16 +7,16 @@ import type { Message } from '../shared/protocol.js';
 type Asked = Pick<Message<'welcome'>, 'numSamples' | 'microBatch' | 'evaluationBlock'>;
 
 /**
- * Buffers of the size of θ that each thread fills besides its engine's own: the sums of its leaves and of the tree's
- * levels, what came and what goes.
+ * Buffers of the size of θ per thread, besides its engine's own: sums of leaves and of tree levels, received and outgoing
+ * messages.
  */
 const BUFFERS_OF_PARAMS = 20;
-/** A batch as it is gathered and as it is changed by augmentation. */
+/** The gathered batch, and the augmented one. */
 const BUFFERS_OF_BATCH = 2;
-/** Besides its pixels, a sample has a label, and a bit that says it is here. */
+/** A sample's label, and its bit in `cached`. */
 const SAMPLE_OVERHEAD_BYTES = 3;
 
-/** Memory, bytes. */
+/** @returns bytes */
 export function memoryNeeded(model: Model, asked: Asked, numThreads: number): number {
   const { numSamples, microBatch, evaluationBlock } = asked;
   const sampleBytes = imageBytes(model.input) + SAMPLE_OVERHEAD_BYTES;
@@ -28,7 +28,7 @@ export function memoryNeeded(model: Model, asked: Asked, numThreads: number): nu
   return numThreads * ofThread + numSamples * sampleBytes;
 }
 
-/** Multiply–adds of a call that nothing interrupts: the gradient of a micro-batch, or an evaluation's block. */
+/** Multiply–adds of the longest uninterruptible call: the gradient of a micro-batch, or one evaluation block. */
 export function longestCall(model: Model, { microBatch, evaluationBlock }: Asked): number {
   const ofGradient = 3 * Math.max(microBatch, NUM_PROOF_IMAGES);
   return model.numMultiplyAdds * Math.max(ofGradient, evaluationBlock);

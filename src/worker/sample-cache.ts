@@ -1,13 +1,13 @@
 /**
- * The samples that a worker has received: each at most once, kept across reconnects. Its memory is reserved at once and used as
- * samples arrive; threads share it.
+ * The samples that a worker has received: each at most once, kept across reconnects. Memory for all of them is reserved up
+ * front and touched as they arrive; threads share it.
  */
 import type { Batch } from '../model/engine/tree-sum.js';
 import { uint16From, uint32From } from '../shared/codec.js';
 import { ProtocolError } from '../shared/errors.js';
 import type { Message } from '../shared/protocol.js';
 
-/** What a cache is made of; a structured clone shares the memory where it is shared memory. */
+/** The contents of a cache; a structured clone refers to the same memory if it is shared memory. */
 export interface SampleMemory {
   readonly datasetId: string;
   readonly imageBytes: number;
@@ -15,7 +15,7 @@ export interface SampleMemory {
   readonly images: Uint8Array;
   /** (numSamples,) */
   readonly labels: Uint16Array;
-  /** Bit i (of byte ⌊i/8⌋, from the lowest) is set if sample i is here. */
+  /** Bit i (bit i mod 8 of byte ⌊i/8⌋, lowest first) is set if sample i is cached. */
   readonly cached: Uint8Array;
 }
 
@@ -34,7 +34,7 @@ export class SampleCache {
     });
   }
 
-  /** A second view of a cache, on another thread. */
+  /** Another view of an existing cache, for another thread. */
   constructor(memory: SampleMemory) {
     this.memory = memory;
     this.numSamples = memory.labels.length;
@@ -44,7 +44,7 @@ export class SampleCache {
     return this.memory.datasetId;
   }
 
-  /** Whether it is a cache of that data set. */
+  /** Whether it is a cache for that data set. */
   holds(datasetId: string, numSamples: number, imageBytes: number): boolean {
     return (
       this.datasetId === datasetId &&
@@ -53,12 +53,12 @@ export class SampleCache {
     );
   }
 
-  /** Bit i is set if sample i is here. */
+  /** A copy of `memory.cached`. */
   get cached(): Uint8Array {
     return this.memory.cached.slice();
   }
 
-  /** Memory for the samples of as many indices. */
+  /** Allocates a batch for `gather`. */
   createBatch(numImages: number) {
     return {
       images: new Uint8Array(numImages * this.memory.imageBytes),
@@ -67,8 +67,10 @@ export class SampleCache {
   }
 
   /**
-   * @param numClasses labels are below; any is taken of samples that were stored before
-   * @throws {ProtocolError} if the message is not about samples of this data set
+   * Stores the samples that are not cached yet.
+   *
+   * @param numClasses upper bound of the labels; by default they are not checked
+   * @throws {ProtocolError} if the message does not fit this data set
    */
   store(message: Message<'samples'>, numClasses = Infinity): void {
     const { imageBytes, images, labels, cached } = this.memory;
@@ -94,14 +96,14 @@ export class SampleCache {
     });
   }
 
-  /** @throws {ProtocolError} if a sample of them was never sent */
+  /** @throws {ProtocolError} if one of the samples was never sent */
   expect(indices: Uint32Array): void {
     const missing = indices.find((index) => !this.has(index));
     if (missing === undefined) return;
     throw new ProtocolError('unexpected', `Work on sample ${missing}, which was not sent`);
   }
 
-  /** Samples [first, first + numImages), not copied; of those that were not sent, zeros. */
+  /** Samples [first, first + numImages), not copied; zeros for samples that were not sent. */
   view(first: number, numImages: number): Batch {
     const { imageBytes, images, labels } = this.memory;
     return {
@@ -111,8 +113,9 @@ export class SampleCache {
   }
 
   /**
-   * The samples of the indices, copied one after the other into the batch's memory.
+   * Copies the samples with these indices, in order, into the batch `into`.
    *
+   * @returns views of `into`, as long as there are indices
    * @throws {ProtocolError} if one of them was never sent
    */
   gather(indices: Uint32Array, into: Batch): Batch {
@@ -136,7 +139,7 @@ export class SampleCache {
   }
 }
 
-/** Zeroed; shared memory where a browser does not withhold it. */
+/** Zeroed; shared memory unless the browser withholds it. */
 function memoryFor(numBytes: number): ArrayBuffer | SharedArrayBuffer {
   return typeof SharedArrayBuffer === 'undefined'
     ? new ArrayBuffer(numBytes)

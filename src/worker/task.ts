@@ -1,4 +1,4 @@
-/** What a step or an evaluation asks of a worker, as its computation is told. */
+/** A worker's work in one step or evaluation, as given to its computation. */
 import { uint32From } from '../shared/codec.js';
 import { ProtocolError } from '../shared/errors.js';
 import type { EvaluationSet, Message, Range } from '../shared/protocol.js';
@@ -8,14 +8,14 @@ export type Task = StepTask | EvaluationTask;
 
 interface TaskBase {
   readonly globalStep: number;
-  /** θ (P,); does not change before the signal aborts. */
+  /** θ (P,); unchanged until the signal aborts. */
   readonly params: Float32Array;
   readonly numUnits: number;
-  /** Images of one unit; the last may have fewer. */
+  /** Images per unit; the last may have fewer. */
   readonly unitSize: number;
-  /** Ranges of units that are not begun; more may come while the task runs. */
+  /** Ranges of units not started yet; more may be added while the task runs. */
   readonly ranges: Range[];
-  /** Aborts once the task is superseded: what is left of it is of no use. */
+  /** Aborts when the task is superseded: the rest of it is no longer needed. */
   readonly signal: AbortSignal;
 }
 
@@ -35,10 +35,10 @@ export interface EvaluationTask extends TaskBase {
 }
 
 /**
- * What the message asks for, with no range of it yet.
+ * The task described by the message, without any ranges yet.
  *
- * @param params θ (P,)  @param signal aborts once the task is superseded
- * @throws {ProtocolError} `malformed` if it asks for samples that there are not
+ * @param params θ (P,)  @param signal aborts when the task is superseded
+ * @throws {ProtocolError} `malformed` if it refers to samples that do not exist
  */
 export function taskOf(
   message: Message<'step'> | Message<'evaluate'>,
@@ -69,6 +69,7 @@ export function taskOf(
   return { ...base, kind: 'evaluation', numUnits, unitSize, set, first, numImages };
 }
 
+<<<<<<< HEAD
 /**
  * Adds the ranges that the message asks for, and a step's samples of them.
  *
@@ -97,6 +98,9 @@ export function addRanges(task: Task, message: Message<'step'> | Message<'evalua
 }
 
 /** Sample indices of a range of a task's units. */
+=======
+/** The sample indices of a range of units. */
+>>>>>>> prose
 export function indicesOf(task: Task, [lo, hi]: Range): Uint32Array {
   const begin = lo * task.unitSize;
   if (task.kind === 'step') return task.indices.subarray(begin, hi * task.unitSize);

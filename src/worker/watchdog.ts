@@ -1,17 +1,17 @@
-/** Notices that the other side has been silent for too long, and is not misled where this process itself was held up. */
+/** Detects that the other side has been silent for too long, without being misled when this process itself stalls. */
 import type { Clock, Timer } from '../shared/clock.js';
 
 export class Watchdog {
-  /** May be changed while it watches, ms. */
+  /** May be changed while watching, ms. */
   timeoutMs: number;
   private readonly clock: Clock;
   private readonly silent: (silentMs: number) => void;
   private timer: Timer | null = null;
   private lastHeardAt: number;
-  /** Whether nothing has been heard since it was too late to look whether something had. */
+  /** Whether the last check was late, and nothing has been heard since. */
   private wasLate = false;
 
-  /** @param silent called once with the length of the silence, ms; then it watches no more */
+  /** @param silent called once, with the length of the silence, ms; watching ends then */
   constructor(clock: Clock, timeoutMs: number, silent: (silentMs: number) => void) {
     this.clock = clock;
     this.timeoutMs = timeoutMs;
@@ -29,8 +29,8 @@ export class Watchdog {
     const everyMs = this.timeoutMs / 4;
     this.timer = this.clock.schedule(everyMs, () => {
       const now = this.clock.now();
-      // Where this process itself was held up, what the other side said meanwhile is still waiting to be read; where
-      // timers are always late, as in a hidden tab, that is so once.
+      // If this process itself stalled, messages that arrived meanwhile have not been read yet. That excuse counts only
+      // once in a row, because in a hidden tab timers are always late.
       const isLate = now - checkedAt > 2 * everyMs;
       if (isLate && !this.wasLate) this.lastHeardAt = now;
       this.wasLate = isLate;

@@ -1,13 +1,13 @@
 /**
- * A worker's WebSocket to the coordinator on platforms that provide one: browsers, including their threads. It sends an `Origin`,
- * cannot pin a key, and learns nothing about an error except that one occurred.
+ * A worker's WebSocket to the coordinator on platforms that provide one: browsers, including their threads. It sends an
+ * `Origin`, cannot pin a key, and learns nothing about an error except that one occurred.
  */
 import { joinFrame, type Channel, type ChannelHandler, type Frame } from '../shared/channel.js';
 import type { Clock } from '../shared/clock.js';
 import { DEADLINES } from '../shared/deadlines.js';
 import { closeReason } from '../shared/errors.js';
 
-/** The part of the platform's WebSocket that is used here; TypeScript has it in the DOM's library only. */
+/** The part of the platform's WebSocket used here; TypeScript declares it only in its DOM library. */
 interface WebSocketLike {
   binaryType: string;
   readonly bufferedAmount: number;
@@ -20,16 +20,16 @@ interface WebSocketLike {
 }
 declare const WebSocket: new (url: string) => WebSocketLike;
 
-/** The code of a connection that broke (RFC 6455, section 7.4.1). */
+/** Close code of a broken connection (RFC 6455, section 7.4.1). */
 const BROKEN = 1006;
-/** The lowest that a script may close with, besides 1000. */
+/** The lowest code that a script may close with, besides 1000. */
 const FIRST_OF_SCRIPTS = 3000;
 
 /**
  * Opens a connection.
  *
  * @param url `ws://host:port/` or `wss://host:port/`
- * @throws {Error} if there is none to be had in time, or the signal aborts
+ * @throws {Error} if it does not open in time, or the signal aborts
  */
 export function dialFromBrowser(url: string, clock: Clock, signal: AbortSignal): Promise<Channel> {
   return new Promise((resolve, reject) => {
@@ -51,7 +51,7 @@ export function dialFromBrowser(url: string, clock: Clock, signal: AbortSignal):
       settle();
       resolve(new WebChannel(webSocket));
     };
-    // What went wrong is not told; that it closed is.
+    // Carries no information; a close event follows.
     webSocket.onerror = () => undefined;
     webSocket.onclose = () => {
       settle();
@@ -61,11 +61,11 @@ export function dialFromBrowser(url: string, clock: Clock, signal: AbortSignal):
 }
 
 class WebChannel implements Channel {
-  /** As the platform does not say. */
+  /** The platform does not tell. */
   readonly isReceiving = false;
   private readonly webSocket: WebSocketLike;
   private handler_: ChannelHandler = { received: () => undefined, closed: () => undefined };
-  /** What came before the first handler; null from then on. */
+  /** Frames received before a handler was set; null from then on. */
   private early: Frame[] | null = [];
   private isOpen = true;
 
@@ -73,7 +73,7 @@ class WebChannel implements Channel {
   constructor(webSocket: WebSocketLike) {
     this.webSocket = webSocket;
     webSocket.onmessage = ({ data }) => {
-      // A text frame is none of the protocol's, and says so as it is decoded.
+      // The protocol has no text frames: an empty frame fails when it is decoded.
       const frame = [data instanceof ArrayBuffer ? new Uint8Array(data) : new Uint8Array(0)];
       if (this.early) this.early.push(frame);
       else this.handler.received(frame);
@@ -96,7 +96,7 @@ class WebChannel implements Channel {
     return this.webSocket.bufferedAmount;
   }
 
-  /** The platform takes a copy. */
+  /** The platform copies the frame, so its memory may change at once. */
   send(frame: Frame, left?: () => void): void {
     if (this.isOpen) this.webSocket.send(joinFrame(frame));
     left?.();
@@ -106,7 +106,7 @@ class WebChannel implements Channel {
     this.webSocket.close(code < FIRST_OF_SCRIPTS ? 1000 : code, closeReason(reason));
   }
 
-  /** A script cannot cut a connection: it is closed, and not heard any more. */
+  /** A script cannot cut a connection: closes it, and ignores whatever still arrives. */
   terminate(): void {
     this.webSocket.close();
     this.closed(BROKEN, '');

@@ -1,8 +1,8 @@
 /**
  * A worker: joins a run, computes the gradients it is asked for, and reconnects when its connection breaks.
  *
- * It decides nothing: the coordinator says what to compute, and with which parameters. It runs on any `Clock` and over any
- * `Channel`.
+ * It makes no decisions: the coordinator says what to compute, and with which parameters. It runs on any `Clock` and over
+ * any `Channel`.
  */
 import type { Channel } from '../shared/channel.js';
 import { sleep } from '../shared/clock.js';
@@ -15,22 +15,22 @@ const FIRST_BACKOFF_MS = 200;
 const LONGEST_BACKOFF_MS = 5_000;
 
 export interface WorkerOptions {
-  /** What each connection is made with. */
+  /** Options for the session on each connection. */
   readonly session: SessionOptions;
   /**
-   * Opens a connection to the coordinator, or to the alternate; rejects if there is none to be had now, with a
-   * `UserError` if there never will be.
+   * Opens a connection to the coordinator or to the alternate. Rejects if that fails, with a `UserError` if retrying would
+   * not help.
    *
-   * @param alternate join line of another that serves the run; null for the address that the worker was given
+   * @param alternate join line of an alternate server; null for the one that the worker was started with
    */
   readonly dial: (signal: AbortSignal, alternate: string | null) => Promise<Channel>;
   /** For the jitter of reconnects. */
   readonly random: Random;
-  /** Gives up after being without a coordinator for this long, ms; `Infinity` for never. */
+  /** Gives up after this long without a coordinator, ms; `Infinity` for never. */
   readonly retryForMs: number;
 }
 
-/** How a worker's part in a run came to its end. */
+/** How a worker's part in a run ended. */
 export type WorkerOutcome = Outcome | { readonly outcome: 'gaveUp'; readonly reason: string };
 
 export class Worker {
@@ -42,14 +42,14 @@ export class Worker {
     this.memory = new Memory(options.session.keepsake);
   }
 
-  /** Works until the run is finished, the worker is refused, or the signal aborts: then it says goodbye. */
+  /** Works until the run is finished, the worker is refused, or the signal aborts, in which case it says goodbye. */
   async work(signal: AbortSignal): Promise<WorkerOutcome> {
     const { session: sessionOptions, random, retryForMs } = this.options;
     const { clock, log } = sessionOptions;
     let backoffMs = FIRST_BACKOFF_MS;
     let aloneSince = clock.now();
     let hasSaid = '';
-    /** Which address is next: the worker's own, then each of the alternates. */
+    /** Which server to dial next: 0 for the one given at the start, then the alternates. */
     let turn = 0;
     const isStopped = () => signal.aborted;
     for (;;) {
@@ -81,7 +81,7 @@ export class Worker {
       }
       if (isStopped()) return this.close({ outcome: 'left' });
       if (clock.now() - aloneSince > retryForMs) return this.close({ outcome: 'gaveUp', reason });
-      // Half of the wait is jitter, so that workers do not come back all at once.
+      // Half of the wait is jitter, so that workers do not all reconnect at the same time.
       const waitMs = Math.max(retryAfterMs, backoffMs * (0.5 + random.float() / 2));
       if (reason !== hasSaid) log('info', `Cannot reach the coordinator (${reason}); retrying`);
       hasSaid = reason;

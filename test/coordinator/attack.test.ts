@@ -1,6 +1,6 @@
 /**
- * Liars, to the end: the coordinator's own code against workers that lie in everything they say, in every company, with
- * every kind of `--audit`. What each of them comes to is what docs/guarantees.md promises.
+ * Whole runs with lying workers: the coordinator's own code against every kind of lie, in every company, with every kind of
+ * `--audit`. Each ends as docs/guarantees.md promises.
  */
 import { describe, expect, it } from 'vitest';
 import { bytesOf } from '../../src/shared/codec.js';
@@ -36,10 +36,10 @@ const wrongGradient = inPartials((truth) => ({
 }));
 
 /**
- * How a lie is met:
- * - `form`: it is seen at once, ends the connection, and never counts;
- * - `value`: only an audit can see it; without one it counts;
- * - `harmless`: nobody's numbers depend on it.
+ * How a lie is handled:
+ * - `form`: detected at once; ends the connection and never counts
+ * - `value`: only an audit can detect it; without one it counts
+ * - `harmless`: no result depends on it
  */
 type Kind =
   | { readonly kind: 'form'; readonly closeCode: number; readonly isExactOnly?: boolean }
@@ -53,7 +53,7 @@ const LIES: Readonly<Record<string, Kind & { readonly lie: Lie; readonly hello?:
     'in one gradient of a hundred': { kind: 'value', lie: sometimes(wrongGradient, 0.01) },
     'in one bit of a gradient': {
       kind: 'value',
-      // What is within an approximate worker's tolerance is no lie; with --audit 1 it does not count either.
+      // Within an approximate worker's tolerance it is not a lie; with --audit 1 it does not count either.
       isWithinTolerance: true,
       lie: inPartials((truth) => ({
         ...truth,
@@ -85,7 +85,7 @@ const LIES: Readonly<Record<string, Kind & { readonly lie: Lie; readonly hello?:
         predictions: bytesOf(training.samples.evaluationSet(truth.set).labels),
       })),
     },
-    'with a class that there is not': {
+    'with a nonexistent class': {
       ...{ kind: 'form', closeCode: 4400 },
       lie: inEvaluations((truth) => ({ ...truth, predictions: truth.predictions.with(0, 200) })),
     },
@@ -101,11 +101,11 @@ const LIES: Readonly<Record<string, Kind & { readonly lie: Lie; readonly hello?:
       ...{ kind: 'form', closeCode: 4460 },
       lie: inPartials((truth) => ({ ...truth, gradient: truth.gradient.map(() => 0xff) })),
     },
-    'with a range that is no node': {
+    'with a range that is not a node': {
       ...{ kind: 'form', closeCode: 4400, isExactOnly: true },
       lie: inPartials((truth) => ({ ...truth, range: [1, 3], numImages: 4 })),
     },
-    'with a range that was not asked': {
+    'with a range that was not asked for': {
       ...{ kind: 'form', closeCode: 4422 },
       lie: inPartials((truth) => [truth, truth]),
     },
@@ -113,15 +113,15 @@ const LIES: Readonly<Record<string, Kind & { readonly lie: Lie; readonly hello?:
       ...{ kind: 'form', closeCode: 4400 },
       lie: inPartials((truth) => ({ ...truth, numImages: 3 })),
     },
-    'with a step to come': {
+    'with a future step': {
       ...{ kind: 'form', closeCode: 4422 },
       lie: (truth) => ({ ...truth, globalStep: truth.globalStep + 1 }),
     },
-    'in times: none at all': {
+    'in times: zero': {
       kind: 'harmless',
       lie: (truth) => ({ ...truth, computeMs: 0 }),
     },
-    'in times: all there is': {
+    'in times: enormous': {
       kind: 'harmless',
       lie: (truth) => ({
         ...truth,
@@ -136,7 +136,7 @@ const LIES: Readonly<Record<string, Kind & { readonly lie: Lie; readonly hello?:
     },
   };
 
-/** Counts what differs from the truth. */
+/** Counts the answers that differ from the truth. */
 function counted(lie: Lie, told: { count: number }): Lie {
   return (truth, random) => {
     const said = lie(truth, random);
@@ -152,10 +152,10 @@ const COMPANIES: Readonly<Record<string, (liar: Hand) => readonly Hand[]>> = {
   approximate: (liar) => [{ ...liar, isExact: false }, HONEST],
 };
 
-/** Of so many lies, one at least is found with --audit 0.2: all but one run of a hundred. */
+/** With --audit 0.2, at least one of this many lies is detected in 99 of 100 runs. */
 const SURELY_FOUND = 20;
 
-/** All that a run tells: its weights, its last evaluation, and the loss and accuracy of each step and evaluation. */
+/** All figures of a run: its weights, its last evaluation, and the loss and accuracy of each step and evaluation. */
 function figuresOf({ result, harness }: CrewRun) {
   const { weightsSha256, testAccuracy, testLoss } = result;
   const steps = harness.eventsOf('step').map(({ loss, accuracy }) => ({ loss, accuracy }));
@@ -165,7 +165,7 @@ function figuresOf({ result, harness }: CrewRun) {
   return { weightsSha256, testAccuracy, testLoss, steps, evaluations };
 }
 
-/** Those of the contract's plain loop. */
+/** The figures of the plain training loop. */
 const HONEST_FIGURES = {
   weightsSha256: training.weightsSha256,
   testAccuracy: last.accuracy,
@@ -191,17 +191,17 @@ describe.each([0, 0.2, 1])('with --audit %d', (audit) => {
     expect(run.result.outcome).toBe('finished');
     expect(run.closeCodes('honest')).toEqual([]);
 
-    // The range of an approximate worker need not be a node: what it says of it is a value.
+    // The range of an approximate worker need not be a node, so there the lie is in the value.
     const isSeen = met.kind === 'form' && !(met.isExactOnly && isApproximate);
     if (isSeen || met.kind === 'harmless' || audit === 1 || told.count === 0) {
       expect(figuresOf(run)).toEqual(HONEST_FIGURES);
     } else if (audit === 0 && company === 'alone at first') {
-      // Where it is not alone, another may have been faster.
+      // In company, another worker may have been faster.
       expect(figuresOf(run)).not.toEqual(HONEST_FIGURES);
     }
 
     if (isSeen) expect(codes).toContain(met.closeCode);
-    // One range of those that it makes up was asked of nobody.
+    // At least one of the ranges it invents was never assigned.
     else if (met.kind === 'form') expect(codes).toContain(4422);
     else if (met.kind === 'harmless' || audit === 0) expect(codes).toEqual([]);
     else if (isApproximate && met.isWithinTolerance) expect(codes).toEqual([]);
@@ -211,7 +211,7 @@ describe.each([0, 0.2, 1])('with --audit %d', (audit) => {
   });
 });
 
-describe('with an audit of next to nothing', () => {
+describe('with a minimal audit', () => {
   it('an invented accuracy neither ends the run nor is called its best', async () => {
     const { lie } = LIES['in predictions'];
     const liar: Hand = { name: 'liar', isExact: true, address: '10.0.0.66', lie };

@@ -61,7 +61,7 @@ function createCheckpointer(changes: Partial<CheckpointerOptions> = {}) {
 }
 
 describe('Checkpointer', () => {
-  it('saves when the time is over, and not before', async () => {
+  it('saves once the interval has passed, and not before', async () => {
     const { time, saved, saveIfDue } = createCheckpointer();
     await saveIfDue(1);
     await time.advance(1_900);
@@ -70,13 +70,13 @@ describe('Checkpointer', () => {
     expect(saved).toEqual(['2']);
   });
 
-  it('saves after as many steps', async () => {
+  it('saves after the given number of steps', async () => {
     const { saved, saveIfDue } = createCheckpointer({ everySteps: 2 });
     for (const step of [1, 2, 3, 4]) await saveIfDue(step);
     expect(saved).toEqual(['2', '4']);
   });
 
-  it('tries again some seconds after a failure, and says so', async () => {
+  it('retries a few seconds after a failure, and reports it', async () => {
     const { time, state, saved, events, saveIfDue } = createCheckpointer();
     state.isFull = true;
     await saveIfDue(1, true);
@@ -94,7 +94,7 @@ describe('Checkpointer', () => {
     });
   });
 
-  it('keeps the best state, as it was, until it is saved', async () => {
+  it('keeps a copy of the best state until it is saved', async () => {
     const { time, state, saved, checkpointer, saveIfDue } = createCheckpointer();
     state.isFull = true;
     state.globalStep = 3;
@@ -106,7 +106,7 @@ describe('Checkpointer', () => {
     expect(saved).toEqual(['3 best']);
   });
 
-  it('saves the last state even if the best one cannot be saved, and says that it is lost', async () => {
+  it('saves the last state even if the best one cannot be saved, and reports that it is lost', async () => {
     const { time, state, saved, events, checkpointer } = createCheckpointer({
       save: ({ globalStep }, isBest) => {
         if (isBest) return Promise.reject(new Error('EIO: i/o error'));
@@ -126,7 +126,7 @@ describe('Checkpointer', () => {
     });
   });
 
-  it('tries again for the last state, as the run waits for it', async () => {
+  it('retries the last state, as the run waits for it', async () => {
     const { time, state, saved, events, checkpointer } = createCheckpointer();
     state.globalStep = 3;
     state.isFull = true;
@@ -139,7 +139,7 @@ describe('Checkpointer', () => {
     expect(events[0]).toMatchObject({ level: 'warn' });
   });
 
-  it('fails in one sentence if the last state cannot be saved', async () => {
+  it('fails with a one-sentence message if the last state cannot be saved', async () => {
     const { time, state, checkpointer, saveIfDue } = createCheckpointer();
     await saveIfDue(2, true);
     state.globalStep = 3;
@@ -154,14 +154,14 @@ describe('Checkpointer', () => {
     await failed;
   });
 
-  it('does not save a last state that is saved', async () => {
+  it('does not save the last state again if it is already saved', async () => {
     const { saved, saveIfDue, saveLast } = createCheckpointer();
     await saveIfDue(3, true);
     await saveLast(3);
     expect(saved).toEqual(['3']);
   });
 
-  it('saves the last state again when an evaluation came after it was saved', async () => {
+  it('saves the last state again after a later evaluation', async () => {
     const { state, saved, checkpointer, saveLast } = createCheckpointer({ everySteps: 1 });
     state.globalStep = 3;
     checkpointer.saveIfDue(3, false);

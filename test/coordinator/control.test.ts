@@ -1,4 +1,4 @@
-/** What people ask of a run while it goes on. */
+/** Controlling a run in progress. */
 import { expect, it } from 'vitest';
 import { startRun, type FakeWorker } from '../support/coordinator-harness.js';
 
@@ -9,7 +9,7 @@ async function step(worker: FakeWorker, globalStep: number): Promise<void> {
   await worker.answer(worker.rangesOf(globalStep));
 }
 
-it('pauses after the step under way, whoever comes and goes, and goes on with the same step', async () => {
+it('pauses after the current step while workers join and leave, and resumes with the next one', async () => {
   const { coordinator, join, settle, time, eventsOf } = await startRun();
   const anna = await join();
   coordinator.pause();
@@ -32,7 +32,7 @@ it('pauses after the step under way, whoever comes and goes, and goes on with th
   expect(eventsOf('step').map(({ globalStep }) => globalStep)).toEqual([0, 1]);
 });
 
-it('pauses while it waits for workers, and makes no step when one comes', async () => {
+it('pauses while waiting for workers, and starts no step when one joins', async () => {
   const { coordinator, join, settle, eventsOf } = await startRun();
   coordinator.pause();
   coordinator.pause();
@@ -45,7 +45,7 @@ it('pauses while it waits for workers, and makes no step when one comes', async 
   expect(anna.rangesOf(0)).not.toEqual([]);
 });
 
-it('saves when asked, before the next step, and at once while it is paused', async () => {
+it('saves on request before the next step, or at once while paused', async () => {
   const { coordinator, join, settle, saved } = await startRun();
   const stepsSaved = () => saved.map(({ globalStep }) => globalStep);
   const anna = await join();
@@ -60,7 +60,7 @@ it('saves when asked, before the next step, and at once while it is paused', asy
   expect(stepsSaved()).toEqual([1, 2]);
 });
 
-it('tries a checkpoint again that failed while it is paused', async () => {
+it('retries a failed checkpoint while paused', async () => {
   let isFull = true;
   const { coordinator, join, time, eventsOf } = await startRun({
     save: () =>
@@ -77,7 +77,7 @@ it('tries a checkpoint again that failed while it is paused', async () => {
   expect(eventsOf('checkpoint')).toHaveLength(1);
 });
 
-it('stops while it is paused', async () => {
+it('stops while paused', async () => {
   const { coordinator, join, stop, ended, saved } = await startRun();
   const anna = await join();
   coordinator.pause();
@@ -87,7 +87,7 @@ it('stops while it is paused', async () => {
   expect(saved.map(({ globalStep }) => globalStep)).toEqual([1]);
 });
 
-it('sends a worker away, gives its work to the others, and does not take it back', async () => {
+it('evicts a worker, reassigns its work, and does not readmit it', async () => {
   const { coordinator, join, connect, settle, eventsOf } = await startRun();
   const anna = await join('anna-id');
   const bert = connect();
@@ -97,7 +97,7 @@ it('sends a worker away, gives its work to the others, and does not take it back
   expect(coordinator.dismiss('nobody')).toBe(0);
   expect(coordinator.dismiss('bert')).toBe(1);
   await settle();
-  // As one that is told that the run is over, it does not come again.
+  // Told that the run is over, it does not reconnect.
   expect(bert.channel.sentOf('finished')).toMatchObject([{ isFinal: true }]);
   expect(bert.closeCode).toBe(4000);
   expect(eventsOf('workerLost')).toMatchObject([{ workerId: 'bert-id', isGraceful: true }]);

@@ -11,14 +11,14 @@ import type { Message } from '../../src/shared/protocol.js';
 import { Slices, sliceOf } from '../../src/shared/slices.js';
 import { allTrainings } from '../support/simulator/training.js';
 
-/** Computes whatever comes, up to `numSteps` steps. */
+/** Answers `numSteps` steps. */
 async function work(worker: FakeWorker, numSteps: number, from = 0): Promise<void> {
   for (let step = from; step < from + numSteps; step++) {
     await worker.answer(worker.rangesOf(step));
   }
 }
 
-/** Answers the evaluation that was asked last, right about as many images. */
+/** Answers the last evaluation, with the given number of images right. */
 async function evaluate(
   { training, settle }: Harness,
   worker: FakeWorker,
@@ -41,7 +41,7 @@ async function evaluate(
 }
 
 describe('Coordinator.run()', () => {
-  it('leaves no timer and no listener behind when it is stopped in the middle of a step', async () => {
+  it('leaves no timers or listeners behind when stopped in the middle of a step', async () => {
     const harness = createHarness();
     const ended = harness.run();
     await harness.settle();
@@ -53,7 +53,7 @@ describe('Coordinator.run()', () => {
     expect(getEventListeners(harness.stop.signal, 'abort')).toEqual([]);
   });
 
-  it('finishes the step under way before it stops', async () => {
+  it('finishes the current step before it stops', async () => {
     const harness = createHarness();
     const ended = harness.run();
     await harness.settle();
@@ -64,7 +64,7 @@ describe('Coordinator.run()', () => {
     expect(harness.saved.map(({ globalStep }) => globalStep)).toEqual([1]);
   });
 
-  it('breaks a step off that is not done a second after the word to stop', async () => {
+  it('abandons a step that is not done within a second of the stop request', async () => {
     const harness = createHarness();
     const ended = harness.run();
     await harness.settle();
@@ -74,7 +74,7 @@ describe('Coordinator.run()', () => {
     expect((await ended).globalStep).toBe(0);
   });
 
-  it('evaluates an epoch at resume whose evaluation was broken off', async () => {
+  it('on resume, repeats an evaluation that was interrupted', async () => {
     const first = createHarness();
     const ended = first.run();
     await first.settle();
@@ -92,7 +92,7 @@ describe('Coordinator.run()', () => {
     expect(bert.rangesOf(3)).toEqual([[0, 6]]);
   });
 
-  it('is over at once when resumed from a checkpoint that has reached the target', async () => {
+  it('ends at once when resumed from a checkpoint that has reached the target', async () => {
     const first = createHarness({ targetAccuracy: 0.5 });
     const ended = first.run();
     await first.settle();
@@ -106,7 +106,7 @@ describe('Coordinator.run()', () => {
     expect(result).toMatchObject({ outcome: 'targetReached', globalStep: 3, testAccuracy: 1 });
   });
 
-  it('stops early after as many epochs without a better evaluation as it has patience, and can go on', async () => {
+  it('stops early when its patience is exhausted, and can be resumed with more', async () => {
     const first = createHarness({ patience: 1 });
     const ended = first.run();
     await first.settle();
@@ -114,7 +114,7 @@ describe('Coordinator.run()', () => {
     await work(anna, 3);
     await evaluate(first, anna, 5);
     await work(anna, 3, 3);
-    // As good is no better.
+    // Equally good is not better.
     await evaluate(first, anna, 5);
     expect(await ended).toMatchObject({
       outcome: 'stoppedEarly',
@@ -140,7 +140,7 @@ describe('Coordinator.run()', () => {
     });
   });
 
-  it('confirms the evaluation that would end a run for want of a better one', async () => {
+  it('confirms an evaluation that would exhaust the patience and end the run', async () => {
     const harness = createHarness({ patience: 1, audit: 1e-9 });
     const ended = harness.run();
     await harness.settle();
@@ -149,7 +149,7 @@ describe('Coordinator.run()', () => {
     await evaluate(harness, anna, 0);
     await work(anna, 3, 3);
     await evaluate(harness, anna, 0);
-    // The lie is found, and the coordinator's own figure counts.
+    // The lie is detected, and the coordinator's own result counts.
     await harness.time.advance(1_000);
     expect(harness.eventsOf('evaluation').at(-1)!.accuracy).toBeGreaterThan(0);
     harness.stop.abort();
@@ -157,7 +157,7 @@ describe('Coordinator.run()', () => {
     await ended;
   });
 
-  it('goes on from a run that was over, with more epochs', async () => {
+  it('extends a finished run with more epochs', async () => {
     const { config } = createHarness().training;
     const shorter = { ...config, epochs: 1 };
     const first = createHarness({ config: shorter });
@@ -184,13 +184,13 @@ describe('Coordinator.run()', () => {
     expect(second.saved.at(-1)!.metrics).toMatchObject({
       extensions: [{ globalStep: 3, epochs: 1 }],
     });
-    // Said when it happens, not at each resume.
+    // Reported when it happens, not on every resume.
     const third = createHarness({ config, resumeFrom: second.saved.at(-1)! });
     await third.run();
     expect(third.eventsOf('notice')).toEqual([]);
   });
 
-  it('adds up the times of all processes that worked on the run', async () => {
+  it('adds up the times of all processes of the run', async () => {
     const train = async (harness: Harness, from: number, ms: number) => {
       const ended = harness.run();
       await harness.settle();
@@ -206,13 +206,13 @@ describe('Coordinator.run()', () => {
     const second = createHarness({ resumeFrom: first.saved.at(-1)! });
     const after = await train(second, 1, 1_000);
     expect([before.globalStep, after.globalStep]).toEqual([1, 2]);
-    // Each waited a second for a step that was broken off; that of the first came after its checkpoint.
+    // Each waited a second for a step that was then abandoned; the first one's wait came after its checkpoint.
     expect([before.seconds, after.seconds]).toEqual([expect.closeTo(3, 1), expect.closeTo(4, 1)]);
-    // Two steps of one size, the first in two seconds, the second in one.
+    // Two steps of equal size, the first in two seconds, the second in one.
     expect(after.imagesPerSecond / before.imagesPerSecond).toBeCloseTo(4 / 3, 1);
   });
 
-  it('fails, and lets the workers wait, when its last state cannot be saved', async () => {
+  it('fails when its last state cannot be saved, and leaves the workers waiting', async () => {
     const harness = createHarness({
       targetAccuracy: 0.5,
       save: () => Promise.reject(new Error('ENOSPC: no space left on device')),
@@ -238,7 +238,7 @@ describe('Coordinator.run()', () => {
     expect(harness.eventsOf('finished')).toEqual([]);
   });
 
-  it('says once that it waits for workers', async () => {
+  it('reports only once that it is waiting for workers', async () => {
     const { join, eventsOf, settle } = await startRun({ minWorkers: 2 });
     const anna = await join();
     anna.channel.break();
@@ -250,7 +250,7 @@ describe('Coordinator.run()', () => {
 
 describe('the faults of a result', () => {
   it.each([
-    ['a worker that breaks off', 1, (worker: FakeWorker) => worker.channel.break()],
+    ['a worker whose connection breaks', 1, (worker: FakeWorker) => worker.channel.break()],
     [
       'no worker that says goodbye',
       undefined,
@@ -270,7 +270,7 @@ describe('the faults of a result', () => {
 });
 
 describe('Coordinator.accept()', () => {
-  it('tells a worker that comes after the end that the run is over, and hears no more of it', async () => {
+  it('tells a worker that connects after the end that the run is over, and closes', async () => {
     const harness = createHarness();
     const ended = harness.run();
     await harness.settle();
@@ -293,7 +293,7 @@ describe('a coordinator whose gradients come in slices', () => {
     gradient: bytesOf(new Float32Array(numParams)),
     ...{ lossSum: 1, numCorrect: 1, numImages: 2, startedAt: 0, computeMs: 1 },
   });
-  /** The partial as a worker sends it, but for the slices that the test leaves out. */
+  /** Sends the partial in slices, without those that the test leaves out. */
   const say = (worker: FakeWorker, partial: Message<'partial'>, leaveOut: number[] = []) => {
     const values = float32From(partial.gradient, numParams, 'gradient');
     const slices = new Slices(numParams, SLICE);
@@ -306,7 +306,7 @@ describe('a coordinator whose gradients come in slices', () => {
     worker.say({ ...partial, gradient: bytesOf(sliceOf(values, slices.last)) });
   };
 
-  it('takes a gradient that is whole', async () => {
+  it('accepts a complete gradient', async () => {
     const harness = await startRun({ sliceValues: SLICE });
     const anna = await harness.join();
     for (let unit = 0; unit < 6; unit++) say(anna, wholePartial([unit, unit + 1]));
@@ -314,7 +314,7 @@ describe('a coordinator whose gradients come in slices', () => {
     expect(harness.eventsOf('step')).toHaveLength(1);
   });
 
-  it('closes with 4400 on one of which a slice is missing', async () => {
+  it('closes with 4400 on a gradient with a missing slice', async () => {
     const harness = await startRun({ sliceValues: SLICE });
     for (const leaveOut of [[0], [1], [0, 1, 2]]) {
       const worker = await harness.join();
@@ -323,7 +323,7 @@ describe('a coordinator whose gradients come in slices', () => {
     }
   });
 
-  it('sends the slices of the next θ as they are done, and nobody those that he has', async () => {
+  it('sends each slice of the next θ once, as soon as it is updated', async () => {
     const harness = await startRun({ sliceValues: SLICE });
     const anna = await harness.join();
     const slices = new Slices(numParams, SLICE);

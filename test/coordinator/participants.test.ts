@@ -9,7 +9,7 @@ const joined = (workerId: string, isExact = true): WorkerJoined => ({
 });
 
 describe('Participants', () => {
-  test('keeps what a worker did when it comes again', () => {
+  test("keeps a worker's contribution when it rejoins", () => {
     const participants = new Participants(NO_PROGRESS);
     participants.joined(joined('w1'));
     participants.credit('w1', 16);
@@ -18,7 +18,7 @@ describe('Participants', () => {
     expect(participants.list()).toMatchObject([{ name: 'renamed', numImages: 20 }]);
   });
 
-  test('lists a bounded number, those who did most; no image is lost', () => {
+  test('lists a bounded number, those that did most, and counts every image', () => {
     const participants = new Participants(NO_PROGRESS);
     for (let i = 0; i < 5000; i++) {
       participants.joined(joined(`w${i}`));
@@ -32,7 +32,7 @@ describe('Participants', () => {
     expect(Math.min(...workers.slice(0, -1).map(({ numImages }) => numImages))).toBe(2);
   });
 
-  test('is reproducible until what an approximate worker said has counted, also after a resume', () => {
+  test('is reproducible until an approximate answer has counted, even after a resume', () => {
     const participants = new Participants(NO_PROGRESS);
     participants.joined(joined('gpu', false));
     expect(participants.isReproducible).toBe(true);
@@ -40,7 +40,7 @@ describe('Participants', () => {
     const stored = participants.store();
     expect(new Participants(stored).isReproducible).toBe(false);
     const { workers, otherWorkers } = stored;
-    // A checkpoint of 0.1 does not say: then whoever was there has counted.
+    // A checkpoint of 0.1 does not say; then every approximate worker is assumed to have counted.
     expect(new Participants({ workers, otherWorkers }).isReproducible).toBe(false);
   });
 });

@@ -32,7 +32,7 @@ describe('progressOf()', () => {
     );
   });
 
-  test('gives options that are newer than the checkpoint their defaults', () => {
+  test('uses defaults for options newer than the checkpoint', () => {
     const older = without(config, 'warmupEpochs');
     expect(progressOf(checkpointOf({ config: older }), config, DATA, 'simd/1')).toEqual(
       NO_PROGRESS,
@@ -41,13 +41,13 @@ describe('progressOf()', () => {
     expect(() => progressOf(checkpointOf({ config: older }), other, DATA, 'simd/1')).toThrow();
   });
 
-  test('counts the best of the first release as that of the last evaluation', () => {
+  test('attributes the best accuracy of a first-release checkpoint to its last evaluation', () => {
     const metrics = without({ ...NO_PROGRESS, evaluatedStep: 9 }, 'bestStep', 'extensions');
     const found = progressOf(checkpointOf({ metrics }), config, DATA, 'simd/1');
     expect(found).toEqual({ ...NO_PROGRESS, evaluatedStep: 9, bestStep: 9 });
   });
 
-  test('remembers each time that a run was given more epochs', () => {
+  test('records every extension of a run', () => {
     const longer = { ...config, epochs: 30 };
     const once = progressOf(checkpointOf(), longer, DATA, 'simd/1');
     expect(once.extensions).toEqual([{ globalStep: 12, epochs: 20 }]);
@@ -65,7 +65,7 @@ describe('progressOf()', () => {
     ['another engine', { engineFingerprint: 'simd/0' }, 'bits of engine simd/0, this is simd/1'],
     ['other images', { input: { ...MNIST.input, width: 27 } }, 'other images or classes'],
     ['other classes', { classNames: ['cat', 'dog'] }, 'other images or classes'],
-    ['progress that is none', { metrics: { ...NO_PROGRESS, faults: 3 } }, 'is not understood'],
+    ['malformed progress', { metrics: { ...NO_PROGRESS, faults: 3 } }, 'is not understood'],
   ])('refuses %s', (_, change, why) => {
     expect(() => progressOf(checkpointOf(change), config, DATA, 'simd/1')).toThrow(why);
   });

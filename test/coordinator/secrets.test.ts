@@ -16,7 +16,7 @@ const kinds: [string, (path: string) => Promise<string>, RegExp][] = [
 ];
 
 describe.each(kinds)('%s()', (_name, open, looks) => {
-  it('draws a secret once, for its owner alone to read', async () => {
+  it('generates a secret once, readable only by its owner', async () => {
     const dir = await temporaryDirectory();
     const path = join(dir, 'secret');
     const secret = await open(path);
@@ -28,7 +28,7 @@ describe.each(kinds)('%s()', (_name, open, looks) => {
     expect(await open(join(dir, 'another'))).not.toBe(secret);
   });
 
-  it('replaces what is none, and names a file that cannot be had', async () => {
+  it('replaces a malformed one, and names a file that cannot be created', async () => {
     const path = join(await temporaryDirectory(), 'secret');
     await writeFile(path, 'half');
     expect(await open(path)).toMatch(looks);

@@ -1,4 +1,4 @@
-/** The coordinator's port, over real sockets: what strangers do to it, and that it goes on. */
+/** The coordinator's port over real sockets: whatever strangers do to it, it keeps serving. */
 import { get, type IncomingMessage, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { setImmediate } from 'node:timers/promises';
@@ -16,7 +16,7 @@ import { dial } from '../../src/worker/connection.js';
 import { RawClient, UPGRADE, clientFrame, upgrade } from '../support/raw-client.js';
 
 const NUM_PARAMS = 1_000;
-/** As `listen` gives it to `ws`. */
+/** The `maxPayload` that `listen` passes to `ws`. */
 const MAX_PAYLOAD = 4 * NUM_PARAMS + 64 * 1024;
 
 const LIMITS: ServerLimits['channel'] = {
@@ -38,7 +38,7 @@ interface Running {
   readonly accepted: Accepted[];
   readonly warnings: string[];
   readonly client: () => RawClient;
-  /** A client that has upgraded, and the other end of it. */
+  /** A client after its upgrade, and the server's end of the connection. */
   readonly pair: () => Promise<{ client: RawClient; end: Accepted }>;
   readonly health: () => Promise<number>;
 }
@@ -105,7 +105,7 @@ async function start(
   };
 }
 
-/** The status of an answer, over a connection of its own. */
+/** The status of an answer, requested on a new connection. */
 function statusOf(port: number, path: string): Promise<number> {
   return new Promise((resolve, reject) => {
     get({ port, host: '127.0.0.1', path, agent: false }, (response) => {
@@ -125,7 +125,7 @@ describe('listen() refuses an upgrade', () => {
     ['a wrong key', upgrade({ 'Sec-WebSocket-Key': 'P5l8BJcZwRc=' }), 400],
     ['no version', upgrade({ 'Sec-WebSocket-Version': null }), 400],
     ['another version', upgrade({ 'Sec-WebSocket-Version': '12' }), 400],
-    ['no HTTP', 'nonsense\r\n\r\n', 400],
+    ['something other than HTTP', 'nonsense\r\n\r\n', 400],
     ['headers that are too long', upgrade({ 'X-Long': 'x'.repeat(100_000) }), 431],
   ])('with %s, and ends the connection', async (_what, request, status) => {
     const { client, accepted, health } = await start();
@@ -137,12 +137,12 @@ describe('listen() refuses an upgrade', () => {
     expect(await health()).toBe(200);
   });
 
-  it.each(['/other', '/'])('of %s, and survives that it is reset', async (path) => {
+  it.each(['/other', '/'])('of %s, and survives a reset of the connection', async (path) => {
     const { client, health } = await start();
     for (let i = 0; i < 20; i++) {
       const one = client();
       one.send(upgrade({ Origin: 'http://evil.example' }, `GET ${path} HTTP/1.1`));
-      // Unread, so that the other side is told of a reset.
+      // With unread data, closing sends a reset.
       one.socket.pause();
       await setImmediate();
       one.reset();
@@ -151,7 +151,7 @@ describe('listen() refuses an upgrade', () => {
     expect(await health()).toBe(200);
   });
 
-  it('and does not wait for a client that holds it open', async () => {
+  it('and does not wait for a client that keeps the connection open', async () => {
     const { client, server } = await start();
     const one = client();
     one.send(upgrade({}, 'GET /other HTTP/1.1'));
@@ -163,15 +163,15 @@ describe('listen() refuses an upgrade', () => {
 
 describe('listen() survives a client that', () => {
   it.each([
-    ['resets before it says anything', ''],
+    ['resets before sending anything', ''],
     ['resets within a request', 'GET /hea'],
     ['resets within an upgrade', UPGRADE.slice(0, -2)],
-    ['resets with the upgrade under way', UPGRADE],
+    ['resets during the upgrade', UPGRADE],
     [
       'resets in the middle of a frame',
       UPGRADE + clientFrame(Buffer.alloc(100)).toString('latin1', 0, 50),
     ],
-    ['asks twice and resets', `GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n`.repeat(2)],
+    ['sends two requests and resets', `GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n`.repeat(2)],
   ])('%s', async (_what, text) => {
     const { client, health } = await start();
     for (let i = 0; i < 10; i++) {
@@ -185,7 +185,7 @@ describe('listen() survives a client that', () => {
     expect(await health()).toBe(200);
   });
 
-  it('resets after the upgrade, and says so once', async () => {
+  it('resets after the upgrade, and reports the close once', async () => {
     const { pair } = await start();
     const { client, end } = await pair();
     client.reset();
@@ -200,14 +200,14 @@ describe('listen() ends a WebSocket, with a code, that sends', () => {
     ['a frame with RSV1', clientFrame(data, 0xc2), 1002],
     ['a frame with RSV2', clientFrame(data, 0xa2), 1002],
     ['a frame with RSV3', clientFrame(data, 0x92), 1002],
-    ['a continuation of nothing', clientFrame(data, 0x80), 1002],
+    ['a continuation without a message', clientFrame(data, 0x80), 1002],
     ['a new message within one', Buffer.concat([clientFrame(data, 0x02), clientFrame(data)]), 1002],
-    ['an opcode that there is not', clientFrame(data, 0x83), 1002],
+    ['an unknown opcode', clientFrame(data, 0x83), 1002],
     ['a ping in pieces', clientFrame(data, 0x09), 1002],
     ['a ping that is too long', clientFrame(Buffer.alloc(126), 0x89), 1002],
     ['a frame without a mask', Buffer.from([0x82, 0x01, 0x00]), 1002],
     ['a close of one byte', clientFrame(Buffer.alloc(1), 0x88), 1002],
-    ['a close with a code that there is not', clientFrame(Buffer.from([0x03, 0xee]), 0x88), 1002],
+    ['a close with an invalid code', clientFrame(Buffer.from([0x03, 0xee]), 0x88), 1002],
     ['a frame beyond 2⁵³', Buffer.from([0x82, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0]), 1009],
     ['a frame that is too long', clientFrame(Buffer.alloc(MAX_PAYLOAD + 1)).subarray(0, 20), 1009],
     [
@@ -235,7 +235,7 @@ describe('listen() ends a WebSocket, with a code, that sends', () => {
     expect(await health()).toBe(200);
   });
 
-  it('close reasons in any script are cut to what a close frame holds', async () => {
+  it('truncates close reasons in any script to what fits a close frame', async () => {
     const { pair } = await start();
     const { client, end } = await pair();
     end.channel.close(4400, 'ы'.repeat(1_000));
@@ -244,7 +244,7 @@ describe('listen() ends a WebSocket, with a code, that sends', () => {
 });
 
 describe('listen() bounds', () => {
-  it('connections without a request: health check and workers get in past 2,000 idle ones', async () => {
+  it('connections without a request: health checks and workers get past 2,000 idle ones', async () => {
     const { client, pair, health, accepted } = await start();
     for (let i = 0; i < 40; i++) {
       const crowd = Array.from({ length: 50 }, client);
@@ -265,7 +265,7 @@ describe('listen() bounds', () => {
     ['never ends its request', ['GET /healthz HTTP/1.1\r\n', 'X-Slow: 1']],
     ['never ends its upgrade', ['GET / HTTP/1.1\r\n', 'Connection: Upgrade\r\n']],
     [
-      'never sends the body that it promised',
+      'never sends the body that it announced',
       ['POST /page HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n'],
     ],
   ])('the time of a connection that %s', async (_what, lines) => {
@@ -276,7 +276,7 @@ describe('listen() bounds', () => {
     expect(await health()).toBe(200);
   });
 
-  it('connections with an answer under way: the oldest of them goes, workers stay', async () => {
+  it('connections with an answer under way: the oldest is dropped, workers stay', async () => {
     const open: ServerResponse[] = [];
     const { client, pair, health } = await start({ maxAnswering: 3 }, (request, response) => {
       if (request.url !== '/stream') return answerHealth(request, response);
@@ -299,7 +299,7 @@ describe('listen() bounds', () => {
     expect(worker.end.numClosed).toBe(0);
   });
 
-  it('requests by address, but not those after its health; one too many is answered late', async () => {
+  it('requests per address, but not health checks; excess requests are answered late', async () => {
     const { server, health } = await start({ requestsPerSecond: 5 });
     const from = performance.now();
     const asked = Array.from({ length: 30 }, () => statusOf(server.port, '/page'));
@@ -310,7 +310,7 @@ describe('listen() bounds', () => {
     expect(performance.now() - from).toBeGreaterThan(900);
   });
 
-  it('requests behind one that is answered late: the connection goes', async () => {
+  it('requests pipelined behind one that is answered late: the connection is dropped', async () => {
     const { client, health } = await start({ requestsPerSecond: 2 });
     const one = client();
     one.send('GET /page HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(10));
@@ -320,7 +320,7 @@ describe('listen() bounds', () => {
     expect(await health()).toBe(200);
   });
 
-  it('the time of its answers, of all addresses together', async () => {
+  it('the time spent on answers, across all addresses', async () => {
     let numAnswered = 0;
     const { server, health } = await start({}, (request, response) => {
       if (request.url !== '/page') return answerHealth(request, response);
@@ -332,7 +332,7 @@ describe('listen() bounds', () => {
     const statuses = await Promise.all(
       Array.from({ length: 30 }, () => statusOf(server.port, '/page')),
     );
-    // Three seconds' share, a tenth, and the last that began within it.
+    // A tenth of three seconds, and the last one that began within it.
     expect(numAnswered).toBeLessThanOrEqual(5);
     expect(statuses.filter((status) => status === 429)).toHaveLength(30 - numAnswered);
     expect(await health()).toBe(200);
@@ -343,7 +343,7 @@ describe('listen() bounds', () => {
     ['pings', clientFrame(Buffer.alloc(1), 0x89), 'more than 100 frames a second'],
     ['pongs', clientFrame(Buffer.alloc(1), 0x8a), 'more than 100 frames a second'],
     ['bytes', clientFrame(Buffer.alloc(50_000)), 'more than 1000000 bytes a second'],
-  ])('%s a second of a connection', async (_what, frame, reason) => {
+  ])('%s per second on a connection', async (_what, frame, reason) => {
     const { pair, health } = await start({ channel: LIMITS });
     const { client, end } = await pair();
     end.channel.trust?.();
@@ -353,14 +353,14 @@ describe('listen() bounds', () => {
     expect(await health()).toBe(200);
   });
 
-  it('frames of a connection that has not proved itself', async () => {
+  it('frames on a connection that has not passed its proof', async () => {
     const { pair } = await start({ channel: LIMITS });
     const { client, end } = await pair();
     for (let i = 0; i < 100; i++) client.send(clientFrame(Buffer.alloc(1), 0x8a));
     expect(await end.closed).toEqual({ code: 4413, reason: 'more than 20 frames a second' });
   });
 
-  it('bytes that a connection leaves unread', async () => {
+  it('bytes queued for a connection that does not read', async () => {
     const { pair } = await start({ channel: LIMITS });
     const { client, end } = await pair();
     client.socket.pause();
@@ -378,7 +378,7 @@ describe('listen() bounds', () => {
     expect(mostQueued).toBeLessThan(1.3e6);
   });
 
-  it('WebSockets that were told to close and do not', async () => {
+  it('WebSockets that were closed but do not go', async () => {
     const { pair, health } = await start({ maxClosing: 4 });
     const ends: RawClient[] = [];
     for (let i = 0; i < 8; i++) {
@@ -387,7 +387,7 @@ describe('listen() bounds', () => {
       end.channel.close(4400, 'no');
       ends.push(client);
     }
-    // Those that had to go did so at once: without an answer to their close.
+    // The excess ones were terminated at once, without waiting for their close frames.
     for (const { socket } of ends.slice(0, 4)) socket.resume();
     await Promise.all(ends.slice(0, 4).map(({ ended }) => ended));
     expect(await health()).toBe(200);
@@ -395,7 +395,7 @@ describe('listen() bounds', () => {
 });
 
 describe('listen()', () => {
-  it('keeps an error of an answer to its connection, with a stack in the log', async () => {
+  it('contains an error in an answer to its connection, and logs the stack', async () => {
     const { server, warnings, health } = await start({}, (request, response) => {
       if (request.url === '/page') throw new TypeError('no such page');
       return answerHealth(request, response);
@@ -405,7 +405,7 @@ describe('listen()', () => {
     expect(await health()).toBe(200);
   });
 
-  it('says what is wrong with a port in use', async () => {
+  it('explains that a port is in use', async () => {
     const { server } = await start();
     const again = listen({
       host: '127.0.0.1',
@@ -442,7 +442,7 @@ describe('listen()', () => {
 });
 
 describe('CoordinatorServer.close()', () => {
-  it('ends whatever is open, and frees the port', async () => {
+  it('ends all connections, and frees the port', async () => {
     const { server, client, pair } = await start();
     const idle = client();
     await new Promise((resolve) => idle.socket.once('connect', resolve));

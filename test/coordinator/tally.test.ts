@@ -11,7 +11,7 @@ const RULES: TallyRules = {
   patience: null,
 };
 
-/** A tally whose evaluations, one an epoch, had these accuracies. @returns it, and after how many updates */
+/** A tally after evaluations with these accuracies, one per epoch. @returns it, and the number of updates */
 function tallyOf(accuracies: readonly number[], rules: Partial<TallyRules> = {}) {
   const tally = new Tally(NO_PROGRESS, { ...RULES, ...rules }, 0);
   const areBest = accuracies.map((accuracy, epoch) => {
@@ -22,7 +22,7 @@ function tallyOf(accuracies: readonly number[], rules: Partial<TallyRules> = {})
 }
 
 describe('Tally', () => {
-  it('takes an evaluation for the best if it is better than each before', () => {
+  it('counts an evaluation as the best if it beats all before it', () => {
     expect(tallyOf([0.5, 0.5, 0.6, 0.4]).areBest).toEqual([true, false, true, false]);
   });
 
@@ -36,11 +36,11 @@ describe('Tally', () => {
   ] as const)('ends as %s after accuracies %j with %j', (outcome, accuracies, rules) => {
     const { tally, globalStep } = tallyOf(accuracies, rules);
     expect(tally.outcome(globalStep)).toBe(outcome);
-    // Whatever the evaluation said: it was before the last update.
+    // Regardless of the evaluation, which was before the last update.
     expect(tally.outcome(globalStep + 1)).toBe('stopped');
   });
 
-  it('finds an accuracy momentous that would be the best, reach the target or end the patience', () => {
+  it('considers an accuracy momentous if it would be the best, reach the target or exhaust the patience', () => {
     const { tally, globalStep } = tallyOf([0.5, 0.4], { targetAccuracy: 0.45, patience: 2 });
     expect(tally.isMomentous(globalStep, 0.6)).toBe(true);
     expect(tally.isMomentous(globalStep, 0.45)).toBe(true);
@@ -48,7 +48,7 @@ describe('Tally', () => {
     expect(tally.isMomentous(globalStep + 10, 0.4)).toBe(true);
   });
 
-  it('adds its time to that of the processes before', () => {
+  it('adds its time to that of earlier processes', () => {
     const spent = { seconds: 100, trainingMs: 50_000, numImages: 1_000 };
     const tally = new Tally({ ...NO_PROGRESS, spent }, RULES, 7_000);
     expect(tally.store(9_000).spent).toEqual({ ...spent, seconds: 102 });

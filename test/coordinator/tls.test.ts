@@ -56,7 +56,7 @@ async function start(tls: { key: string; cert: string }, changes: Partial<Server
 
 const signal = () => new AbortController().signal;
 
-/** What https is answered with. */
+/** The answer to a request over https. */
 function ask(port: number, options: RequestOptions): Promise<string> {
   return new Promise((resolve, reject) => {
     get({ host: '127.0.0.1', port, path: '/', agent: false, ...options }, (response) => {
@@ -66,7 +66,7 @@ function ask(port: number, options: RequestOptions): Promise<string> {
 }
 
 describe('a self-signed certificate', () => {
-  it('has the names and addresses, and holds for a year', () => {
+  it('has the names and addresses, and is valid for a year', () => {
     const { cert } = identity();
     const { subjectAltName, validTo, ca } = new X509Certificate(cert);
     expect(subjectAltName).toBe(
@@ -77,14 +77,14 @@ describe('a self-signed certificate', () => {
     expect(ca).toBe(true);
   });
 
-  it('with a hundred names is one too', () => {
+  it('can have a hundred names', () => {
     const names = Array.from({ length: 100 }, (_, i) => `machine-${i}.example`);
     const certificate = new X509Certificate(identity(Date.now(), names).cert);
     expect(certificate.subjectAltName?.split(', ')).toHaveLength(100);
     expect(certificate.verify(certificate.publicKey)).toBe(true);
   });
 
-  it('is trusted by who is given it as an authority, for its names and no others', async () => {
+  it('is trusted by clients that have it as an authority, for its own names only', async () => {
     const tls = identity();
     const { server } = await start(tls);
     expect(await ask(server.port, { ca: tls.cert })).toBe('ok');
@@ -95,7 +95,7 @@ describe('a self-signed certificate', () => {
 });
 
 describe('dial() with a pin', () => {
-  it('carries frames both ways, and knows when half a frame has come', async () => {
+  it('carries frames both ways, and knows that no frame is half received', async () => {
     const tls = identity();
     const { url, accepted } = await start(tls);
     const channel = await dial(url, tls.pin, signal());
@@ -112,7 +112,7 @@ describe('dial() with a pin', () => {
     channel.close(4000, 'done');
   });
 
-  it('counts what is below TLS: half a frame is being received', async () => {
+  it('counts bytes below TLS, to tell that half a frame has been received', async () => {
     const { server, accepted } = await start(identity());
     const socket = connectTls({ host: '127.0.0.1', port: server.port, rejectUnauthorized: false });
     onTestFinished(() => void socket.destroy());
@@ -126,14 +126,14 @@ describe('dial() with a pin', () => {
     await expect.poll(() => accepted[0].isReceiving).toBe(true);
   });
 
-  it('takes an expired certificate of the right key, and a name that is not in it', async () => {
+  it('accepts an expired certificate with the right key, and a name that is not in it', async () => {
     const tls = identity(Date.now() - 5 * YEAR_MS, ['elsewhere.example']);
     const { url } = await start(tls);
     const channel = await dial(url, tls.pin, signal());
     channel.terminate();
   });
 
-  it('says nothing to who has another key, and does not try again', async () => {
+  it('sends nothing to a server with another key, and does not retry', async () => {
     const heard: Buffer[] = [];
     const sockets = new Set<Socket>();
     const server = createTlsServer(identity(), (socket) => {
@@ -170,7 +170,7 @@ describe('dial() with a pin', () => {
     expect(Buffer.concat(heard).toString()).toBe('');
   });
 
-  it('rejects where no TLS is spoken', async () => {
+  it('rejects a server that does not speak TLS', async () => {
     const server = createServer((socket) => {
       socket.on('error', () => undefined);
       socket.end('220 smtp ready\r\n');
@@ -182,7 +182,7 @@ describe('dial() with a pin', () => {
   });
 });
 
-it('dial() without a pin leaves the check to the system, and does not try again', async () => {
+it('dial() without a pin leaves the check to the system, and does not retry', async () => {
   const { url } = await start(identity());
   const dialling = dial(url, null, signal());
   await expect(dialling).rejects.toThrow(UserError);
@@ -192,7 +192,7 @@ it('dial() without a pin leaves the check to the system, and does not try again'
 });
 
 describe('the port that speaks TLS', () => {
-  it('says so to who speaks plain HTTP', async () => {
+  it('tells clients that speak plain HTTP to use https', async () => {
     const { server } = await start(identity());
     const [status, text] = await new Promise<[number | undefined, string]>((resolve, reject) => {
       getPlain({ host: '127.0.0.1', port: server.port, agent: false }, (response) => {
@@ -205,7 +205,7 @@ describe('the port that speaks TLS', () => {
     expect(text).toMatch(/speaks TLS: use https/);
   });
 
-  it('pushes out who does not shake hands, and takes who does', async () => {
+  it('drops clients that do not start a handshake, and accepts those that do', async () => {
     const tls = identity();
     const { server } = await start(tls, { maxWaiting: 4 });
     const silent = Array.from({ length: 8 }, () => connect(server.port, '127.0.0.1'));
@@ -220,13 +220,13 @@ describe('the port that speaks TLS', () => {
     expect(await ask(server.port, { ca: tls.cert })).toBe('ok');
   });
 
-  it('does not wait for a handshake for ever', async () => {
+  it('does not wait forever for a handshake', async () => {
     const { server } = await start(identity(), { requestMs: 100 });
     const socket = connect(server.port, '127.0.0.1');
     await new Promise((resolve) => socket.on('error', () => undefined).once('close', resolve));
   });
 
-  it('goes on after nonsense', async () => {
+  it('survives nonsense', async () => {
     const tls = identity();
     const { server } = await start(tls);
     for (const bytes of [Buffer.alloc(100, 0xff), Buffer.from([0x16, 3, 1, 0xff, 0xff])]) {

@@ -1,10 +1,10 @@
-/** A worker's side of the socket, with a coordinator that behaves as it likes. */
+/** A worker's side of the socket, with a coordinator that misbehaves. */
 import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { createHash } from 'node:crypto';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { dial } from '../../src/worker/connection.js';
 
-/** A server that answers the first bytes of each connection as told. */
+/** A server that answers the first bytes of each connection as the test says. */
 async function serve(answer: (socket: Socket, request: string) => void): Promise<string> {
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
@@ -20,7 +20,7 @@ async function serve(answer: (socket: Socket, request: string) => void): Promise
   return `ws://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-/** Upgrades and sends the bytes at once, as one packet. */
+/** Upgrades and sends the bytes in the same packet. */
 function upgradeAnd(bytes: Uint8Array): (socket: Socket, request: string) => void {
   return (socket, request) => {
     const key = /sec-websocket-key: (.*)\r\n/i.exec(request)![1];
@@ -56,7 +56,7 @@ describe('dial()', () => {
       'Unexpected server response: 403',
     ],
     [
-      'a server that sends it elsewhere',
+      'a server that redirects',
       () =>
         serve((socket) =>
           socket.end('HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n'),
@@ -68,11 +68,11 @@ describe('dial()', () => {
       () => serve((socket) => socket.end('220 smtp ready\r\n')),
       'Parse Error',
     ],
-  ])('rejects with %s', async (_who, url, message) => {
+  ])('rejects %s', async (_who, url, message) => {
     await expect(dial(await url(), null, signal())).rejects.toThrow(message);
   });
 
-  it('rejects when it is given up', async () => {
+  it('rejects when the signal aborts', async () => {
     const stop = new AbortController();
     const dialling = dial(await serve(() => stop.abort()), null, stop.signal);
     await expect(dialling).rejects.toThrow();
@@ -81,7 +81,7 @@ describe('dial()', () => {
   it.each([
     ['a masked frame', Buffer.from([0x82, 0x81, 0, 0, 0, 0, 1]), 1006],
     ['a frame of 300 MB', Buffer.from([0x82, 127, 0, 0, 0, 0, 0x12, 0, 0, 0]), 1006],
-    ['an opcode that there is not', Buffer.from([0x83, 0x00]), 1006],
+    ['an unknown opcode', Buffer.from([0x83, 0x00]), 1006],
     ['a close', Buffer.from([0x88, 0x02, 0x0f, 0xa0]), 4000],
   ])('closes, once, on %s', async (_what, bytes, code) => {
     const channel = await dial(await serve(upgradeAnd(bytes)), null, signal());

@@ -41,7 +41,7 @@ function task(ranges: Range[]): StepTask {
   };
 }
 
-/** What was answered, whose memory nobody has finished reading before the test says so. */
+/** Collects answers, whose memory counts as being read until the test calls `leave`. */
 function answered(computation: Computation, rounds: Range[][]) {
   const open: { gradient: Float32Array; copy: Float32Array; left: () => void }[] = [];
   let numAnswers = 0;
@@ -93,7 +93,7 @@ describe.each([
 ] as [string, () => Promise<Computation>, Range[][], number][])(
   '%s.run()',
   (_name, create, rounds, mostOpen) => {
-    it('changes no sum that has not left, however long that takes', async () => {
+    it('does not overwrite a sum before it has been sent, however long that takes', async () => {
       const computation = await create();
       try {
         const { numAnswers, isOver, untouched, leave, work } = answered(computation, rounds);
@@ -101,7 +101,7 @@ describe.each([
         for (let numLeft = 0; numLeft < total; numLeft++) {
           const numExpected = Math.min(total, numLeft + mostOpen);
           await expect.poll(numAnswers).toBe(numExpected);
-          // A long time for whoever does not wait.
+          // Long enough for a computation that does not wait to overwrite a sum.
           for (let i = 0; i < 100; i++) await systemClock.yield();
           expect(numAnswers()).toBe(numExpected);
           expect(untouched()).toBe(true);

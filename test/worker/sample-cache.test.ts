@@ -6,7 +6,7 @@ import { SampleCache } from '../../src/worker/sample-cache.js';
 
 const NUM_SAMPLES = 5000;
 
-/** Samples of the indices: all pixels of sample i are i mod 251, its label 7 · i mod 1000. */
+/** Samples with these indices: all pixels of sample i are i mod 251, its label is 7 · i mod 1000. */
 function samplesOf(indices: readonly number[]) {
   const pixels = new Uint8Array(indices.length * IMAGE_BYTES);
   indices.forEach((index, i) => pixels.fill(index % 251, i * IMAGE_BYTES, (i + 1) * IMAGE_BYTES));
@@ -28,7 +28,7 @@ function gathered(cache: SampleCache, indices: readonly number[]) {
 }
 
 describe('a sample cache', () => {
-  it('gives back what came, whatever the order, also when it came twice', () => {
+  it('returns the samples it received, in any order, even if some were sent twice', () => {
     const cache = SampleCache.create('mnist', NUM_SAMPLES, IMAGE_BYTES);
     const all = Array.from({ length: NUM_SAMPLES }, (_, i) => (i * 1237) % NUM_SAMPLES);
     cache.store(samplesOf(all.slice(0, 100)));
@@ -40,7 +40,7 @@ describe('a sample cache', () => {
     expect(bytesOf(labels)).toEqual(expected);
   });
 
-  it('keeps every pixel, also where the memory of a batch has held something else', () => {
+  it("keeps every pixel, even if the batch's memory held something else before", () => {
     const edges = [0, 27, 28, 391, 756, 783];
     const images = [[], ...edges.map((pixel) => [pixel]), edges, [200, 395, 410], [0, 783]];
     const pixels = new Uint8Array(images.length * IMAGE_BYTES);
@@ -49,18 +49,18 @@ describe('a sample cache', () => {
     const indices = images.map((_, i) => i);
     cache.store({ ...samplesOf(indices), pixels });
     expect(gathered(cache, indices).images).toEqual(pixels);
-    // Into memory that has held something else.
+    // Into memory that held something else before.
     const into = { images: pixels.slice().reverse(), labels: new Uint16Array(images.length) };
     expect(cache.gather(Uint32Array.from(indices), into).images).toEqual(pixels);
   });
 
-  it('tells which samples it has', () => {
+  it('reports which samples it has', () => {
     const cache = SampleCache.create('mnist', 20, IMAGE_BYTES);
     cache.store(samplesOf([9, 0, 19]));
     expect([...cache.cached]).toEqual([0b0000_0001, 0b0000_0010, 0b0000_1000]);
   });
 
-  it('refuses a sample that was never sent, and one that is not of the data set', () => {
+  it('refuses a sample that was never sent, and one outside the data set', () => {
     const cache = SampleCache.create('mnist', 20, IMAGE_BYTES);
     cache.store(samplesOf([3]));
     expect(() => gathered(cache, [3, 4])).toThrow(ProtocolError);
@@ -68,7 +68,7 @@ describe('a sample cache', () => {
     expect(() => cache.store(samplesOf([20]))).toThrow(ProtocolError);
   });
 
-  it('refuses a label of a class that there is not, and keeps nothing of its message', () => {
+  it('refuses a label of a nonexistent class, and stores nothing of the message', () => {
     const cache = SampleCache.create('mnist', 20, IMAGE_BYTES);
     const message = { ...samplesOf([3, 4]), labels: bytesOf(Uint16Array.of(9, 10)) };
     expect(() => cache.store(message, 10)).toThrow('No class 10: there are 10');

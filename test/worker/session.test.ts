@@ -1,4 +1,4 @@
-/** A worker's side of a connection, with a test as the coordinator: what it believes, refuses and lets go of. */
+/** A worker's side of a connection, with the test as the coordinator: what it accepts, refuses and disposes of. */
 import { describe, expect, it } from 'vitest';
 import { buildModel, LENET5, type Model } from '../../src/model/lenet.js';
 import { NO_REGULARIZATION, Regularizer } from '../../src/model/regularizer.js';
@@ -50,7 +50,7 @@ const STEP: Message<'step'> = {
   indices: bytesOf(Uint32Array.of(0, 1, 2, 3)),
 };
 
-/** A computation that answers nothing; `run` does what the test says. */
+/** A computation that answers nothing by default; the test supplies `run`. */
 class FakeComputation implements Computation {
   readonly model: Model = MODEL;
   readonly regularizer = new Regularizer(MODEL, NO_REGULARIZATION);
@@ -132,13 +132,13 @@ function connect(
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 
 describe('a session', () => {
-  it('proves its computation once it is welcome', async () => {
+  it('proves its computation after the welcome', async () => {
     const { said, say } = connect([new FakeComputation()]);
     await say(WELCOME);
     expect(said.map(({ type }) => type)).toEqual(['hello', 'ready']);
   });
 
-  it('lets go of a computation that failed, and gets a new one on the next connection', async () => {
+  it('disposes of a failed computation, and creates a new one on the next connection', async () => {
     const broken = new FakeComputation(() => Promise.reject(new Error('The GPU is lost')));
     const first = connect([broken]);
     await first.say(WELCOME, STEP);
@@ -152,7 +152,7 @@ describe('a session', () => {
     expect(first.memory.computation).toBe(sound);
   });
 
-  it('puts a θ together that comes in slices, and sends gradients in the same', async () => {
+  it('assembles θ from slices, and sends gradients in the same slices', async () => {
     const numParams = MODEL.numParams;
     const params = Float32Array.from({ length: numParams }, (_, i) => i);
     const slices = new Slices(numParams, 10_000);
@@ -211,7 +211,7 @@ describe('a session', () => {
     });
   });
 
-  it('keeps its computation where the coordinator did wrong', async () => {
+  it('keeps its computation if the coordinator breaks the protocol', async () => {
     const computation = new FakeComputation();
     const { say, ended, memory } = connect([computation]);
     await say(WELCOME, { ...STEP, ranges: [[0, 3]] });
@@ -234,7 +234,7 @@ describe('a session', () => {
       CLOSE_CODES.unexpected,
     ],
     [
-      'an evaluation of samples that there are not',
+      'an evaluation of nonexistent samples',
       [
         WELCOME,
         {
@@ -250,7 +250,7 @@ describe('a session', () => {
       CLOSE_CODES.malformed,
     ],
     [
-      'more ranges than there are units',
+      'more ranges than units',
       [
         WELCOME,
         {
@@ -286,7 +286,7 @@ describe('a session', () => {
       CLOSE_CODES.malformed,
     ],
     [
-      'a label of a class that there is not',
+      'a label of a nonexistent class',
       [
         WELCOME,
         {
@@ -299,18 +299,18 @@ describe('a session', () => {
       CLOSE_CODES.malformed,
     ],
     [
-      'parameters that are not of the model',
+      'parameters of another model',
       [WELCOME, { ...STEP, params: new Uint8Array(4) }],
       CLOSE_CODES.malformed,
     ],
-  ])('does not take %s', async (_, messages, code) => {
+  ])('does not accept %s', async (_, messages, code) => {
     const { say, closed, ended } = connect([new FakeComputation()]);
     await say(...messages);
     expect(closed()?.code).toBe(code);
     expect((await ended).outcome).toBe('lost');
   });
 
-  it('does not join a run that would need more memory than it may take, and takes none', async () => {
+  it('does not join a run that needs more memory than allowed, and allocates none', async () => {
     const { say, ended, memory } = connect([new FakeComputation()], new Memory(), 1e8);
     await say({ ...WELCOME, numSamples: 2_000_000 });
     expect(await ended).toEqual({
@@ -320,7 +320,7 @@ describe('a session', () => {
     expect(memory.samples).toBeNull();
   });
 
-  it('counts a batch of large images, and what the layers hold of one', async () => {
+  it('counts the memory of a batch of large images, and of the layers', async () => {
     const large = { channels: 4, height: 1024, width: 1024 };
     const wide = { ...LENET5, channels: [64], kernelSize: 1, hidden: [], stride: 8, padding: 0 };
     for (const [changes, wanted] of [
@@ -343,7 +343,7 @@ describe('a session', () => {
     }
   });
 
-  it('refuses a welcome of more samples than a run may have', async () => {
+  it('refuses a welcome with more samples than a run may have', async () => {
     const { say, ended, memory } = connect([new FakeComputation()], new Memory(), Infinity);
     await say({ ...WELCOME, numSamples: 2 ** 32 - 1 });
     const ending = await ended;
@@ -359,7 +359,7 @@ describe('a worker in a browser', () => {
     ...{ numImages: 12, numImagesOfAll: 48 },
   };
 
-  it('says whether its page is hidden, asks for the progress of the run, and gets it', async () => {
+  it("reports whether its page is hidden, asks for the run's progress, and gets it", async () => {
     const told: unknown[] = [];
     const { said, say } = connect([new FakeComputation()], new Memory(), 1e9, {
       isHidden: () => true,
@@ -374,14 +374,14 @@ describe('a worker in a browser', () => {
     expect(told).toEqual([[progress, 5]]);
   });
 
-  it('says nothing of pages and progress elsewhere', async () => {
+  it('does not report pages or ask for progress elsewhere', async () => {
     const { said, say } = connect([new FakeComputation()]);
     await say(WELCOME, { type: 'ping', sentAt: 5, progress });
     expect(said[0]).not.toHaveProperty('wantsProgress');
     expect(said.at(-1)).not.toHaveProperty('isHidden');
   });
 
-  it('notices a coordinator that is silent where every timer is late, as in a hidden tab', async () => {
+  it('notices a silent coordinator even if every timer is late, as in a hidden tab', async () => {
     const clock = createManualClock(0);
     const schedule: Clock['schedule'] = (delayMs, callback) =>
       clock.schedule(Math.max(60_000, delayMs), callback);
@@ -391,7 +391,7 @@ describe('a worker in a browser', () => {
     });
     await say(WELCOME);
     clock.advance(60_000);
-    // What it said meanwhile may be waiting.
+    // Its messages may still be waiting to be read.
     expect(closed()).toBeNull();
     await say({ type: 'ping', sentAt: 0 });
     clock.advance(60_000);
@@ -403,7 +403,7 @@ describe('a worker in a browser', () => {
     });
   });
 
-  it('gives its identity and its samples to what keeps them', async () => {
+  it('passes its identity and samples to the keepsake', async () => {
     const kept: unknown[] = [];
     const { say } = connect([new FakeComputation()], new Memory(), 1e9, {
       keepsake: {
@@ -419,7 +419,7 @@ describe('a worker in a browser', () => {
     expect(kept).toEqual([{ workerId: 'w1', secret: 'ab'.repeat(32) }, 'd1', 4]);
   });
 
-  it('comes back as a new worker when a copy of its tab has its id, and as itself otherwise', async () => {
+  it('returns as a new worker if a copy of its tab has its id, and as itself otherwise', async () => {
     const memory = new Memory();
     const lost = connect([new FakeComputation()], memory);
     await lost.say(WELCOME);

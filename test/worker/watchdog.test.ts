@@ -3,7 +3,7 @@ import { Watchdog } from '../../src/worker/watchdog.js';
 import { createManualClock } from '../support/manual-clock.js';
 
 describe('Watchdog', () => {
-  /** A watchdog of 1 s, and the silences it has told of. @param lateMs how late every timer is */
+  /** A watchdog of 1 s, and the silences it has reported. @param lateMs how late every timer is */
   function watching(lateMs = 0) {
     const clock = createManualClock(0);
     const silences: number[] = [];
@@ -16,7 +16,7 @@ describe('Watchdog', () => {
     return { clock, watchdog, silences };
   }
 
-  it('tells of a silence once, when it has lasted for the timeout', () => {
+  it('reports silence once, when it has lasted for the timeout', () => {
     const { clock, silences } = watching();
     clock.advance(999);
     expect(silences).toEqual([]);
@@ -24,7 +24,7 @@ describe('Watchdog', () => {
     expect(silences).toEqual([1_000]);
   });
 
-  it('says nothing where something is heard in time, nor after it was cancelled', () => {
+  it('reports nothing if something is heard in time, or after it was cancelled', () => {
     const { clock, watchdog, silences } = watching();
     for (let i = 0; i < 5; i++) {
       clock.advance(900);
@@ -35,7 +35,7 @@ describe('Watchdog', () => {
     expect(silences).toEqual([]);
   });
 
-  it('forgives one look that came too late, as this process may have been held up, and not the next', () => {
+  it('forgives one late check, as this process may have stalled, but not the next', () => {
     const { clock, silences } = watching(1_000);
     clock.advance(1_250);
     expect(silences).toEqual([]);

@@ -1,4 +1,4 @@
-/** A worker's connection over a WebSocket of the platform's, as browsers have it; here `ws` stands for it. */
+/** A worker's connection over the platform's WebSocket, as in browsers; `ws` stands in for it here. */
 import type { AddressInfo } from 'node:net';
 import { beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
@@ -44,7 +44,7 @@ function listenTo(channel: Channel) {
 }
 
 describe('dialFromBrowser()', () => {
-  it('keeps what comes before anybody listens', async () => {
+  it('keeps frames that arrive before a handler is set', async () => {
     const { channel } = await pair(Uint8Array.of(1, 2, 3));
     await new Promise((resolve) => setImmediate(resolve));
     const { received, first } = listenTo(channel);
@@ -52,7 +52,7 @@ describe('dialFromBrowser()', () => {
     expect(received).toEqual([Uint8Array.of(1, 2, 3)]);
   });
 
-  it('takes a text for a frame that is none of the protocol', async () => {
+  it('treats a text frame as an invalid one', async () => {
     const { channel } = await pair('text');
     const { received, first } = listenTo(channel);
     await first;
@@ -61,7 +61,7 @@ describe('dialFromBrowser()', () => {
 
   it.each([
     [4002, 4002],
-    // A script may not say it.
+    // A script may not send this code.
     [1011, 1000],
   ])('closes with %d as %d', async (code, heard) => {
     const { channel, end } = await pair();
@@ -70,7 +70,7 @@ describe('dialFromBrowser()', () => {
     expect(await closed).toBe(heard);
   });
 
-  it('tells of a cut at once, and once, and sends nothing after it', async () => {
+  it('reports termination at once and only once, and sends nothing after it', async () => {
     const { channel, end } = await pair();
     const codes: number[] = [];
     channel.handler = { received: () => undefined, closed: (code) => codes.push(code) };
@@ -82,7 +82,7 @@ describe('dialFromBrowser()', () => {
     expect(codes).toEqual([1006]);
   });
 
-  it('rejects where nobody is there, and when the signal aborts', async () => {
+  it('rejects if there is no server, and when the signal aborts', async () => {
     const stop = new AbortController();
     await expect(dialFromBrowser('ws://127.0.0.1:1/', systemClock, stop.signal)).rejects.toThrow();
     const dialling = dialFromBrowser('ws://127.0.0.1:1/', systemClock, stop.signal);

@@ -9,7 +9,7 @@ import { createRandom } from '../../src/shared/random.js';
 import { Worker, type WorkerOutcome } from '../../src/worker/worker.js';
 import { createManualClock } from '../support/manual-clock.js';
 
-/** A worker that has said hello, on a channel that writes down what it says. */
+/** A worker that has said hello, on a channel that records what it sends. */
 async function greeted() {
   const said: string[] = [];
   const channel: Channel = {
@@ -50,7 +50,7 @@ async function greeted() {
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 
 describe('a worker that leaves', () => {
-  it('says so, and goes when the coordinator has closed: its goodbye has arrived', async () => {
+  it('says goodbye, and ends once the coordinator has closed the connection', async () => {
     const { said, channel, stop, ended, outcomeNow } = await greeted();
     stop.abort();
     await settled();
@@ -60,7 +60,7 @@ describe('a worker that leaves', () => {
     expect(await ended).toEqual({ outcome: 'left' });
   });
 
-  it('goes by itself where nobody closes', async () => {
+  it('ends by itself if the coordinator does not close', async () => {
     const { clock, stop, ended, outcomeNow } = await greeted();
     stop.abort();
     await settled();
@@ -75,14 +75,14 @@ describe('a worker whose coordinator is gone', () => {
   it.each([
     ['was ready', (numParams: number) => Promise.resolve(new Float32Array(numParams))],
     ['waits for workers of its own', () => never],
-  ])('goes to the alternates that its welcome named, where it %s', async (_, prove) => {
+  ])('tries the alternates named by the welcome, if it %s', async (_, prove) => {
     const dialled: (string | null)[] = [];
     const channels: Channel[] = [];
     const clock = createManualClock(0);
     const worker = new Worker({
       dial(_signal, alternate) {
         dialled.push(alternate);
-        // An alternate that never will do is no reason to end.
+        // An alternate that can never serve the run is no reason to end.
         if (alternate !== null) return Promise.reject(new UserError('of another run'));
         if (dialled.length > 1) return Promise.reject(new Error('nobody there'));
         const channel: Channel = {
@@ -148,7 +148,7 @@ describe('a worker whose coordinator is gone', () => {
     }
     await settled();
     const [parent, top] = ['ws://parent:1', 'ws://top:2'];
-    // In turn with its own address.
+    // Alternating with its own address.
     expect(dialled.slice(0, 6)).toEqual([null, null, parent, top, null, parent]);
   });
 });

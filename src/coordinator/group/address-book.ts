@@ -1,4 +1,4 @@
-/** Remembers failures of workers by address, in bounded memory. */
+/** Remembers workers' failures by network address, in bounded memory. */
 import {
   MAX_ADDRESSES,
   UNKNOWN_ADDRESS,
@@ -9,7 +9,7 @@ import {
 } from './membership.js';
 
 export class AddressBook {
-  /** By network, the one that changed longest ago first. */
+  /** By network, least recently changed first. */
   private readonly histories = new Map<string, AddressHistory>();
 
   get size(): number {
@@ -20,12 +20,12 @@ export class AddressBook {
     return this.histories.get(networkOf(address)) ?? UNKNOWN_ADDRESS;
   }
 
-  /** A stranger from there gave a wrong token, failed its proof, or broke the protocol; a worker sent bad numbers. */
+  /** A connection from this address gave a wrong token, failed its proof, broke the protocol or sent bad numbers. */
   failed(now: number, address: string): void {
     this.set(address, recordFailure(now, this.of(address)));
   }
 
-  /** A worker from there was shut out. */
+  /** A worker from this address was shut out. */
   shutOut(now: number, address: string): void {
     this.set(address, recordShutOut(now, this.of(address)));
   }

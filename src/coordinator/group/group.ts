@@ -1,6 +1,6 @@
 /**
- * The workers of a run and their connections: heartbeats, loss, and who is told of what they say. How they come in is the
- * reception's business; what they are to do is the dispatcher's.
+ * The workers of a run and their connections: heartbeats, losses, and routing of messages. Admission is the reception's job;
+ * assigning work is the dispatcher's.
  */
 import type { Channel } from '../../shared/channel.js';
 import type { Clock, Timer } from '../../shared/clock.js';
@@ -13,22 +13,22 @@ import { recordFailure, shutOut } from './membership.js';
 import { Reception, type ReceptionOptions, type Refusal } from './reception.js';
 import { Roster } from './roster.js';
 
-/** Pings within a heartbeat timeout; silence is noticed one ping before the timeout is over. */
+/** Pings per heartbeat timeout; silence is detected one ping before the timeout is over. */
 const PINGS_PER_TIMEOUT = 6;
 
 export type { Member };
 
-/** What the group tells its owner. */
+/** Notified by the group. */
 export interface GroupHandler {
-  /** @param cached the samples that the worker has kept, bit i for sample i; the handler's to change */
+  /** @param cached the samples that the worker has, bit i for sample i; the handler may change it */
   joined(member: Member, cached: Uint8Array): void;
-  /** All that was sent to the worker has left. */
+  /** The worker's send queue is empty. */
   drained(member: Member): void;
-  /** @returns what was done about the work that the worker held, for the log, and the phase it was in */
+  /** @returns whether the worker held work, and what was done about it, for the log */
   lost(member: Member, isGraceful: boolean): { readonly hadWork: boolean; readonly action: string };
   /** @throws {ProtocolError} to have the connection closed */
   answered(member: Member, message: Message<'partial'> | Message<'evaluation'>): void;
-  /** A part of an answer that is not whole yet. @throws {ProtocolError} to have the connection closed */
+  /** One slice of an answer, but not the last. @throws {ProtocolError} to have the connection closed */
   sliced(member: Member, message: Message<'gradientSlice'>): void;
 }
 
@@ -41,14 +41,14 @@ export interface GroupOptions {
   readonly judge: ReceptionOptions['judge'];
   readonly isTokenRight: ReceptionOptions['isTokenRight'];
   readonly maxWorkers: number;
-  /** How the run is going, as a worker is told that wants to know; nothing by default. */
+  /** The run's progress, for workers that ask for it; none by default. */
   readonly progress?: (workerId: string) => RunProgress;
 }
 
 const UNATTENDED: GroupHandler = {
   joined: () => undefined,
   drained: () => undefined,
-  lost: () => ({ hadWork: false, action: 'nobody cares' }),
+  lost: () => ({ hadWork: false, action: 'nothing to do' }),
   answered: () => undefined,
   sliced: () => undefined,
 };
@@ -71,7 +71,6 @@ export class WorkerGroup implements ConnectionOwner {
     this.scheduleTick();
   }
 
-  /** Takes a new connection. */
   accept(channel: Channel, address: string): void {
     const { clock } = this.options;
     const connection = new Connection(this, channel, address, clock);
@@ -85,12 +84,12 @@ export class WorkerGroup implements ConnectionOwner {
     this.reception.enter(connection);
   }
 
-  /** Workers ready to work, by rank. */
+  /** The workers that are ready for work, in rank order. */
   active(): Member[] {
     return this.roster.active();
   }
 
-  /** By workerId: bytes that wait to leave for a worker, where there are any. */
+  /** Bytes in the send queue of each worker, by workerId; empty queues are left out. */
   queuedBytes(): Map<string, number> {
     const queued = new Map<string, number>();
     for (const { workerId, connection } of this.roster.all()) {
@@ -108,7 +107,7 @@ export class WorkerGroup implements ConnectionOwner {
     return this.roster.get(workerId);
   }
 
-  /** Ends the connection of a worker that did wrong; `isForGood` shuts it out of the run. */
+  /** Evicts a misbehaving worker; `isForGood` shuts it out for the rest of the run. */
   evict(member: Member, reason: CloseReason, message: string, isForGood = false): void {
     if (isForGood) {
       member.history = shutOut(member.history);
@@ -117,7 +116,7 @@ export class WorkerGroup implements ConnectionOwner {
     if (member.connection) this.lose(member.connection, reason, message);
   }
 
-  /** Sends the connected workers of that name or id away, for the rest of the run. @returns how many there were */
+  /** Sends away the connected workers with that name or id, for the rest of the run. @returns how many */
   dismiss(nameOrId: string): number {
     const dismissed = this.roster.called(nameOrId);
     for (const member of dismissed) {
@@ -129,7 +128,7 @@ export class WorkerGroup implements ConnectionOwner {
     return dismissed.length;
   }
 
-  /** Tells every worker that the run is over or suspended, closes all connections and takes no more. */
+  /** Tells every worker that the run is over or suspended, closes all connections and accepts no more. */
   close(isFinal: boolean, reason: string): void {
     this.closing = { isFinal, reason };
     this.timer?.cancel();
@@ -144,13 +143,13 @@ export class WorkerGroup implements ConnectionOwner {
     if (connection.state === 'active') this.handler.drained(connection.member!);
   }
 
-  /** A connection broke the protocol. */
+  /** The connection broke the protocol. */
   wronged(connection: Connection, { reason, message }: ProtocolError): void {
     if (connection.state !== 'active') this.reception.failed(connection.address);
     this.lose(connection, reason, message);
   }
 
-  /** Ends a connection, whoever began; `reason` is null when it just broke. */
+  /** Ends a connection that either side gave up; `reason` is null if it simply broke. */
   lose(connection: Connection, reason: CloseReason | null, message: string): void {
     if (connection.state === 'closed') return;
     const wasActive = connection.state === 'active';
@@ -194,13 +193,13 @@ export class WorkerGroup implements ConnectionOwner {
     });
   }
 
-  /** Ends the connection, and shows the stack: it is a bug, and the run goes on. */
+  /** A bug: logs the stack and ends the connection, and the run continues. */
   failed(connection: Connection, error: unknown): void {
-    this.complain(`A connection is closed for an error of ours: ${stackOf(error)}`);
+    this.complain(`Internal error, closing a worker's connection: ${stackOf(error)}`);
     try {
-      this.lose(connection, 'failed', 'an error of the coordinator');
+      this.lose(connection, 'failed', 'an internal error of the coordinator');
     } catch (another) {
-      this.complain(`Its work was not given back: ${stackOf(another)}`);
+      this.complain(`Internal error, the worker's units were not reassigned: ${stackOf(another)}`);
     }
   }
 
@@ -214,9 +213,9 @@ export class WorkerGroup implements ConnectionOwner {
     const member = connection.member!;
     switch (message.type) {
       case 'hello':
-        throw unexpected(message, 'no second hello');
+        throw unexpected(message, 'only one hello');
       case 'ready':
-        if (connection.state !== 'proving') throw unexpected(message, 'no second ready');
+        if (connection.state !== 'proving') throw unexpected(message, 'only one ready');
         this.admit(connection, member, message);
         break;
       case 'partial':
@@ -286,12 +285,12 @@ export class WorkerGroup implements ConnectionOwner {
     });
   }
 
-  /** Pings everyone, and loses those that were silent for too long. */
+  /** Pings every worker, and drops those that have been silent for too long. */
   private tick(): void {
     const { clock, welcome } = this.options;
     const now = clock.now();
     const tickMs = welcome.heartbeatTimeoutMs / PINGS_PER_TIMEOUT;
-    // Where this process itself was held up, what the workers said meanwhile is still waiting to be read.
+    // If this process itself stalled, messages that arrived meanwhile have not been read yet.
     const wasAsleep = now - this.lastTickAt > 2 * tickMs;
     this.lastTickAt = now;
     for (const connection of [...this.connections]) {

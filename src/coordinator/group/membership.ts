@@ -1,34 +1,32 @@
-/**
- * Decides which workers may take part. Pure: it knows their history, but no sockets and no clock.
- */
+/** Decides which workers are admitted. Pure: it knows their history, but no sockets and no clock. */
 
 /** Failures are forgotten after this time, ms. */
 const FAILURE_MEMORY_MS = 120_000;
-/** Failures within the memory that are forgiven. */
+/** Number of failures within that time that are forgiven. */
 const FAILURES_FORGIVEN = 3;
 const FIRST_QUARANTINE_MS = 1_000;
 const LONGEST_QUARANTINE_MS = 60_000;
-/** How long no new worker is taken from an address after the second one that was shut out there; then twice as long. */
+/** Ban on new workers from an address once a second worker from it is shut out; doubles with each further one. */
 const FIRST_BAN_MS = 60_000;
 const LONGEST_BAN_MS = 3_600_000;
-/** Absent workers remembered; the number of those present is limited by --max-workers. */
+/** Absent workers remembered; --max-workers limits those that are connected. */
 export const MAX_ABSENT = 256;
 /** Addresses whose failures are remembered. */
 export const MAX_ADDRESSES = 1024;
 
-/** The failures of a worker. */
+/** A worker's failures. */
 export interface FailureHistory {
   /** Times, ms, oldest first. */
   readonly failedAt: readonly number[];
-  /** Not admitted before, ms; `Infinity` for a worker that is shut out for good. */
+  /** Not admitted before this time, ms; `Infinity` for a worker that is shut out for good. */
   readonly keptOutUntil: number;
 }
 
 export const NO_FAILURES: FailureHistory = { failedAt: [], keptOutUntil: 0 };
 
 /**
- * The history with one more failure. From the fourth within two minutes on, the worker is kept out: for 1 s, then for
- * twice as long each time, a minute at most.
+ * The history with one more failure. From the fourth failure within two minutes on, the worker is quarantined: for 1 s,
+ * then twice as long each time, up to a minute.
  */
 export function recordFailure<History extends FailureHistory>(
   now: number,
@@ -42,22 +40,22 @@ export function recordFailure<History extends FailureHistory>(
   return { ...history, failedAt, keptOutUntil };
 }
 
-/** The history of a worker that is shut out for the rest of the run. */
+/** The history of a worker once it is shut out for the rest of the run. */
 export function shutOut(history: FailureHistory): FailureHistory {
   return { ...history, keptOutUntil: Infinity };
 }
 
-/** The failures of an address, for workers without an id. */
+/** The failures at an address, which apply to workers without an id. */
 export interface AddressHistory extends FailureHistory {
-  /** Workers from there that were shut out. */
+  /** Workers from this address that were shut out. */
   readonly numShutOut: number;
 }
 
 export const UNKNOWN_ADDRESS: AddressHistory = { ...NO_FAILURES, numShutOut: 0 };
 
 /**
- * The history of an address with one more worker that was shut out. One is forgiven: many may share an address. From the
- * second on nobody new is taken from there for a minute, then for twice as long each time, an hour at most.
+ * The history of an address with one more worker shut out. The first is forgiven, since many workers may share an address.
+ * From the second on, new workers from it are banned for a minute, then twice as long each time, up to an hour.
  */
 export function recordShutOut(now: number, history: AddressHistory): AddressHistory {
   const numShutOut = history.numShutOut + 1;
@@ -85,7 +83,7 @@ export function networkOf(address: string): string {
   return `${prefix.join(':')}::/64`;
 }
 
-/** A worker that is away, as far as it matters for forgetting it. */
+/** What decides whether an absent worker is forgotten. */
 export interface Absent {
   readonly workerId: string;
   readonly history: FailureHistory;
@@ -95,33 +93,33 @@ export interface Absent {
 }
 
 /**
- * Who is forgotten, so that `MAX_ABSENT` remain: first who took no part, last who is shut out; among them who is away
- * longest.
+ * The workers to forget, so that `MAX_ABSENT` remain: first those that took no part, last those that are shut out; within
+ * each group, those absent longest.
  */
 export function whomToForget(absent: readonly Absent[]): readonly Absent[] {
   if (absent.length <= MAX_ABSENT) return [];
   const worth = ({ history, hasTakenPart }: Absent) =>
     (history.keptOutUntil === Infinity ? 2 : 0) + (hasTakenPart ? 1 : 0);
   const order = (a: Absent, b: Absent) => worth(a) - worth(b) || a.absentSince - b.absentSince;
-  // They go one by one as a rule.
+  // The usual case, without sorting.
   if (absent.length === MAX_ABSENT + 1) return [absent.reduce((a, b) => (order(b, a) < 0 ? b : a))];
   return [...absent].sort(order).slice(0, absent.length - MAX_ABSENT);
 }
 
 export interface Applicant {
-  /** Of the worker, if it is known; of its address, if it is new. */
+  /** Of the worker if it is known, else of its address. */
   readonly history: FailureHistory;
   readonly isNew: boolean;
   readonly tokenMatches: boolean;
   readonly protocolVersion: number;
-  /** True when a connection of the same worker is open, which this one would replace. */
+  /** Whether the same worker already has an open connection, which this one would replace. */
   readonly isConnected: boolean;
 }
 
 export interface AdmissionRules {
   readonly protocolVersion: number;
   readonly maxWorkers: number;
-  /** Workers that have proved themselves and are there. */
+  /** Workers that are connected and have passed their proof. */
   readonly numActive: number;
 }
 
@@ -135,7 +133,7 @@ interface Refused {
 
 export type Admission = { readonly isAdmitted: true } | Refused;
 
-/** Whether a worker that said hello may come in. */
+/** Decides on a worker's hello. */
 export function decideAdmission(
   now: number,
   applicant: Applicant,
@@ -152,7 +150,7 @@ export function decideAdmission(
   }
   const waitMs = Math.ceil(history.keptOutUntil - now);
   const wait = `${(waitMs / 1000).toFixed(1)} s`;
-  // Before the token is looked at: who guesses is not told whether a guess was right.
+  // Checked before the token, so that an attacker who is guessing does not learn whether a guess was right.
   if (applicant.isNew && waitMs > 0) {
     return refuse(
       'quarantined',
@@ -187,7 +185,6 @@ export function decideAdmission(
   return { isAdmitted: true };
 }
 
-/** The refusal if the run is full. */
 export function fullRun(maxWorkers: number): Refused {
   return refuse('full', `The run has its maximum of ${maxWorkers} workers`, 5_000);
 }

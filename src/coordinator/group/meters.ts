@@ -1,64 +1,60 @@
-/**
- * Running estimates from the reports of workers: how fast each is, and how far its clock is from ours.
- */
+/** Running estimates from workers' messages: how fast each worker is, and how far its clock is from ours. */
 import type { Pace } from '../round/planner.js';
 
-/** Measurements that an estimate is made of: enough to pass over an outlier, few enough to notice a change. */
+/** Measurements per estimate: enough to ignore an outlier, few enough to notice a change. */
 const WINDOW = 9;
-/** Decay of a measured overhead per round without a new one. */
+/** Decay of a measured overhead per round without a new measurement. */
 const OVERHEAD_FADES = 0.97;
-/** Of the last rounds, so many without an answer that should have come make a worker unreliable. */
+/** Number of stalls within the window that make a worker unreliable. */
 const STALLS_TO_DISTRUST = 3;
 /** Decay of a stall per round without an answer: it is forgotten after about a thousand rounds. */
 const STALL_FADES = 0.999;
 
 /**
- * How fast one worker does one kind of work: the median of its last compute times, and the least of what its last
- * answers took besides. One hiccup of a machine or a network changes neither; a lasting change does within a few steps.
+ * One worker's pace at one kind of work: the median of its recent compute times, and the minimum of its recent overheads. A
+ * single hiccup of the machine or the network changes neither; a lasting change shows within a few steps.
  *
- * A worker that is fast when it answers, but often does not (its machine is busy with something else, by turns), is slow
- * all the same: what was waited for in vain, beyond what its speed explains, counts as overhead, until it has answered
- * in time for most of a window.
+ * A worker that is fast when it answers, but often does not (because its machine is intermittently busy with something
+ * else), is slow all the same: a stall, the time waited in vain beyond what its pace explains, counts as overhead until it
+ * has answered in time for most of a window.
  */
 export class PaceMeter {
   private readonly computes: number[] = [];
   private readonly overheads: number[] = [];
-  /** For each of the last rounds in which it was asked, what was waited for in vain, ms. */
+  /** For each of the last rounds in which it had work, the time waited in vain, ms; 0 if it answered in time. */
   private readonly stalls: number[] = [];
   private lastMsPerUnit: number | null = null;
   private lastOverheadMs = 0;
 
-  /** Notes that `numUnits` units took `computeMs` of computing. */
   addCompute(numUnits: number, computeMs: number): void {
     this.lastMsPerUnit = computeMs / numUnits;
     push(this.computes, this.lastMsPerUnit);
   }
 
-  /** Notes what a whole answer took besides computing, ms. */
+  /** @param overheadMs time of the worker's answers in a round, besides computing */
   addOverhead(overheadMs: number): void {
     this.lastOverheadMs = Math.max(0, overheadMs);
     push(this.overheads, this.lastOverheadMs);
   }
 
-  /** Notes a round in which it had answered for all that it was asked. */
+  /** The worker answered all its work of a round. */
   addInTime(): void {
     push(this.stalls, 0);
   }
 
   /**
-   * Notes a round without an answer: what is known of the overhead and of stalls loses weight, so that a worker with an
-   * unlucky measurement gets a share again and can be measured anew.
+   * A round passed without an answer: known overheads and stalls decay, so that a worker with an unlucky measurement gets a
+   * share again and can be measured anew.
    */
   addSilence(): void {
     this.overheads.forEach((overheadMs, i) => (this.overheads[i] = OVERHEAD_FADES * overheadMs));
     this.stalls.forEach((stallMs, i) => (this.stalls[i] = STALL_FADES * stallMs));
   }
 
-  /** Notes that units take this long and are not done: a worker that stops answering must not stay fast. */
+  /** Units have taken this long and are not done: a worker that stops answering must not keep counting as fast. */
   addUnanswered(numUnits: number, waitedMs: number): void {
     const explainedMs = numUnits * (this.lastMsPerUnit ?? Infinity);
-    // The round was over first: it would have taken longer. Where it was over so soon that nobody could have answered,
-    // that says nothing.
+    // A lower bound, as the round ended first. If it ended before the worker could have answered, it tells nothing.
     if (waitedMs > explainedMs + this.lastOverheadMs)
       push(this.stalls, Math.max(this.stallMs(), waitedMs - explainedMs));
     const msPerUnitAtLeast = waitedMs / numUnits;
@@ -90,12 +86,11 @@ function push(window: number[], value: number): void {
   if (window.length > WINDOW) window.shift();
 }
 
-/** Samples kept of a clock's offset. */
 const OFFSET_SAMPLES = 16;
 
 /**
- * Offset of a worker's clock, from pings: of the last round trips the shortest says most, since its two ways can
- * differ least (Mills, RFC 5905, clock filter).
+ * Offset of a worker's clock, estimated from pings: the shortest of the last round trips gives the best estimate, since its
+ * two directions can differ least (Mills, RFC 5905, clock filter).
  */
 export class ClockOffset {
   private readonly samples: { readonly roundTripMs: number; readonly offsetMs: number }[] = [];
@@ -105,7 +100,7 @@ export class ClockOffset {
     if (this.samples.length > OFFSET_SAMPLES) this.samples.shift();
   }
 
-  /** Worker's clock less the coordinator's, ms; 0 before the first ping. */
+  /** The worker's clock minus the coordinator's, ms; 0 before the first ping. */
   get offsetMs(): number {
     let best = { roundTripMs: Infinity, offsetMs: 0 };
     for (const sample of this.samples) if (sample.roundTripMs < best.roundTripMs) best = sample;

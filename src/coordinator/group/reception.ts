@@ -1,6 +1,6 @@
 /**
- * Where workers come in. Each says hello, shows the secret of its id if it has one, and proves its engine; who does not is
- * turned away, and however many come, there is room for so many and no more. Those who are in are the group's.
+ * Admits workers. Each says hello, presents the secret of its id if it has one, and proves its engine; otherwise it is turned
+ * away. The number of connections at each stage is bounded, however many arrive. Admitted workers belong to the group.
  */
 import type { Verdict } from '../../model/engine/proof.js';
 import type { Clock } from '../../shared/clock.js';
@@ -17,28 +17,28 @@ import { ClockOffset } from './meters.js';
 import type { Roster } from './roster.js';
 import { WaitingRoom } from './waiting-room.js';
 
-/** Connections that have not said hello; one more, and one of them goes. */
+/** Connections that have not said hello; one more, and one of them is dropped. */
 export const MAX_STRANGERS = 128;
-/** Those that have, and have not proved themselves yet: as many as the run takes workers, and so many more. */
+/** Connections between hello and proof: --max-workers plus this many. */
 export const MORE_PROVING = 128;
 
-/** Lines of the log about connections that no worker was behind. */
+/** Log lines about connections that did not become workers. */
 const STRANGER_NOTICES_PER_SECOND = 2;
 
 export interface ReceptionOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly report: Observer;
-  /** The welcome of this run, but for what is the worker's own. */
+  /** The run's welcome, without the fields that differ between workers. */
   readonly welcome: Omit<Message<'welcome'>, 'type' | 'workerId' | 'secret' | 'proofSeed'>;
-  /** The key of the workers' secrets, 32 random bytes: the same as long as the run lasts, known to nobody else. */
+  /** The key of the workers' secrets, 32 random bytes: fixed for the whole run, and known only to the coordinator. */
   readonly workerKey: Uint8Array;
   readonly judge: (ready: Message<'ready'>, proofSeed: number) => Verdict;
   readonly isTokenRight: (token: string | null) => boolean;
   readonly maxWorkers: number;
 }
 
-/** Why a worker is not taken. */
+/** Why a worker is not admitted. */
 export interface Refusal {
   readonly reason: CloseReason;
   readonly message: string;
@@ -47,7 +47,6 @@ export interface Refusal {
 }
 
 export class Reception {
-  /** What went wrong with workers, by where they came from. */
   private readonly addresses = new AddressBook();
   private readonly options: ReceptionOptions;
   private readonly roster: Roster;
@@ -55,7 +54,7 @@ export class Reception {
   private readonly identity: Identity;
   /** Connections that have not said hello. */
   private readonly strangers: WaitingRoom<Connection>;
-  /** Those that have, and have not proved themselves. */
+  /** Connections between hello and proof. */
   private readonly proving: WaitingRoom<Connection>;
   private readonly notices = new TokenBucket(
     STRANGER_NOTICES_PER_SECOND,
@@ -63,17 +62,17 @@ export class Reception {
   );
   private numUnsaid = 0;
 
-  /** @param lose ends a connection that another takes the place of */
+  /** @param lose ends a connection that has to make room for another */
   constructor(options: ReceptionOptions, roster: Roster, lose: Reception['lose']) {
     this.options = options;
     this.roster = roster;
     this.lose = lose;
     this.identity = new Identity(options.workerKey);
     this.strangers = new WaitingRoom(MAX_STRANGERS, (connection) =>
-      lose(connection, 'crowded', 'it had not said hello, and others came'),
+      lose(connection, 'crowded', 'too many connections, and it had not said hello'),
     );
     this.proving = new WaitingRoom(MORE_PROVING + options.maxWorkers, (connection) =>
-      lose(connection, 'crowded', 'it had not proved itself, and others came'),
+      lose(connection, 'crowded', 'too many connections, and it had not proved its engine'),
     );
   }
 
@@ -82,13 +81,13 @@ export class Reception {
     this.strangers.enter(connection, connection.address);
   }
 
-  /** The connection is over, whatever it waited for. */
+  /** The connection has ended, at whatever stage. */
   leave(connection: Connection): void {
     this.strangers.leave(connection);
     this.proving.leave(connection);
   }
 
-  /** Welcomes a worker that may prove itself. @returns why it may not; null if it may */
+  /** Handles hello: welcomes the worker, which then has to prove its engine. @returns null if it was welcomed */
   greet(connection: Connection, hello: Message<'hello'>): Refusal | null {
     const { clock, random, welcome, maxWorkers } = this.options;
     const { workerId: id, secret, name, host, engine } = hello;
@@ -148,10 +147,10 @@ export class Reception {
     return null;
   }
 
-  /** Takes a worker in that has proved itself. @returns why it is not taken; null if it is */
+  /** Handles ready: checks the proof and admits the worker. @returns null if it was admitted */
   admit(connection: Connection, member: Member, ready: Message<'ready'>): Refusal | null {
     const { clock, report, judge, maxWorkers } = this.options;
-    // Others may have been faster.
+    // The run may have filled up since hello.
     if (this.roster.active().length >= maxWorkers) return fullRun(maxWorkers);
     const verdict = judge(ready, connection.proofSeed);
     if (!verdict.isAccepted) {
@@ -175,17 +174,16 @@ export class Reception {
     return null;
   }
 
-  /** Somebody from that address did wrong: a stranger, whom nothing else tells from others, or a worker. */
+  /** A worker, or a connection that never became one, misbehaved. */
   failed(address: string): void {
     this.addresses.failed(this.options.clock.now(), address);
   }
 
-  /** A worker from that address was shut out. */
   shutOut(address: string): void {
     this.addresses.shutOut(this.options.clock.now(), address);
   }
 
-  /** Strangers come by the thousand: not each of them is worth a line. */
+  /** Rate-limited, as strangers may connect by the thousand. */
   notice(message: string): void {
     const { clock, report } = this.options;
     const time = clock.now();
@@ -193,12 +191,12 @@ export class Reception {
       this.numUnsaid++;
       return;
     }
-    const others = this.numUnsaid > 0 ? `; ${this.numUnsaid} others before it` : '';
+    const others = this.numUnsaid > 0 ? `; ${this.numUnsaid} more before it were not logged` : '';
     this.numUnsaid = 0;
     report({ type: 'notice', time, level: 'warn', message: `${message}${others}` });
   }
 
-  /** Long enough that none is drawn twice, those forgotten among them. */
+  /** Long enough never to repeat, not even the id of a forgotten worker. */
   private newWorkerId(): string {
     const { random } = this.options;
     const draw = () => random.uint32().toString(36).padStart(7, '0');
@@ -206,7 +204,7 @@ export class Reception {
   }
 }
 
-/** The bits of the samples that a worker says it has, if they are of this data set. */
+/** Which samples the worker says it has, bit i for sample i; none if they are of another data set. */
 function cachedSamples(hello: Message<'hello'>, datasetId: string, numSamples: number): Uint8Array {
   const numBytes = Math.ceil(numSamples / 8);
   const cached = new Uint8Array(numBytes);

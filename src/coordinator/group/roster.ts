@@ -1,9 +1,9 @@
-/** The workers that a run knows, by rank: those that are there, and those that are remembered while they are away. */
+/** The workers that a run knows, in rank order: those that are connected, and those remembered while they are absent. */
 import type { Member } from './connection.js';
 import { whomToForget } from './membership.js';
 
 export class Roster {
-  /** By workerId, in the order of their first hello: their ranks. */
+  /** By workerId, in rank order, which is the order of first hellos. */
   private readonly members = new Map<string, Member>();
 
   add(member: Member): void {
@@ -18,19 +18,19 @@ export class Roster {
     return this.members.values();
   }
 
-  /** Workers ready to work. */
+  /** The workers that are ready for work, in rank order. */
   active(): Member[] {
     return [...this.members.values()].filter(({ connection }) => connection?.state === 'active');
   }
 
-  /** Those there of that name or id. */
+  /** The connected workers with that name or id. */
   called(nameOrId: string): Member[] {
     return [...this.members.values()].filter(
       ({ name, workerId, connection }) => connection && [name, workerId].includes(nameOrId),
     );
   }
 
-  /** The member is away; of those that are, some may have to be forgotten. */
+  /** Marks the member absent, and forgets absent members beyond the limit. */
   leaveBehind(member: Member, now: number): void {
     member.connection = null;
     member.absentSince = now;

@@ -1,12 +1,12 @@
-/** Decides which connection to drop when too many unknown ones arrive. */
+/** Decides which connection to drop when too many unidentified ones arrive. */
 import { networkOf } from './membership.js';
 
 /**
- * Room for a number of guests that nobody knows yet: connections without a request, without a hello, without a name.
+ * Holds a bounded number of guests: connections that have not identified themselves yet.
  *
- * It never turns anyone away. Where it is full, the one goes that has waited longest of the address with the most
- * guests: so a crowd of one address costs the others nothing, and where all come from one address (a proxy, this
- * machine), who says at once what he wants is through before he is pushed out.
+ * It never turns a newcomer away. When full, it evicts the guest that has waited longest among those of the address with
+ * the most guests. So a flood from one address does not affect the others; and if all come from one address (a proxy, this
+ * machine), a guest that identifies itself promptly is through before it can be evicted.
  */
 export class WaitingRoom<T> {
   private readonly capacity: number;
@@ -15,7 +15,7 @@ export class WaitingRoom<T> {
   private readonly guests = new Map<string, Set<T>>();
   private readonly addresses = new Map<T, string>();
 
-  /** @param evict called with each guest that has to go, after it has left */
+  /** @param evict called with each evicted guest, after it has left */
   constructor(capacity: number, evict: (guest: T) => void) {
     this.capacity = capacity;
     this.evict = evict;
@@ -25,7 +25,7 @@ export class WaitingRoom<T> {
     return this.addresses.size;
   }
 
-  /** @param address of IPv4 or IPv6; of the latter the network counts, as a machine has 2⁶⁴ of them */
+  /** @param address IPv4 or IPv6; IPv6 addresses count by /64 network, since one machine may have 2⁶⁴ of them */
   enter(guest: T, address: string): void {
     if (this.addresses.has(guest)) return;
     const key = networkOf(address);

@@ -1,7 +1,7 @@
 /**
- * Finished runs in the browser: the page of each, and for several a page that compares them.
+ * Finished runs in the browser: a page for each, and one that compares them if there are several.
  *
- *   GET /              the run's page if there is one run, else the comparison
+ *   GET /              the run's page if there is only one run, else the comparison
  *   GET /api/runs      every run's history, as JSON, for the comparison
  *   GET /runs/N/…      the page of run N (counted from 0), as monitor.ts serves it
  */
@@ -26,14 +26,14 @@ export interface BoardOptions {
 }
 
 export interface Board {
-  /** Answers a request if its path is one of the board's; returns whether it was. */
+  /** Answers a request if its path is one of the board's. @returns whether it was */
   handle(request: IncomingMessage, response: ServerResponse): boolean;
   close(): void;
 }
 
 type Page = Pick<Monitor, 'handle'>;
 
-/** Reads the runs, which takes a moment, then serves them from memory. */
+/** Reads the runs, which takes a moment; they are then served from memory. */
 export async function createBoard(
   runs: readonly StoredRun[],
   options: BoardOptions = {},
@@ -109,7 +109,7 @@ function comparisonHandler(
   };
 }
 
-/** What the comparison has a use for. */
+/** Only what the comparison shows. */
 function withoutPictures(update: Update) {
   const { now, state, globalStep, canPredict, isLive, run, points, evaluations, result } = update;
   return { now, state, globalStep, canPredict, isLive, run, points, evaluations, result };

@@ -3,7 +3,7 @@ import { confusedPairs } from '../../model/evaluation.js';
 import type { EvaluationDone } from '../events.js';
 import type { Confusion } from './update.js';
 
-/** Rows and columns of the counts at most; of more classes, neighbours share one. */
+/** Maximum number of rows and columns; beyond that, neighbouring classes share one. */
 const MAX_SIDE = 125;
 const MAX_PAIRS = 50;
 

@@ -1,5 +1,5 @@
 /**
- * Controls a run in progress, over HTTP: the page's buttons, and `lockstep ctl`.
+ * Controls a run in progress over HTTP, for the page's buttons and `lockstep ctl`.
  *
  *   POST /api/control/stop | pause | resume | save
  *   POST /api/control/evict?name=NAME      a worker, by its name or id
@@ -12,34 +12,34 @@ import type { Gate } from './gate.js';
 import { answerText } from './page-assets.js';
 
 const PREFIX = '/api/control/';
-/** A required header: for another site's page, a browser would have to send a preflight, which is refused. */
+/** A required header: from another site's page, the browser would have to send a preflight request, which is refused. */
 export const CONTROL_HEADER = 'x-lockstep-control';
 export const ACTIONS = ['stop', 'pause', 'resume', 'save', 'evict'] as const;
 export type Action = (typeof ACTIONS)[number];
 
-/** What can be asked of a run; each takes effect between two steps. */
+/** The actions of a run; each takes effect between two steps. */
 export interface RunControls {
-  /** False once it is over. */
+  /** False once the run is over. */
   readonly isOn: boolean;
-  /** Finishes the step, saves, ends. */
+  /** Finishes the current step, saves and ends the run. */
   stop(): void;
-  /** Makes no further step until `resume`. */
+  /** Takes no further step until `resume`. */
   pause(): void;
   resume(): void;
   /** Writes a checkpoint. */
   save(): void;
-  /** Sends the connected workers of that name or id away, for the rest of the run. @returns how many */
+  /** Sends away the connected workers with that name or id, for the rest of the run. @returns how many */
   evict(name: string): number;
 }
 
 export interface ControlOptions {
   readonly gate: Pick<Gate, 'mayChange'>;
   readonly controls: RunControls;
-  /** For the log and the page: what was asked, and from where. */
+  /** For the log and the page: what was requested, and from where. */
   readonly say: (message: string) => void;
 }
 
-/** @returns a handler that answers a request if it is one of these; a gate stands in front of it */
+/** @returns a handler that answers a request if its path is one of these; requests pass the gate first */
 export function controlHandler({ gate, controls, say }: ControlOptions) {
   return (request: IncomingMessage, response: ServerResponse): boolean => {
     const [path, query = ''] = (request.url ?? '').split('?', 2);

@@ -4,7 +4,7 @@
  *   GET /api/exports                                  { formats, checkpoints } currently available, as JSON
  *   GET /api/export?format=onnx&checkpoint=best       a ZIP archive with the files and the model card
  *
- * Requests pass a gate first.
+ * Requests pass the gate first.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
@@ -17,19 +17,19 @@ import { fileStorage } from '../../shared/node/storage.js';
 import { TokenBucket } from '../../shared/token-bucket.js';
 import { answerText } from './page-assets.js';
 
-/** Of all pages together: each takes the training a moment. */
+/** Across all pages, because each export holds the training up for a moment. */
 const EXPORTS_PER_SECOND = 1;
 const MAX_BURST = 4;
 const CHECKPOINTS = ['best', 'latest'] as const;
 
 export interface Downloads {
-  /** Answers a request if its path is one of these; returns whether it was. */
+  /** Answers a request if its path is one of these. @returns whether it was */
   handle(request: IncomingMessage, response: ServerResponse): boolean;
 }
 
 /**
- * @param checkpointsPath the run's folder of checkpoints, which need not be there yet
- * @param name of the run, for the names of files
+ * @param checkpointsPath the run's folder of checkpoints, which need not exist yet
+ * @param name of the run, for file names
  */
 export function createDownloads(
   checkpointsPath: string,
@@ -59,7 +59,7 @@ export function createDownloads(
         ? await findCheckpoint(fileStorage, join(checkpointsPath, 'best.safetensors'), ignore)
         : await readLatestCheckpoint(fileStorage, checkpointsPath, ignore);
     if (stored === null) throw new UserError('no checkpoint is there yet');
-    // Loaded when somebody asks: a run needs none of it.
+    // Loaded on demand: a run itself does not need it.
     const { exportModel } = await import('../../model/export/export.js');
     const zip = zipOf(exportModel(stored.checkpoint, [format]));
     const base = name.replace(/[^\w.-]/g, '_').slice(0, 100);
@@ -112,5 +112,5 @@ export function createDownloads(
 }
 
 function ignore(): void {
-  // An older checkpoint is as good.
+  // An older checkpoint will do.
 }

@@ -1,8 +1,8 @@
 /**
  * The open pages: Server-Sent Events, batched, each batch encoded once for all.
  *
- * A page that connects waits for the next batch, then gets the whole history, and after that only changes. So no page misses
- * or repeats an event, and however many connect at once, everything is encoded once.
+ * A new page waits for the next batch, then gets the whole history, and from then on only changes. So no page misses an event
+ * or gets one twice, and however many connect at once, everything is encoded once.
  * https://html.spec.whatwg.org/multipage/server-sent-events.html
  */
 import type { ServerResponse } from 'node:http';
@@ -10,9 +10,9 @@ import type { Clock, Timer } from '../../shared/clock.js';
 import { DEADLINES } from '../../shared/deadlines.js';
 import type { Update } from './update.js';
 
-/** Between two batches: fast enough to look alive, and half of the cost of four a second. */
+/** Interval between batches: short enough to look live, at half the cost of four batches per second. */
 const BATCH_MS = 500;
-/** Bytes that a page may lag behind before it is cut off; it comes back by itself and starts afresh. */
+/** How far a page may lag behind before it is disconnected; it reconnects by itself and starts afresh. */
 const MAX_LAG_BYTES = 4 * 1024 * 1024;
 const MAX_PAGES = 64;
 
@@ -37,18 +37,18 @@ export class EventStream {
     this.clock = clock;
   }
 
-  /** Pages that are open. */
+  /** Number of open pages. */
   get size(): number {
     return this.pages.size + this.waiting.length;
   }
 
-  /** Takes a connection over, its headers being set; false when there are too many. */
+  /** Takes over a response whose security headers are set. @returns false if too many pages are open */
   add(response: ServerResponse): boolean {
     if (this.size >= MAX_PAGES) return false;
     response.writeHead(200, {
       'Content-Type': 'text/event-stream; charset=utf-8',
       'Cache-Control': 'no-store',
-      // Proxies such as nginx would hold events back.
+      // Proxies such as nginx would buffer events.
       'X-Accel-Buffering': 'no',
     });
     response.flushHeaders();
@@ -59,12 +59,12 @@ export class EventStream {
     return true;
   }
 
-  /** To be called when the source has changed. */
+  /** Call this when the source has changed. */
   changed(): void {
     if (this.size > 0) this.schedule();
   }
 
-  /** Says goodbye to every page. */
+  /** Sends every page what is pending, and ends its stream. */
   close(): void {
     this.timer?.cancel();
     this.keepAlive?.cancel();

@@ -1,9 +1,9 @@
-/** The filters of a run's first convolution as they were learnt, kept in bounded memory. */
+/** How the filters of a run's first convolution developed, in bounded memory. */
 import type { RunStarted } from '../events.js';
 import type { FilterFrame, Filters } from './update.js';
 
 const MAX_FRAMES = 64;
-/** Weights of one frame: as many whole filters as fit. */
+/** Weights per frame: as many whole filters as fit. */
 const MAX_FRAME_WEIGHTS = 2048;
 const MAX_FILTERS = 32;
 
@@ -13,11 +13,11 @@ export class FilterHistory {
   private globalStep = 0;
   private isEmpty = true;
   private frames: FilterFrame[];
-  /** Those of `frames` that no update has had. */
+  /** Those of `frames` that have not been in an update yet. */
   private fresh: FilterFrame[];
   private interval: number;
 
-  /** @param before of the run until it was resumed: its frames are kept */
+  /** @param before the history of the run before it was resumed, whose frames are kept */
   constructor({ config, input }: RunStarted, before: FilterHistory | null) {
     const [numChannels] = config.hyperparameters.channels;
     const { kernelSize } = config.hyperparameters;
@@ -32,7 +32,7 @@ export class FilterHistory {
   }
 
   /**
-   * @param params θ, which the weights of the first convolution open: (numFilters, C, K, K)
+   * @param params θ, which begins with the weights of the first convolution, (numFilters, C, K, K)
    * @returns whether there is something new to show
    */
   keep(params: Float32Array, globalStep: number): boolean {

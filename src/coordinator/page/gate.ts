@@ -1,9 +1,9 @@
 /**
- * In front of everything served over HTTP: decides who may look at a run, and who may change it.
+ * Guards everything served over HTTP: decides who may look at a run, and who may change it.
  *
  * The looking token allows looking, and is exchanged for a cookie if it came in a link; the joining token allows both. A
  * cookie is not the token but 256 bits derived from the run's key. It cannot be guessed, so wrong guesses from the same
- * address do not affect an open page. Tokens may be weak: after wrong ones an address has to wait, as workers do.
+ * address do not affect an open page. Tokens may be weak, so after wrong ones an address has to wait, as workers do.
  */
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -23,9 +23,9 @@ export interface GateOptions {
   readonly joiningToken: string | null;
   /** Required to look; null for none. */
   readonly lookingToken: string | null;
-  /** The key of cookies: at least 32 bytes, kept with the run. */
+  /** The key that cookies are derived from: at least 32 bytes, stored with the run. */
   readonly key: Uint8Array;
-  /** Additional host names, besides those that can only be this machine's. */
+  /** Host names to accept besides those that can only be this machine's. */
   readonly allowedHosts: readonly string[];
   /** Files served without a token, such as those of the page for browser workers. */
   readonly publicPaths?: ReadonlySet<string>;
@@ -43,7 +43,7 @@ export class Gate {
     this.cookie = lookingToken === null ? null : cookieFor(lookingToken, key);
   }
 
-  /** Answers a request that is not to go on to what it asks for. @returns whether it did */
+  /** Answers a request that must not proceed. @returns whether it did */
   turnsAway(request: IncomingMessage, response: ServerResponse): boolean {
     const [path, query = ''] = (request.url ?? '').split('?', 2);
     if (HEALTH.has(path)) return false;
@@ -60,8 +60,8 @@ export class Gate {
   }
 
   /**
-   * Whether the request may change the run; answered if not. Without a joining token, any request from this machine may:
-   * `turnsAway` has refused the pages of other sites.
+   * Whether the request may change the run; answers it if not. Without a joining token, any request from this machine may:
+   * `turnsAway` has already refused pages of other sites.
    */
   mayChange(request: IncomingMessage, response: ServerResponse): boolean {
     const { joiningToken } = this.options;
@@ -73,7 +73,7 @@ export class Gate {
     return this.isRight(bearerOf(request), [joiningToken], request, response);
   }
 
-  /** Whether the request comes from one who may join; answered if not. */
+  /** Whether the request has the right to join; answers it if not. */
   mayJoin(request: IncomingMessage, response: ServerResponse): boolean {
     const { joiningToken } = this.options;
     return (
@@ -89,7 +89,7 @@ export class Gate {
     return this.isRight(bearerOf(request), tokens, request, response);
   }
 
-  /** A link with a token: the cookie, and the page without the token in its address. */
+  /** For a link with a token: sets the cookie, and redirects to the page without the token in its address. */
   private letIn(given: string, request: IncomingMessage, response: ServerResponse): boolean {
     const { lookingToken, joiningToken } = this.options;
     if (this.cookie !== null && lookingToken !== null) {
@@ -106,7 +106,7 @@ export class Gate {
       response.writeHead(303, { Location: './' }).end();
       return true;
     }
-    // Redirected from another site's link, a browser would keep the cookie back: the page has to ask by itself.
+    // After a link from another site, a browser does not send the strict cookie with a redirect; so the page refreshes.
     response.writeHead(200, { 'Content-Type': 'text/html; charset=utf-8' });
     response.end(
       '<!doctype html><meta http-equiv="refresh" content="0; url=./"><title>Lockstep</title>\n',
@@ -114,7 +114,7 @@ export class Gate {
     return true;
   }
 
-  /** Answers where the token is not one of these, and remembers by address who gave a wrong one. */
+  /** Whether the token is one of these; if not, answers the request, and records a wrong token by address. */
   private isRight(
     given: string | null,
     tokens: readonly string[],
@@ -132,14 +132,14 @@ export class Gate {
     const address = request.socket.remoteAddress ?? 'unknown';
     const now = this.options.clock.now();
     const waitMs = this.addresses.of(address).keptOutUntil - now;
-    // Before the token is looked at: who guesses is not told whether a guess was right.
+    // Checked before the token, so that an attacker who is guessing does not learn whether a guess was right.
     if (waitMs > 0) {
       const seconds = Math.ceil(waitMs / 1000);
       const text = `Too many wrong tokens from this address; wait ${seconds} s`;
       answerText(response, 429, text, { 'Retry-After': String(seconds) });
       return false;
     }
-    // All of them, whichever is right.
+    // Every token is compared, so that the time does not tell which one matches.
     const matches = tokens.map((token) => isSame(given, token));
     if (given.length <= MAX_TOKEN_CHARS && matches.includes(true)) return true;
     this.addresses.failed(now, address);
@@ -148,7 +148,7 @@ export class Gate {
   }
 }
 
-/** Named by the token, as the cookies of a host are those of all its ports. */
+/** The name depends on the token, because all ports of a host share their cookies. */
 function cookieFor(token: string, key: Uint8Array) {
   const mac = (what: string) => createHmac('sha256', key).update(`${what}:${token}`).digest();
   const name = `lockstep-${mac('cookie name').toString('hex').slice(0, 12)}`;
@@ -164,7 +164,7 @@ function bearerOf({ headers }: IncomingMessage): string | null {
   return /^Bearer +(\S+) *$/i.exec(headers.authorization ?? '')?.[1] ?? null;
 }
 
-/** Compares digests, in constant time: neither the token nor its length shows. */
+/** Compares digests in constant time: neither the token nor its length leaks. */
 export function isSame(given: string | null, expected: string): boolean {
   const digest = (text: string) => createHash('sha256').update(text).digest();
   return given !== null && timingSafeEqual(digest(given), digest(expected));

@@ -21,7 +21,7 @@ import { WorkerHistory } from './worker-history.js';
 const MAX_POINTS = 4000;
 const MAX_EVALUATIONS = 4000;
 const MAX_EVENTS = 500;
-/** The last evaluation, with what its mistakes are looked up in. */
+/** The parts of the last evaluation that its mistakes are found in. */
 export type EvaluationDetail = Pick<
   EvaluationDone,
   'set' | 'globalStep' | 'images' | 'labels' | 'predictions'
@@ -41,14 +41,14 @@ export class RunHistory {
   private mistakes: Mistakes | null = null;
   private result: Update['result'] = undefined;
 
-  /** What has changed since the last delta. */
+  /** Which parts have changed since the last delta. */
   private dirty = noChanges();
 
   constructor(capabilities: Capabilities) {
     this.capabilities = capabilities;
   }
 
-  /** The last evaluation; of the test set where there is one. */
+  /** The last evaluation, preferring the test set. */
   detail: EvaluationDetail | null = null;
 
   get hasChanges(): boolean {
@@ -97,7 +97,7 @@ export class RunHistory {
         break;
       case 'paused':
         this.state = event.isPaused ? 'paused' : 'waiting';
-        this.addEvent('run', 'info', event.time, event.isPaused ? 'Paused' : 'Goes on');
+        this.addEvent('run', 'info', event.time, event.isPaused ? 'Paused' : 'Resumed');
         break;
       case 'notice':
         this.addEvent('notice', event.level, event.time, event.message);
@@ -111,13 +111,13 @@ export class RunHistory {
     }
   }
 
-  /** Takes in what was found about the mistakes of `detail`. */
+  /** @param mistakes those found in `detail` */
   setMistakes(mistakes: Mistakes): void {
     this.mistakes = mistakes;
     this.dirty.mistakes = this.dirty.any = true;
   }
 
-  /** Everything, for a page that opens. */
+  /** Everything, for a new page. */
   snapshot(now: number): Update {
     const { run, confusion, mistakes, result } = this;
     const filters = this.filters?.all();
@@ -175,7 +175,7 @@ export class RunHistory {
       numTest,
       stepsPerEpoch,
       totalSteps,
-      // A history that was there before the event began earlier.
+      // A history replayed before this event has an earlier start.
       startedAt: this.run?.startedAt ?? time,
       isResumed,
     };
@@ -224,7 +224,7 @@ export class RunHistory {
     const { set, globalStep, epoch, loss, accuracy, time, predictions, labels, images } = event;
     const row = { set, globalStep, epoch, loss, accuracy, seconds: this.secondsAt(time) };
     const last = this.evaluations.at(-1);
-    // The same again, of a stored run whose checkpoint is evaluated once more, adds its pictures alone.
+    // A stored run's checkpoint is evaluated again just for the pictures; it gets no second row.
     if (last?.set !== set || last.globalStep !== globalStep) {
       this.evaluations.push(row);
       this.dirty.evaluations.push(row);
@@ -256,7 +256,7 @@ export class RunHistory {
     const row = { time, kind, level, globalStep: this.globalStep, message };
     this.events.push(row);
     if (this.events.length > MAX_EVENTS) {
-      // Checkpoints come every few seconds; what else happened is worth more.
+      // Checkpoints come every few seconds; other events are worth keeping longer.
       const checkpoint = this.events.findIndex((event) => event.kind === 'checkpoint');
       this.events.splice(Math.max(0, checkpoint), 1);
     }
@@ -292,7 +292,7 @@ function finishedMessage(outcome: RunResult['outcome']): string {
     case 'targetReached':
       return 'Run finished: target accuracy reached';
     case 'stoppedEarly':
-      return 'Run finished: no better accuracy for a while';
+      return 'Run finished: accuracy stopped improving';
     case 'stopped':
       return 'Run stopped';
   }

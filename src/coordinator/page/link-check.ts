@@ -1,6 +1,6 @@
 /**
- * Answers connection checks before joining: a description of the run, and bytes to time. Requires the joining token.
- * src/shared/link-check.ts
+ * Answers connection checks before joining: a description of the run, and bytes for timing transfers. Requires the joining
+ * token. See src/shared/link-check.ts.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import {
@@ -13,7 +13,7 @@ import { answerText } from './page-assets.js';
 
 const ZEROS = Buffer.alloc(MAX_LINK_CHECK_BYTES);
 
-/** @returns a handler that says whether the request was its own */
+/** @returns a handler that answers a request if its path is this one, and returns whether it was */
 export function createLinkCheck(gate: Pick<Gate, 'mayJoin'>, describe: () => LinkDescription) {
   const answer = (response: ServerResponse) => {
     const body = Buffer.from(JSON.stringify(describe()));

@@ -1,12 +1,12 @@
 /**
- * The live page of a run: keeps its history and serves it to browsers, on the coordinator's own port. Everything it
- * knows comes through `observe`; everything remote is bounded and checked before it is answered. Requests pass a
- * gate (gate.ts) first.
+ * The live page of a run: keeps its history and serves it to browsers, on the coordinator's own port. Everything it knows
+ * comes through `observe`; every request is bounded and checked before it is answered. Requests pass the gate (gate.ts)
+ * first.
  *
  *   GET  /             the page, with /page.js, /page.css, /favicon.svg
  *   GET  /api/history  everything so far, as JSON (update.ts)
  *   GET  /api/events   Server-Sent Events: `history` once, then a `delta` whenever something changed
- *   POST /api/predict  one image, C · H · W bytes → { probabilities } of the classes under the current weights
+ *   POST /api/predict  one image, C · H · W bytes → { probabilities } of the classes, with the current weights
  *
  * docs/monitoring.md
  */
@@ -21,14 +21,14 @@ import { DEADLINES } from '../../shared/deadlines.js';
 import { TokenBucket } from '../../shared/token-bucket.js';
 import { findWorstMistakes, type Predict } from './worst-mistakes.js';
 
-/** Predictions of all pages together, and of one address. */
+/** Across all pages, and per address. */
 const PREDICTIONS_PER_SECOND = 200;
 const PREDICTIONS_PER_SECOND_AND_ADDRESS = 50;
 const MAX_ADDRESSES = 1000;
 const MAX_PREDICTIONS_IN_FLIGHT = 16;
-/** `predict` gets the weights of the moment so often. */
+/** Minimum interval between updates of the weights for `predict`. */
 const PARAMS_FRESH_MS = 250;
-/** `/api/history` is encoded at most four times a second. */
+/** Minimum interval between encodings of `/api/history`. */
 const HISTORY_FRESH_MS = 250;
 
 const FILES = {
@@ -41,11 +41,11 @@ const FILES = {
 export interface MonitorOptions {
   /** Null if there are no weights; the page then has no canvas. */
   readonly predict: Predict | null;
-  /** Takes over θ (P,) for `predict`, copied; called a few times a second while the run goes on. */
+  /** Copies θ (P,) for `predict`; called a few times per second during the run. */
   readonly setParams?: (params: Float32Array) => void;
-  /** False where the run is shown from its files. */
+  /** False if the run is shown from its files. */
   readonly isLive?: boolean;
-  /** Whether browsers may join it. */
+  /** Whether browsers may join the run. */
   readonly takesBrowsers?: boolean;
   /** Where the build put the page's files. */
   readonly pageDirectory?: URL;
@@ -54,9 +54,9 @@ export interface MonitorOptions {
 
 export interface Monitor {
   readonly observe: Observer;
-  /** Answers a request if its path is one of the monitor's; returns whether it was. */
+  /** Answers a request if its path is one of the monitor's. @returns whether it was */
   handle(request: IncomingMessage, response: ServerResponse): boolean;
-  /** Ends all streams, with what they had not been sent yet. */
+  /** Ends all streams, after sending what is pending. */
   close(): void;
 }
 
@@ -67,13 +67,13 @@ export function createMonitor(options: MonitorOptions): Monitor {
   const assets = new PageAssets(options.pageDirectory);
   const closing = new AbortController();
   let totalSteps = 0;
-  /** Of one image; null before the run has begun. */
+  /** Size of one image; null before the run has begun. */
   let numBytes: number | null = null;
   let paramsAt = -Infinity;
   let examined: EvaluationDetail | null = null;
   let examination = new AbortController();
 
-  /** Ranks the mistakes of the last evaluation when there is someone to see them. */
+  /** Ranks the mistakes of the last evaluation, if any page is open to show them. */
   const examine = () => {
     const { detail } = history;
     if (!predict || !detail || detail === examined || stream.size === 0) return;
@@ -87,12 +87,12 @@ export function createMonitor(options: MonitorOptions): Monitor {
         history.setMistakes(mistakes);
         stream.changed();
       },
-      // An engine that is closing down; the page does without.
+      // The engine is shutting down; the page does without.
       () => (examined = null),
     );
   };
 
-  /** Gives `predict` the weights of the event, if it has any and they are due. */
+  /** Passes the event's weights on for `predict`, if it has any and an update is due. */
   const freshen = ({ type, params, globalStep, time }: StepDone | EvaluationDone) => {
     const isLast = type === 'evaluation' || globalStep + 1 === totalSteps;
     if (params.length === 0 || (!isLast && time - paramsAt < PARAMS_FRESH_MS)) return;
@@ -175,7 +175,7 @@ interface Route {
   answer(request: IncomingMessage, response: ServerResponse): void;
 }
 
-/** Makes a value at most once in `freshMs`. */
+/** Makes a new value at most once per `freshMs`. */
 function cached<T>(freshMs: number, clock: Clock, make: () => T): () => T {
   let value: T | undefined;
   let madeAt = -Infinity;
@@ -249,7 +249,7 @@ function predictionHandler(
   };
 }
 
-/** The body if it is exactly one image, in time; else null. */
+/** The body if it is exactly one image and arrives in time, else null. */
 function readImage(
   request: IncomingMessage,
   numBytes: number,

@@ -1,4 +1,4 @@
-/** The files of the page, read once and kept in memory, compressed once. */
+/** The page's files, read and compressed once and kept in memory. */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -70,7 +70,7 @@ export class PageAssets {
   }
 }
 
-/** A short answer in plain words. */
+/** A short answer in plain text. */
 export function answerText(
   response: ServerResponse,
   status: number,
@@ -80,7 +80,7 @@ export function answerText(
   response.writeHead(status, {
     'Content-Type': 'text/plain; charset=utf-8',
     'Cache-Control': 'no-store',
-    // What is left of a body that nobody reads must not be taken for the next request.
+    // The rest of a request body that is not read must not be taken for the next request.
     ...(status >= 400 && { Connection: 'close' }),
     ...headers,
   });

@@ -1,14 +1,14 @@
 /**
- * Which browser requests are accepted: those from the run's own pages, and from a user who types its address. Not those of
- * other sites in the same browser, neither through a cross-origin request nor through a host name that they point at this
- * machine or at another that the browser can reach (DNS rebinding).
+ * Decides which browser requests are accepted: those from the run's own pages, and from a user who types its address. Not
+ * those of other sites in the same browser, neither through a cross-origin request nor through a host name that they point
+ * at this machine or at another that the browser can reach (DNS rebinding).
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
 import { hostname } from 'node:os';
 import { TLSSocket } from 'node:tls';
 
-/** Sent with every answer. No script, style, font, image or connection but the coordinator's own. */
+/** Sent with every answer. Allow no scripts, styles, fonts, images or connections but the coordinator's own. */
 const SECURITY_HEADERS: Readonly<Record<string, string>> = {
   'Content-Security-Policy': [
     "default-src 'none'",
@@ -39,9 +39,9 @@ export interface Refusal {
 }
 
 /**
- * Why a request is not answered; null if it is.
+ * Why a request is refused; null if it is not.
  *
- * @param allowedHosts names, besides those that can only be this machine's, that the run is known by
+ * @param allowedHosts host names to accept besides those that can only be this machine's
  */
 export function refuse(request: IncomingMessage, allowedHosts: readonly string[]): Refusal | null {
   const { host, origin } = request.headers;
@@ -62,8 +62,8 @@ export function refuse(request: IncomingMessage, allowedHosts: readonly string[]
 }
 
 /**
- * Whether a WebSocket comes from a page of ours: of the host and the scheme that it was asked by, under a name that no
- * stranger can point at this machine, wherever the request comes from.
+ * Whether a WebSocket was opened by one of our own pages: its origin has the host and the scheme of the request, and the
+ * host is a name that no stranger can point at this machine.
  */
 export function isFromOwnPage(request: IncomingMessage, allowedHosts: readonly string[]): boolean {
   const { host, origin } = request.headers;
@@ -73,7 +73,7 @@ export function isFromOwnPage(request: IncomingMessage, allowedHosts: readonly s
   return origin.toLowerCase() === `${isSecure ? 'https' : 'http'}://${host!.toLowerCase()}`;
 }
 
-/** `Host` without its port, in small letters; null where it is none. */
+/** `Host` without its port, in lower case; null if it is malformed. */
 function hostName(host: string | undefined): string | null {
   if (host === undefined || host.length > 300) return null;
   const match = /^(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?$/i.exec(host);
@@ -84,7 +84,7 @@ function hostOf(origin: string): string | null {
   return URL.canParse(origin) ? new URL(origin).host : null;
 }
 
-/** Only names that no stranger can register: addresses, names without a dot, this machine's, those allowed. */
+/** Accepts only names that no stranger can register: IP addresses, names without a dot, this machine's, allowed ones. */
 function isOwnName(name: string, allowedHosts: readonly string[]): boolean {
   return (
     isIP(name) !== 0 ||

@@ -1,12 +1,12 @@
 /**
  * The per-step figures of a whole run in bounded memory: as the run grows, neighbouring points are merged.
  *
- * A point stands for the steps [k·stride, (k+1)·stride). When there are more than `capacity` points, the stride doubles
- * and points merge in pairs, keeping mean, minimum and maximum. The page keeps the same series and merges by the
- * same rule, so only changes have to be sent. No I/O; uses nothing from Node or the browser.
+ * A point covers the steps [k·stride, (k+1)·stride). When there are more than `capacity` points, the stride doubles and
+ * points merge in pairs, keeping mean, minimum and maximum. The page keeps the same series and merges by the same rule, so
+ * only changes have to be sent. No I/O; uses nothing from Node or the browser.
  */
 
-/** The figures of a point that are averaged over its steps. */
+/** The figures that a point averages over its steps. */
 const MEANS = [
   'loss',
   'accuracy',
@@ -21,11 +21,11 @@ const MEANS = [
   'waitMs',
 ] as const;
 
-/** `wireMs` is there with the broadcast, so that the six times add up to the step's. */
+/** `wireMs` includes the broadcast, so that the six times add up to the step's total. */
 export type StepFigure = (typeof MEANS)[number];
 export type StepSample = Readonly<Record<StepFigure, number>> & {
   readonly globalStep: number;
-  /** Since the run began, when the step was done. */
+  /** When the step was done, since the start of the run. */
   readonly seconds: number;
 };
 
@@ -37,7 +37,7 @@ const COLUMNS = [
   'accuracyMax',
   /** Of the point's last step. */
   'seconds',
-  /** Steps that are in the point. */
+  /** Number of steps in the point. */
   'count',
 ] as const;
 export type StepColumn = (typeof COLUMNS)[number];
@@ -45,7 +45,7 @@ export type StepColumn = (typeof COLUMNS)[number];
 /** Cells of four bytes in one encoded point: the last step as uint32, then the columns as float32. */
 const CELLS = COLUMNS.length + 1;
 
-/** Points on their way to a page; see `encode`. */
+/** Points as sent to a page; see `encode`. */
 export interface EncodedPoints {
   readonly stride: number;
   readonly numPoints: number;
@@ -55,7 +55,7 @@ export interface EncodedPoints {
 
 export class StepSeries {
   readonly capacity: number;
-  /** Steps of one point; a power of two. */
+  /** Steps per point; a power of two. */
   stride = 1;
   length = 0;
   /** Last step in each point; (capacity,), the first `length` are valid here and in the columns. */
@@ -79,7 +79,7 @@ export class StepSeries {
     return this.columns[name].subarray(0, this.length);
   }
 
-  /** Adds the next step. Steps from `sample.globalStep` on that are there already are forgotten first. */
+  /** Adds the next step, after dropping any existing points from `sample.globalStep` on. */
   add(sample: StepSample): void {
     const { columns } = this;
     this.truncate(sample.globalStep);
@@ -106,12 +106,12 @@ export class StepSeries {
     this.lastStep[at] = sample.globalStep;
   }
 
-  /** Forgets the points that have a step ≥ `globalStep`, whole. */
+  /** Drops every point that has a step ≥ `globalStep`. */
   truncate(globalStep: number): void {
     while (this.length > 0 && this.lastStep[this.length - 1] >= globalStep) this.length -= 1;
   }
 
-  /** The points that have a step ≥ `globalStep` or are to be continued by one. */
+  /** The points that have a step ≥ `globalStep`, or whose range includes it. */
   encode(globalStep: number): EncodedPoints {
     const bucket = this.bucket(globalStep);
     let from = this.length;
@@ -127,7 +127,7 @@ export class StepSeries {
   }
 
   /**
-   * Takes over what another series encoded: its points replace those of the same steps and all later ones.
+   * Applies what another series encoded: its points replace those of the same steps and all later ones.
    *
    * @throws {RangeError} if the points are not those of a series with this capacity
    */
@@ -158,7 +158,7 @@ export class StepSeries {
     return Math.floor(globalStep / this.stride);
   }
 
-  /** Doubles the stride: neighbours that now belong together become one point. */
+  /** Doubles the stride: neighbouring points that now share a range become one. */
   private merge(): void {
     const { columns, lastStep } = this;
     this.stride *= 2;

@@ -8,7 +8,7 @@ import type { InputShape } from '../../model/lenet.js';
 import type { RunConfig } from '../../shared/config.js';
 import type { RunResult, WorkerLost } from '../events.js';
 
-/** Milliseconds since the Unix epoch, by the coordinator's clock. */
+/** Milliseconds since the Unix epoch, on the coordinator's clock. */
 type TimeMs = number;
 /** Bytes, as base64. */
 type Base64 = string;
@@ -36,7 +36,7 @@ export interface EvaluationRow {
   readonly epoch: number;
   readonly loss: number;
   readonly accuracy: number;
-  /** Since the run began. */
+  /** Since the start of the run. */
   readonly seconds: number;
 }
 
@@ -47,7 +47,7 @@ export interface WorkerRow {
   readonly engine: string;
   readonly device: string;
   readonly isExact: boolean;
-  /** `left` said goodbye, `lost` did not. */
+  /** `left` if it said goodbye, `lost` if it did not. */
   readonly state: 'here' | 'left' | 'lost';
   readonly joinedAt: TimeMs;
   /** Last sign of life. */
@@ -55,25 +55,25 @@ export interface WorkerRow {
   readonly lostInPhase: WorkerLost['phase'] | null;
   /** Fraction of the images of the last second or so. */
   readonly share: number;
-  /** Images of that time, by the coordinator's clock. */
+  /** Over the same time, on the coordinator's clock. */
   readonly imagesPerSecond: number;
-  /** Mean time that it computed in a step, over that time. */
+  /** Mean compute time per step, over the same time. */
   readonly computeMs: number;
   /** Of the last ping; null before the first. */
   readonly roundTripMs: number | null;
   /** Whether the page of a worker in a browser is out of sight; null for other workers. */
   readonly isHidden: boolean | null;
-  /** Since it joined first. */
+  /** Since it first joined. */
   readonly numImages: number;
-  /** When it was here; the oldest are forgotten. */
+  /** When it was connected; the oldest are forgotten. */
   readonly stays: readonly Stay[];
 }
 
 export interface Stay {
   readonly from: TimeMs;
-  /** Null while it is here. */
+  /** Null while it is connected. */
   readonly to: TimeMs | null;
-  /** Whether it went without a goodbye. */
+  /** Whether it went without saying goodbye. */
   readonly wasLost: boolean;
 }
 
@@ -98,11 +98,10 @@ export interface Filters {
   readonly numFilters: number;
   readonly channels: number;
   readonly kernelSize: number;
-  /** Frames are kept of steps that are divisible by it; doubles as the run grows. */
+  /** Frames are kept for steps divisible by it; doubles as the run grows. */
   readonly interval: number;
-  /** As they are now. */
   readonly current: FilterFrame;
-  /** All that are kept, or (in a delta) what came since the last update. */
+  /** All that are kept or, in a delta, those since the last update. */
   readonly frames: readonly FilterFrame[];
 }
 
@@ -111,15 +110,15 @@ export interface Confusion {
   readonly set: EvaluationSet;
   readonly globalStep: number;
   readonly numImages: number;
-  /** Neighbouring classes that share a row and a column of `counts`: 1 unless there are many. */
+  /** Neighbouring classes that share a row and a column of `counts`: 1 unless there are many classes. */
   readonly classesPerCell: number;
   /** (side, side) images by label (rows) and prediction (columns), side = ⌈numClasses / classesPerCell⌉. */
   readonly counts: readonly number[];
   /** (numClasses,) */
   readonly numByLabel: readonly number[];
-  /** (numClasses,) those predicted as what they are. */
+  /** (numClasses,) correct predictions by label. */
   readonly numRight: readonly number[];
-  /** What was taken for what most often; the rest is left out. */
+  /** The most frequent confusions; the rest are left out. */
   readonly pairs: readonly ConfusedPair[];
 }
 
@@ -130,13 +129,13 @@ export interface Mistake {
   readonly predicted: number;
   /** Probability of the predicted class. */
   readonly confidence: number;
-  /** (C, H, W) bytes; null where the images are too large to be sent to every page. */
+  /** (C, H, W) bytes; null if the images are too large to send to every page. */
   readonly image: Base64 | null;
 }
 
 export interface Mistakes {
   readonly globalStep: number;
-  /** Mistakes of the evaluation; `worst` shows some of them. */
+  /** All mistakes of the evaluation; `worst` has only some of them. */
   readonly numMistakes: number;
   /** Most confident first. */
   readonly worst: readonly Mistake[];
@@ -154,23 +153,23 @@ export type RunState = 'starting' | 'waiting' | 'training' | 'paused' | 'finishe
 export interface Capabilities {
   /** Whether `api/predict` answers. */
   readonly canPredict: boolean;
-  /** False where the run is shown from its files. */
+  /** False if the run is shown from its files. */
   readonly isLive: boolean;
-  /** Whether `api/work-link` answers; left out where the run is shown from its files. */
+  /** Whether `api/work-link` answers; omitted if the run is shown from its files. */
   readonly takesBrowsers?: boolean;
 }
 
 export interface Update extends Capabilities {
-  /** Of the monitor's clock, for ages. */
+  /** On the monitor's clock, to compute ages. */
   readonly now: TimeMs;
   readonly state: RunState;
   /** Updates made. */
   readonly globalStep: number;
   readonly run?: RunInfo;
   readonly points?: Points;
-  /** In the order in which they were made; a delta has the new ones. */
+  /** In chronological order; a delta has only the new ones. */
   readonly evaluations?: readonly EvaluationRow[];
-  /** The oldest are forgotten; a delta has the new ones. */
+  /** The oldest are forgotten; a delta has only the new ones. */
   readonly events?: readonly EventRow[];
   /** All workers. */
   readonly workers?: readonly WorkerRow[];

@@ -17,21 +17,22 @@ const FILES: ReadonlyMap<string, PageFile> = new Map([
 ]);
 
 /**
- * Gives the run's page the link. The link contains the joining token, so the looking token is not enough. Answers
- * `{ link, code }`, the QR code as SVG.
+ * Answers `{ link, code }`: the link for browser workers, and its QR code as SVG. The link contains the joining token, so
+ * the looking token is not enough.
  */
 const LINK_PATH = '/api/work-link';
 
 export class WorkPage {
-  /** Public. */
+  /** Served without a token. */
   readonly paths: ReadonlySet<string> = new Set(FILES.keys());
-  /** By which browsers join; null before the port is known. */
+  /** The link for browser workers; null before the port is known. */
   link: string | null = null;
   private readonly assets = new PageAssets();
 
   /**
-   * Answers a request if its path is one of the page's; returns whether it was. The gate has looked at it, and has set
-   * what every answer says.
+   * Answers a request if its path is one of the page's. The gate has checked it and set the security headers.
+   *
+   * @returns whether the path was one of the page's
    */
   handle(request: IncomingMessage, response: ServerResponse, gate: Pick<Gate, 'mayJoin'>): boolean {
     const path = (request.url ?? '').split('?', 1)[0];
@@ -64,7 +65,7 @@ export class WorkPage {
   }
 }
 
-/** As other pages', and: WebAssembly, a thread from its one address, a WebSocket to here, which old Safaris want named. */
+/** Also allows WebAssembly, the worker thread, and a WebSocket to this host, which old Safari versions need spelled out. */
 function contentPolicy(host: string): string {
   const here = /^[\w.:[\]-]{1,300}$/.test(host) ? ` ws://${host} wss://${host}` : '';
   return [

@@ -4,16 +4,16 @@ import type { WorkerRow } from './update.js';
 
 /** Workers remembered; those gone longest are forgotten first. */
 const MAX_WORKERS = 256;
-/** Times that a worker was here which are remembered; the page gets all of them with each change. */
+/** Stays remembered per worker; the page gets all of them with each change. */
 const MAX_STAYS = 16;
-/** Time in steps over which shares and rates of workers are taken. */
+/** Total time of the steps that workers' shares and rates are averaged over. */
 const WINDOW_MS = 1000;
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 interface WorkerEntry {
   readonly row: Mutable<WorkerRow>;
-  /** In the window that is open. */
+  /** In the current window. */
   images: number;
   computeMs: number;
   steps: number;
@@ -81,7 +81,7 @@ export class WorkerHistory {
     return true;
   }
 
-  /** @returns whether a window ended with the step, with new rates and shares */
+  /** @returns whether a window ended with this step, so that there are new rates and shares */
   step({ workers, numImages, times, time }: StepDone): boolean {
     for (const share of workers) {
       const entry = this.workers.get(share.workerId);

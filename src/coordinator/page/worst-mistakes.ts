@@ -1,23 +1,23 @@
-/** The most confident mistakes of an evaluation: they tell most about data and model. */
+/** The most confident mistakes of an evaluation: they tell the most about data and model. */
 import type { MaybePromise } from '../../model/engine/engine.js';
 import type { EvaluationDetail } from './history.js';
 import type { Mistake, Mistakes } from './update.js';
 
-/** Mistakes looked at; a model that has learned nothing makes thousands. */
+/** Mistakes examined; an untrained model makes thousands. */
 const MAX_EXAMINED = 256;
 const NUM_WORST = 24;
-/** Of all pictures together, as every page gets them with each evaluation. */
+/** For all pictures together, since every page gets them after each evaluation. */
 const MAX_PICTURES_BYTES = 2 ** 20;
 
-/** Probabilities (numClasses,) of an image (C, H, W) under the weights as they are now. */
+/** Class probabilities (numClasses,) of an image (C, H, W), with the current weights. */
 export type Predict = (image: Uint8Array) => MaybePromise<Float32Array>;
 
 /**
- * The mistakes that the current weights still make, most confident first. One image at a time, with a turn for
- * whatever else waits after each, so that no step is held up.
+ * The mistakes that the current weights still make, most confident first. Yields after each image, so that no step is held
+ * up.
  *
- * @param rest resolves when others had their turn
- * @returns null when the signal aborted
+ * @param rest yields to whatever else is waiting
+ * @returns null if the signal aborted
  */
 export async function findWorstMistakes(
   { globalStep, images, labels, predictions }: EvaluationDetail,
@@ -31,7 +31,7 @@ export async function findWorstMistakes(
     if (label !== predictions[index]) wrong.push(index);
   });
   const found: (Omit<Mistake, 'image'> & { readonly pixels: Uint8Array })[] = [];
-  // Evenly over the set where there are too many.
+  // Evenly spread over the set if there are too many.
   const stride = Math.max(1, wrong.length / MAX_EXAMINED);
   for (let at = 0; at < wrong.length; at += stride) {
     const index = wrong[Math.floor(at)];

@@ -1,8 +1,8 @@
 /**
- * Judges answers: the coordinator's own exact engine recomputes what a worker was asked for. It recomputes one answer after
- * the other, and handles frames between micro-batches, so that the run continues meanwhile.
+ * Audits answers: the coordinator's own exact engine recomputes what a worker was asked for. It recomputes one answer at a
+ * time and yields between micro-batches, so that the run continues meanwhile.
  *
- * No second worker is asked: two workers may collude, the coordinator's engine does not.
+ * A second worker would not do as a check: two workers may collude.
  */
 import type { Engine, Evaluation } from '../../model/engine/engine.js';
 import { largestDistance } from '../../model/engine/proof.js';
@@ -18,28 +18,28 @@ import type { SampleSource } from '../samples.js';
 import type { BlockResult, EvaluationWork, StepPartial, StepWork } from './work.js';
 
 /**
- * How far the answer of an approximate worker may be from the exact one: ‖g − g_own‖ / ‖g_own‖ of each parameter
- * tensor, the share of the loss, the share of the images that are classified otherwise. A hundred times what its
- * engine is proved to keep: late in a training gradients are small differences of large numbers, and with `relu` or
- * `max` two right engines may fall on different sides of a kink. (Reference and `simd` over 180 micro-batches of
- * trained models: 4e-5 at worst with `sigmoid`, 9e-5 with `relu` and `max`.)
+ * How far an approximate worker's answer may be from the exact one: ‖g − g_own‖ / ‖g_own‖ for each parameter tensor, the
+ * relative error of the loss, and the fraction of images classified differently. This is a hundred times the tolerance of
+ * the proof, because late in training gradients are small differences of large numbers, and with `relu` or `max` two
+ * correct engines may land on different sides of a kink. (Reference against `simd` over 180 micro-batches of trained
+ * models: 4e-5 at worst with `sigmoid`, 9e-5 with `relu` and `max`.)
  */
 export const APPROXIMATE_TOLERANCE = 1e-2;
 
 export interface AuditorOptions {
-  /** An exact engine of the run's model. Others may set its parameters while the auditor waits. */
+  /** An exact engine of the run's model. Other code may set its parameters whenever the auditor yields. */
   readonly arbiter: Engine;
-  /** Does to training images what workers do. */
+  /** Applied to training images, as on the workers. */
   readonly regularizer: Regularizer;
   readonly samples: SampleSource;
   readonly clock: Clock;
-  /** Draws which answers are confirmed. A separate stream, since workers see numbers from others and must not predict it. */
+  /** Picks the answers to confirm. A stream of its own: workers see numbers from the others and must not predict this one. */
   readonly auditRandom: Random;
-  /** Share of answers that are confirmed before they count, 0 to 1. */
+  /** Fraction of answers that are confirmed before they count, 0 to 1. */
   readonly audit: number;
 }
 
-/** What the auditor's engine computes for a node. */
+/** A node's partial as the auditor's engine computes it. */
 export interface OwnPartial {
   readonly node: Range;
   readonly partial: StepPartial;
@@ -48,7 +48,7 @@ export interface OwnPartial {
 export class Auditor {
   private readonly options: AuditorOptions;
   private readonly treeSum: TreeSum;
-  /** Settles when the engine has nothing to do. */
+  /** Settles once the engine is idle. */
   private idle: Promise<unknown> = Promise.resolve();
 
   constructor(options: AuditorOptions) {
@@ -56,7 +56,6 @@ export class Auditor {
     this.treeSum = new TreeSum(options.arbiter);
   }
 
-  /** Of the engine that decides. */
   get fingerprint(): string {
     return this.options.arbiter.fingerprint;
   }
@@ -65,7 +64,7 @@ export class Auditor {
     return this.options.audit > 0;
   }
 
-  /** Whether chance will have an answer confirmed before it counts. */
+  /** Decides at random whether an answer is confirmed before it counts. */
   draw(): boolean {
     const { audit, auditRandom } = this.options;
     return audit > 0 && auditRandom.float() < audit;
@@ -74,8 +73,8 @@ export class Auditor {
   /**
    * The partials of the maximal nodes inside a range of micro-batches.
    *
-   * @param isWanted looked at between micro-batches; once it says false, the rest is not computed
-   * @returns fresh buffers; null if it was given up
+   * @param isWanted checked between micro-batches; once false, the rest is not computed
+   * @returns fresh buffers; null if abandoned
    */
   partials(
     step: StepWork,
@@ -85,7 +84,7 @@ export class Auditor {
     return this.queue(async () => {
       const { arbiter, clock, regularizer } = this.options;
       const batchOf = (units: Range): Batch => {
-        // Each time, as proofs may have been judged in between.
+        // Every time: a proof may have been checked in between, with other parameters.
         arbiter.setParams(step.params);
         const indices = step.samplesOf(units);
         return regularizer.apply(this.collect(indices), indices, step.epoch);
@@ -105,7 +104,7 @@ export class Auditor {
     });
   }
 
-  /** Evaluates one block. @returns null if it was not wanted any more */
+  /** Evaluates one block. @returns null if it was no longer wanted */
   evaluate(
     work: EvaluationWork,
     block: number,
@@ -138,7 +137,7 @@ export class Auditor {
     );
   }
 
-  /** As `isRightPartial`, of a block of an evaluation. */
+  /** Like `isRightPartial`, for one block of an evaluation. */
   isRightBlock(isExact: boolean, block: BlockResult, own: BlockResult): boolean {
     const numOther = block.predictions.reduce(
       (sum, prediction, i) => sum + (prediction === own.predictions[i] ? 0 : 1),
@@ -184,7 +183,7 @@ function isNear(loss: number, own: number): boolean {
   return Math.abs(loss - own) <= APPROXIMATE_TOLERANCE * Math.max(1, Math.abs(own));
 }
 
-/** Images of as many that an approximate engine may classify otherwise. */
+/** How many of these images an approximate engine may classify differently. */
 function mayDiffer(numImages: number): number {
   return Math.max(1, APPROXIMATE_TOLERANCE * numImages);
 }

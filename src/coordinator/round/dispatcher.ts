@@ -1,9 +1,9 @@
 /**
- * Has the group complete one round of work: dispatches its units, and dispatches them again if a worker is lost or late, until
- * every unit has a result. It does not know what the work is, or what results are used for.
+ * Drives one round of work to completion: dispatches its units to the group, and dispatches them again when a worker is lost
+ * or late, until every unit has a result. It does not know what the work is, or what the results are for.
  *
- * A decision reads the clock once, so that all its parts agree on what is late. Everything that may make a worker useful
- * again (an answer, a join, a loss, a drained queue, the timer) calls `advance`.
+ * Each decision reads the clock once, so that all its parts agree on who is late. Every event that may free a worker for
+ * more work (an answer, a join, a loss, a drained queue, the timer) calls `advance`.
  */
 import type { Frame } from '../../shared/channel.js';
 import type { Clock, Timer } from '../../shared/clock.js';
@@ -15,39 +15,44 @@ import { Peer, type Kind } from './peer.js';
 import { planShares, type Pace } from './planner.js';
 import { Round, type Shares, type Units } from './round.js';
 
-/** A worker without a share gets a unit to be measured by after as many rounds. */
+/** After this many rounds without a share, a worker is given one unit, to measure its pace. */
 const ROUNDS_BETWEEN_PROBES = 25;
 
-/** A round of work, as its owner describes it. */
+/** The work of one round. */
 export interface Work extends Units {
   readonly kind: Kind;
-  /** θ after so many updates is what it is done with. */
+  /** The work uses θ after this many updates. */
   readonly globalStep: number;
   /** Indices of the samples of a range of units. */
   samplesOf(range: Range): Uint32Array;
-  /** The slices of θ that travel before the frame below, but for the first so many. */
+  /** The slices of θ that precede the frame below, without the first `numSent`. */
   earlySlices(numSent: number): readonly Frame[];
+<<<<<<< HEAD
   /** The frame that asks a worker for the ranges, with θ (its last slice) or, if the worker has it, without. */
   encode(ranges: readonly Range[], withParams: boolean): Frame;
+=======
+  /** The frame that assigns the shares: with the last slice of θ, or without it for workers that have θ. */
+  encode(shares: Shares, withParams: boolean): Frame;
+>>>>>>> prose
 }
 
-/** What happened to one worker's part of a round. */
+/** How one worker did in a round. */
 export interface Answered {
   readonly member: Member;
   numUnits: number;
   computeMs: number;
   readonly sentAt: number;
   receivedAt: number;
-  /** Since when it has had something to answer; null while it has not. */
+  /** Since when it has owed an answer; null while it owes none. */
   busySince: number | null;
-  /** How long it had something to answer, before that. */
+  /** How long it owed answers before `busySince`. */
   busyMs: number;
 }
 
 export interface RoundTimes {
   readonly planMs: number;
   readonly broadcastMs: number;
-  /** Of the worker that answered last. */
+  /** Compute time of the worker that answered last. */
   readonly computeMs: number;
   readonly wireMs: number;
   readonly answers: readonly Answered[];
@@ -77,7 +82,7 @@ export class Dispatcher {
   private readonly group: WorkerGroup;
   private readonly peers = new WeakMap<Member, Peer>();
   private current: Current | null = null;
-  /** Calls `advance` when the next worker will be late, or has been mute for too long. */
+  /** Calls `advance` when the next worker becomes late, or has been mute for too long. */
   private timer: Timer | null = null;
   private timerAt = Infinity;
 
@@ -87,7 +92,7 @@ export class Dispatcher {
     this.group = group;
   }
 
-  /** Resolves when every unit is done, or early when the signal aborts. With no worker there it waits for one. */
+  /** Resolves when every unit is done, or early if the signal aborts. Without any workers it waits for one. */
   async run(work: Work, signal: AbortSignal): Promise<RoundTimes> {
     let finish: () => void = () => undefined;
     const finished = new Promise<void>((resolve) => (finish = resolve));
@@ -115,12 +120,12 @@ export class Dispatcher {
     return this.summarize(current);
   }
 
-  /** Ends the round under way, complete or not. */
+  /** Ends the current round, complete or not. */
   breakOff(): void {
     this.current?.finish();
   }
 
-  /** Sends ahead the samples that the next step's shares will probably need. */
+  /** Sends the samples that the next step's shares will probably need. */
   prefetch(work: Work): void {
     const units = Array.from({ length: work.numUnits }, (_, unit) => unit);
     const peers = this.activePeers();
@@ -135,23 +140,23 @@ export class Dispatcher {
     }
   }
 
-  /** Sends a slice of the θ of the next round to those that have those before it and have room. */
+  /** Sends a slice of the next round's θ to the workers that have the slices before it and room in their send queue. */
   sendSlice(globalStep: number, frame: Frame, index: number): void {
     for (const peer of this.activePeers()) peer.sendSlice(globalStep, frame, index);
   }
 
-  /** Whether a worker could be asked for something more at once. */
+  /** Whether the worker can be sent more at once. */
   isFree(member: Member): boolean {
     return this.peerOf(member).isFree;
   }
 
-  /** @param cached the samples that the worker has kept, one bit each */
+  /** @param cached the samples that the worker has, bit i for sample i */
   joined(member: Member, cached: Uint8Array): void {
     this.peerOf(member).joined(cached);
     if (this.current) this.advance(this.current, this.clock.now());
   }
 
-  /** All that was sent to the worker has left. */
+  /** The worker's send queue is empty. */
   drained(member: Member): void {
     const peer = this.peerOf(member);
     peer.pump();
@@ -164,12 +169,12 @@ export class Dispatcher {
     this.peerOf(member).lost();
     const hadWork = current !== null && !current.round.isIdle(member.workerId);
     const numOpen = current?.round.release(member.workerId) ?? 0;
-    // When it comes back it remembers nothing of this round.
+    // If it reconnects, it has none of this round's state.
     current?.hasParams.delete(member.workerId);
     const answer = current?.answers.get(member.workerId);
     const now = this.clock.now();
     if (answer) pause(answer, now);
-    if (!current || numOpen === 0) return { hadWork, action: 'nothing of its work was open' };
+    if (!current || numOpen === 0) return { hadWork, action: 'none of its work was open' };
     const what = `${numOpen} open ${current.work.kind === 'step' ? 'micro-batch' : 'block'}${
       numOpen === 1 ? '' : current.work.kind === 'step' ? 'es' : 's'
     }`;
@@ -182,14 +187,14 @@ export class Dispatcher {
       hadWork,
       action: current.round.hasOrphans
         ? `${what} wait for a worker`
-        : `${what} were with others already`,
+        : `${what} already with other workers`,
     };
   }
 
   /**
-   * Notes a worker's answer.
+   * Records a worker's answer.
    *
-   * @returns false if it answers nothing that this worker was asked
+   * @returns false if the worker was not asked for this range
    */
   answered(member: Member, range: Range, computeMs: number): boolean {
     const { current } = this;
@@ -209,12 +214,12 @@ export class Dispatcher {
     return true;
   }
 
-  /** Whether the worker owes an answer for the range in the round under way. */
+  /** Whether the worker owes an answer for the range in the current round. */
   owes({ workerId }: Member, range: Range): boolean {
     return this.current?.round.holds(workerId, range) === true;
   }
 
-  /** An answer to an earlier round: of no use but for what it tells of the worker. */
+  /** An answer to an earlier round: only used to update the worker's pace. */
   answeredLate(member: Member, kind: Kind, range: Range, computeMs: number): void {
     const peer = this.peerOf(member);
     if (this.current?.round.isIdle(member.workerId) !== false) peer.owesSince = null;
@@ -229,7 +234,7 @@ export class Dispatcher {
     else this.advance(current, this.clock.now());
   }
 
-  /** Dispatches units that nobody holds, then gives idle workers the units of late ones. */
+  /** Dispatches orphaned units, then hedges: gives idle workers the units of stragglers. */
   private advance(current: Current, now: number): void {
     const { round, work } = current;
     if (round.hasOrphans) this.send(current, now, round.handOut(now, this.paces(work)));
@@ -237,7 +242,7 @@ export class Dispatcher {
     this.schedule(current, now);
   }
 
-  /** Sets the timer for what must be looked at next, if time alone can bring it about. */
+  /** Sets the timer to the next moment at which time alone makes a worker late or mute. */
   private schedule(current: Current, now: number): void {
     const { nextLateAt } = current.round;
     const at = nextLateAt === Infinity ? this.muteFrom(current) : nextLateAt;
@@ -259,7 +264,7 @@ export class Dispatcher {
     this.timerAt = Infinity;
   }
 
-  /** When the first of those who owe an answer in this round will have owed it for too long. */
+  /** When the first worker that owes an answer in this round will be overdue. */
   private muteFrom({ round }: Current): number {
     let from = Infinity;
     for (const { member, owesSince } of this.activePeers()) {
@@ -269,16 +274,16 @@ export class Dispatcher {
     return from;
   }
 
-  /** Sends those away that answer pings but nothing else. */
+  /** Evicts workers that answer pings but nothing else. */
   private evictMute(now: number): void {
     for (const { member, owesSince } of this.activePeers()) {
       if (owesSince === null || now < owesSince + DEADLINES.answerMs) continue;
       const seconds = ((now - owesSince) / 1000).toFixed(0);
-      this.group.evict(member, 'mute', `it answered pings, but none of its work for ${seconds} s`);
+      this.group.evict(member, 'mute', `it answered pings, but no work for ${seconds} s`);
     }
   }
 
-  /** Gives a worker that had no share for a while something to be measured by. */
+  /** Probes workers that have had no share for a while. */
   private probeIdle(current: Current, now: number): void {
     const { kind } = current.work;
     for (const peer of this.activePeers()) {
@@ -286,7 +291,7 @@ export class Dispatcher {
         peer.roundsIdle[kind] = 0;
         continue;
       }
-      // One that computes the last probe still would drop it for a new one.
+      // A worker still computing the last probe would drop it for a new one.
       if (++peer.roundsIdle[kind] < ROUNDS_BETWEEN_PROBES) continue;
       if (!peer.isFree || peer.owesSince !== null) continue;
       peer.roundsIdle[kind] = 0;
@@ -295,7 +300,7 @@ export class Dispatcher {
     this.schedule(current, now);
   }
 
-  /** @param now when it was decided to send it */
+  /** @param now when the decision to send was made */
   private send(current: Current, now: number, shares: Shares): void {
     if (shares.size === 0) return;
     const { work, hasParams } = current;
@@ -325,7 +330,7 @@ export class Dispatcher {
     current.broadcastMs += current.sentAt - planned;
   }
 
-  /** What the round reveals about each worker's pace, and where the time went. */
+  /** Updates each worker's pace from the round, and breaks down where the time went. */
   private summarize(current: Current): RoundTimes {
     const { kind } = current.work;
     const now = this.clock.now();
@@ -358,7 +363,7 @@ export class Dispatcher {
     };
   }
 
-  /** Of the workers that may be asked. */
+  /** The paces of the workers that can be given work now. */
   private paces(work: Work): Pace[] {
     return this.activePeers()
       .filter((peer) => peer.isFree || peer.numSlicesOf(work.globalStep) > 0)
@@ -379,7 +384,7 @@ export class Dispatcher {
   }
 }
 
-/** Notes that it has nothing to answer any more. */
+/** The worker owes nothing now: closes its busy interval. */
 function pause(answer: Answered, now: number): void {
   if (answer.busySince !== null) answer.busyMs += now - answer.busySince;
   answer.busySince = null;

@@ -1,11 +1,11 @@
-/** Counts how often each training image was used in an update: it must be once per epoch. */
+/** Counts how often each training image contributed to an update; it must be exactly once per epoch. */
 import type { Sampler } from '../sampler.js';
 
 export class Ledger {
   private readonly counts: Uint32Array;
   private readonly stepsPerEpoch: number;
 
-  /** @param globalStep updates made before, in the same epoch, whose images count as seen */
+  /** @param globalStep updates made so far; the images of those in the current epoch count as seen */
   constructor(sampler: Sampler, globalStep: number) {
     this.counts = new Uint32Array(sampler.numSamples);
     this.stepsPerEpoch = sampler.stepsPerEpoch;
@@ -13,15 +13,15 @@ export class Ledger {
     for (let step = begin; step < globalStep; step++) this.add(sampler.batch(step));
   }
 
-  /** Notes the samples whose gradient was used. */
+  /** Counts the samples whose gradients were used. */
   add(samples: Uint32Array): void {
     for (const sample of samples) this.counts[sample]++;
   }
 
   /**
-   * Begins the next epoch when `globalStep` updates close one.
+   * Starts the next epoch if `globalStep` updates complete one.
    *
-   * @throws {Error} if an image did not count once in the epoch that is closed
+   * @throws {Error} if an image was not counted exactly once in the completed epoch
    */
   close(globalStep: number): void {
     if (globalStep % this.stepsPerEpoch !== 0) return;

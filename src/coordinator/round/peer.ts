@@ -1,8 +1,8 @@
 /**
- * One worker as the dispatcher sees it: what it has, how fast it is, and what is waiting to be sent to it.
+ * One worker as the dispatcher sees it: which samples it has, how fast it is, and what is waiting to be sent to it.
  *
- * A connection gets no more than it can send: anything beyond `MAX_QUEUED_BYTES` waits here, where it costs no memory, and is
- * dropped if the round ends first.
+ * Backpressure: once a connection has `MAX_QUEUED_BYTES` in its send queue, everything else waits here, where it costs no
+ * memory, and is dropped if the round ends first.
  */
 import type { Frame } from '../../shared/channel.js';
 import { bytesOf, encode } from '../../shared/codec.js';
@@ -12,9 +12,9 @@ import { PaceMeter } from '../group/meters.js';
 import type { SampleSource } from '../samples.js';
 import type { Pace } from './planner.js';
 
-/** While so much waits to leave, nothing is added to it; one frame may exceed it. */
+/** With this much in the send queue nothing is added; a single frame may exceed it. */
 export const MAX_QUEUED_BYTES = 256 * 1024;
-/** Of one message of samples, at most: pings and pongs wait behind it. */
+/** Largest message of samples; kept small because pings and pongs wait behind it. */
 const SAMPLES_BYTES = 64 * 1024;
 
 export type Kind = 'step' | 'evaluation';
@@ -25,18 +25,18 @@ export class Peer {
     step: new PaceMeter(),
     evaluation: new PaceMeter(),
   };
-  /** Rounds since it last had a share, of each kind of work. */
+  /** Rounds since it last had a share, by kind of work. */
   readonly roundsIdle: Record<Kind, number> = { step: 0, evaluation: 0 };
-  /** Since when it has been asked for something and has answered nothing; null if it owes no answer. */
+  /** Since when it has owed an answer without giving any; null if it owes none. */
   owesSince: number | null = null;
   private readonly samples: SampleSource;
   /** Bit i is set if the worker has sample i. */
   private cached: Uint8Array = new Uint8Array(0);
-  /** To be sent in this order: samples by their indices, and whole frames. */
+  /** To be sent in this order: samples, by index, and complete frames. */
   private waiting: (Uint32Array | { readonly frame: Frame })[] = [];
-  /** How many slices it has been sent of the θ after so many updates, ahead of the round. */
+  /** How many slices of θ after `globalStep` updates it was sent before the round began. */
   private slicesAhead: { readonly globalStep: number; readonly numSlices: number } | null = null;
-  /** Samples to be sent when there is nothing else to send. */
+  /** Samples to prefetch when there is nothing else to send. */
   private ahead: Uint32Array[] = [];
 
   constructor(member: Member, samples: SampleSource) {
@@ -44,13 +44,13 @@ export class Peer {
     this.samples = samples;
   }
 
-  /** A connection is there. @param cached the samples that the worker has kept, one bit each */
+  /** The worker is connected. @param cached the samples that it has, bit i for sample i */
   joined(cached: Uint8Array): void {
     this.lost();
     this.cached = cached;
   }
 
-  /** The connection is gone, and with it what was to be sent. */
+  /** The connection is gone; so is everything that was waiting for it. */
   lost(): void {
     this.owesSince = null;
     this.forget();
@@ -58,7 +58,7 @@ export class Peer {
     this.slicesAhead = null;
   }
 
-  /** Whether all that was sent to it has left. */
+  /** Whether it is connected with an empty send queue. */
   get isFree(): boolean {
     const { connection } = this.member;
     return (
@@ -70,7 +70,7 @@ export class Peer {
     return this.meters[kind].paceOf(this.member.workerId);
   }
 
-  /** Sends work, after the samples that it needs. */
+  /** Sends work, preceded by the samples that it needs. */
   give(samples: readonly Uint32Array[], frames: readonly Frame[]): void {
     this.ahead = [];
     this.slicesAhead = null;
@@ -78,7 +78,7 @@ export class Peer {
     this.pump();
   }
 
-  /** Sends the slice with that number of a θ, if it has those before it and the connection takes it. */
+  /** Sends slice `index` of θ, if the worker has the slices before it and its send queue has room. */
   sendSlice(globalStep: number, frame: Frame, index: number): void {
     const { connection } = this.member;
     const hasRoom =
@@ -90,23 +90,23 @@ export class Peer {
     connection!.channel.send(frame);
   }
 
-  /** Slices that it has of that θ, ahead of its round. */
+  /** How many slices of that θ it was sent before the round began. */
   numSlicesOf(globalStep: number): number {
     return this.slicesAhead?.globalStep === globalStep ? this.slicesAhead.numSlices : 0;
   }
 
-  /** Sends samples as soon as nothing else is to be sent. */
+  /** Sends these samples once nothing else is waiting. */
   prefetch(samples: readonly Uint32Array[]): void {
     this.ahead = [...samples];
     this.pump();
   }
 
-  /** Drops the work that has not been sent: its round is over. */
+  /** Drops unsent work: its round is over. */
   forget(): void {
     this.waiting = [];
   }
 
-  /** Sends what the connection takes. */
+  /** Sends as much as the send queue has room for. */
   pump(): void {
     const { connection } = this.member;
     if (!connection) return;
@@ -125,7 +125,7 @@ export class Peer {
     }
   }
 
-  /** Sends one message of the samples that the worker lacks. @returns whether there was one to send */
+  /** Sends one message of samples that the worker lacks. @returns false if it lacks none */
   private sendSamples(indices: Uint32Array): boolean {
     const { cached, samples } = this;
     const numBytes = imageBytes(samples.input);

@@ -1,24 +1,24 @@
 /**
- * Assigns work: shares that let all workers finish at the same time, as far as whole micro-batches allow, and among those the
- * shares that can be sent as few, large nodes of the tree.
+ * Assigns work: shares that let all workers finish at about the same time, as far as whole micro-batches allow, and among
+ * those the shares that consist of few, large nodes of the tree.
  *
- * Pure: speeds in, ranges out. None of it affects the bits of a run.
+ * Pure: paces in, ranges out. None of it affects the bits of a run.
  */
 import type { Range } from '../../shared/protocol.js';
 import { maximalNodes } from '../../shared/tree.js';
 
 /**
- * A plan that is this many times as late as the earliest is as good, if it has fewer partials: each costs a frame, copies
- * and an addition, and paces are not known better.
+ * A plan that finishes this many times as late as the earliest is preferred if it has fewer partials: each partial costs a
+ * frame, copies and an addition, and paces are not known more precisely than this anyway.
  */
 const ABOUT_AS_EARLY = 1.15;
 
-/** What is known of a worker's pace; null before its first answer. */
+/** Estimated pace of a worker. */
 export interface Pace {
   readonly workerId: string;
-  /** Compute time of one unit (micro-batch or evaluation block), ms. */
+  /** Compute time of one unit (micro-batch or evaluation block), ms; null before its first answer. */
   readonly msPerUnit: number | null;
-  /** What an answer takes besides computing, ms. */
+  /** Time of an answer besides computing, ms. */
   readonly overheadMs: number;
 }
 
@@ -26,9 +26,9 @@ export interface Pace {
  * Divides units among workers so that the last one finishes about as early as possible.
  *
  * @param units the open units, ascending
- * @param paces in rank order; a worker of unknown pace counts as fast as the mean of the others
- * @param numLeaves of the tree whose nodes the answers are; null if each range is one answer
- * @returns for each worker that gets something, its ranges; contiguous ones in rank order if the units are
+ * @param paces in rank order; a worker of unknown pace is assumed to have the mean pace of the others
+ * @param numLeaves of the tree, if answers are its nodes; null if each range is one answer
+ * @returns the ranges of each worker that gets any; contiguous units are split in rank order
  */
 export function planShares(
   units: readonly number[],
@@ -56,10 +56,10 @@ export function planShares(
 }
 
 /**
- * Moves the cuts between shares to where the tree divides at a high level.
+ * Moves the cuts between shares to boundaries of large nodes of the tree.
  *
  * @param cuts share i is [cuts[i], cuts[i + 1]) of the units
- * @param most units that each share may have; no share becomes empty
+ * @param most maximum number of units of each share; no share becomes empty
  */
 function roundCuts(
   units: readonly number[],
@@ -79,7 +79,7 @@ function roundCuts(
   return rounded;
 }
 
-/** The largest power of two that divides the unit's number; of 0 the largest there is. */
+/** The largest power of two that divides the unit's index; for 0, the largest representable. */
 function alignment(unit: number): number {
   return (unit & -unit) >>> 0 || 2 ** 31;
 }
@@ -94,7 +94,7 @@ function numPartials(units: readonly number[], cuts: readonly number[], numLeave
   return sum;
 }
 
-/** Of one unit, for each worker, ms. */
+/** Time of one unit on each worker, ms. */
 function costsOf(paces: readonly Pace[]): number[] {
   const known = paces.flatMap(({ msPerUnit }) => (msPerUnit === null ? [] : [msPerUnit]));
   const mean = known.length > 0 ? known.reduce((a, b) => a + b, 0) / known.length : 1;
@@ -102,8 +102,7 @@ function costsOf(paces: readonly Pace[]): number[] {
 }
 
 /**
- * How many of `numUnits` units each worker is to get, in rank order: each next unit goes to the worker that would have
- * it done first.
+ * How many units each worker gets, in rank order. Greedy: each unit goes to the worker that would finish it first.
  */
 export function planCounts(numUnits: number, paces: readonly Pace[]): number[] {
   const counts = paces.map(() => 0);
@@ -121,7 +120,7 @@ export function planCounts(numUnits: number, paces: readonly Pace[]): number[] {
   return counts;
 }
 
-/** Runs of consecutive units, as ranges. */
+/** Ascending units as ranges of consecutive ones. */
 export function rangesOf(units: readonly number[]): Range[] {
   const ranges: Range[] = [];
   let lo = 0;

@@ -1,21 +1,21 @@
 /**
- * The reduction of one step: takes partials as they arrive, and adds them over the fixed tree.
+ * The reduction of one step: collects partials as they arrive, and sums them over the fixed tree.
  *
- * A partial from an exact worker is a node of the tree. Nodes may overlap, since work is dispatched again when a worker is late
- * or lost; the sum has the same bits whichever nodes it uses. An approximate worker may send one sum for its whole share, a
- * range that is not a node: it is placed at its first micro-batch, and the rest of its range is empty.
+ * A partial from an exact worker is a node of the tree. Nodes may overlap, because work is dispatched again when a worker is
+ * late or lost; the sum has the same bits whichever nodes it uses. An approximate worker may send one sum for its whole
+ * share, a range that is not a node: the sum is placed at the first micro-batch, and the rest of the range is empty.
  */
 import type { Range } from '../../shared/protocol.js';
 import { isNode, maximalNodes, middle } from '../../shared/tree.js';
 
-/** How values of one kind are added: into the first, which is returned. Order matters, associativity is not assumed. */
+/** Adds `term` to `sum`, possibly in place, and returns the result. Not assumed to be associative: order matters. */
 export type Add<T> = (sum: T, term: T) => T;
 
 export class Reducer<T> {
   readonly numUnits: number;
   /** Values of nodes, by `key`. */
   private readonly nodes = new Map<number, T>();
-  /** Units covered by the sum of a range that is no node. */
+  /** Ranges that are not nodes: the sum at the first unit, null at the others. */
   private readonly ragged = new Map<number, T | null>();
   private readonly covered: Uint8Array;
   private numCovered = 0;
@@ -34,9 +34,9 @@ export class Reducer<T> {
   }
 
   /**
-   * Takes the value over, which `reduce` may change.
+   * Takes ownership of the value; `reduce` may change it.
    *
-   * @returns the units that it brought; none if each of them is there already, or some are and the range is no node
+   * @returns the newly covered units; none if all were covered, or if some were and the range is not a node
    */
   add(range: Range, value: T): number[] {
     const [lo, hi] = range;
@@ -58,7 +58,6 @@ export class Reducer<T> {
   /**
    * Sum of the partials over the tree, in tree order.
    *
-   * @param add adds two values; the sum may be made in place
    * @throws {RangeError} if a unit is missing
    */
   reduce(add: Add<T>): T {
@@ -72,9 +71,9 @@ export class Reducer<T> {
   }
 
   /**
-   * Sum of one range, in tree order; null if nothing counts there, as part of a sum that is no node.
+   * Sum of one range, in tree order; null if the range lies in the empty part of a range that is not a node.
    *
-   * @param add as in `reduce`; what it has changed is of no more use to `reduce`
+   * If `add` works in place, the values of this range cannot be reduced again.
    */
   sumOf(range: Range, add: Add<T>): T | null {
     return maximalNodes(range, this.numUnits)

@@ -1,6 +1,6 @@
 /**
- * One round of work, the micro-batches of a step or the blocks of an evaluation: which worker holds which unit, which units are
- * open, which workers are late. Pure: times and paces in, ranges to dispatch out; it neither sends nor waits.
+ * The state of one round, over the micro-batches of a step or the blocks of an evaluation: which worker holds which unit,
+ * which units are open, which workers are late. Pure: times and paces in, ranges to dispatch out; it neither sends nor waits.
  *
  * A unit is open until its result has arrived. Open units that no worker holds are orphans, which `handOut` assigns. After
  * `hedge` or `probe`, several workers may hold a unit: the first answer counts.
@@ -10,19 +10,19 @@
 import type { Range } from '../../shared/protocol.js';
 import { planShares, type Pace } from './planner.js';
 
-/** Expected time of a unit from a worker that has never answered, ms. */
+/** Assumed time per unit of a worker that has never answered, ms. */
 const UNKNOWN_MS_PER_UNIT = 50;
 /**
- * A worker is late when it takes this many times what was expected, and a few time slices of a busy machine more: work
- * that is done twice is in the way of the others.
+ * A worker is late after this many times its expected time plus a few time slices of a busy machine: hedging too early
+ * wastes time on duplicate work.
  */
 const LATE_FACTOR = 2;
 const LATE_SLACK_MS = 15;
 
 interface Holding {
-  /** Units given to the worker and not answered yet. */
+  /** Units assigned to the worker and not answered yet. */
   readonly pending: Set<number>;
-  /** When the worker was last given something. */
+  /** When the worker was last given work. */
   readonly since: number;
   readonly lateAt: number;
   readonly numGiven: number;
@@ -47,13 +47,13 @@ export class Round {
   private readonly holdings = new Map<string, Holding>();
   /** How many workers hold each unit. */
   private readonly numHolders: Uint16Array;
-  /** Units that nobody holds; some of them may be done by now. */
+  /** Units that no worker holds; some may be done by now. */
   private readonly unheld: Set<number>;
-  /** The first so many units are done. */
+  /** The units below this one are all done. */
   private numDone = 0;
-  /** No worker becomes late before; Infinity if each that holds something is late. */
+  /** Lower bound on when the next worker becomes late; Infinity if all that hold work are late. */
   private nextLate = Infinity;
-  /** Whether a unit may be open that only late workers hold. */
+  /** Whether there may be an open unit that only late workers hold. */
   private mayBeBehind = false;
 
   constructor(units: Units) {
@@ -77,17 +77,17 @@ export class Round {
     return false;
   }
 
-  /** When `hedge` is to be called, at the latest; Infinity if only an idle worker could be of use, or none is late. */
+  /** Latest time to call `hedge`; Infinity if time alone makes no other worker late. */
   get nextLateAt(): number {
     return this.nextLate;
   }
 
-  /** Whether `hedge` may find something now. */
+  /** Whether `hedge` may find something to do now. */
   mayBeLate(now: number): boolean {
     return this.mayBeBehind || now >= this.nextLate;
   }
 
-  /** Gives every orphan to one of the workers. */
+  /** Assigns every orphan to one of the workers. */
   handOut(now: number, paces: readonly Pace[]): Shares {
     if (!this.hasOrphans || paces.length === 0) return NOTHING;
     const orphans = [...this.unheld]
@@ -103,9 +103,9 @@ export class Round {
   }
 
   /**
-   * Gives the open units of late workers to idle ones too.
+   * Assigns the open units of late workers to idle workers as well.
    *
-   * @param paces of the workers that may be asked; those that hold something are passed over
+   * @param paces of the workers that can be given work; those that hold units are skipped
    */
   hedge(now: number, paces: readonly Pace[]): Shares {
     if (!this.mayBeLate(now)) return NOTHING;
@@ -130,7 +130,7 @@ export class Round {
     return shares;
   }
 
-  /** Gives the worker a unit that another one holds, to see how fast it is; nothing waits for it. */
+  /** Gives an idle worker a unit that another one holds, to measure its pace; nothing waits for its answer. */
   probe(now: number, pace: Pace): Shares {
     if (this.isComplete || !this.isIdle(pace.workerId)) return NOTHING;
     const shares: Shares = new Map([[pace.workerId, [[this.numDone, this.numDone + 1]]]]);
@@ -139,9 +139,9 @@ export class Round {
   }
 
   /**
-   * Notes that the worker answered for a range.
+   * Records that the worker answered for a range.
    *
-   * @returns false if it was not asked for each unit of it, or has answered before
+   * @returns false unless it was asked for every unit of the range and had answered none
    */
   answer(workerId: string, range: Range): boolean {
     if (!this.holds(workerId, range)) return false;
@@ -152,7 +152,7 @@ export class Round {
     return true;
   }
 
-  /** Whether the worker was asked for each unit of the range and has answered none of them. */
+  /** Whether the worker was asked for every unit of the range and has answered none. */
   holds(workerId: string, [lo, hi]: Range): boolean {
     const holding = this.holdings.get(workerId);
     if (!holding || hi > this.units.numUnits) return false;
@@ -160,7 +160,7 @@ export class Round {
     return true;
   }
 
-  /** Takes back what the worker holds: it is lost, or its answer was not taken. @returns how many open units */
+  /** Takes back the units that a lost worker holds. @returns how many of them are open */
   release(workerId: string): number {
     const holding = this.holdings.get(workerId);
     if (!holding) return 0;
@@ -174,7 +174,7 @@ export class Round {
     return !this.holdings.has(workerId);
   }
 
-  /** Workers that still hold something, how many units they were given, and for how long they have had them, ms. */
+  /** The workers that still hold units, with how many they were given and how long ago, ms. */
   unanswered(
     now: number,
   ): { readonly workerId: string; readonly numUnits: number; readonly waitedMs: number }[] {
@@ -204,7 +204,7 @@ export class Round {
     }
   }
 
-  /** The worker has the unit no longer. */
+  /** The worker no longer holds the unit. */
   private drop(pending: Set<number>, unit: number): void {
     pending.delete(unit);
     if (--this.numHolders[unit] === 0) this.unheld.add(unit);

@@ -1,6 +1,6 @@
 /**
- * The two kinds of work in a round: the micro-batches of a step, and the blocks of an evaluation. They know which images a unit
- * contains and how to describe the work to workers, and hold the results.
+ * The two kinds of work in a round: the micro-batches of a step, and the blocks of an evaluation. They know which images a
+ * unit contains, encode the work for the workers, and hold the results.
  */
 import type { Frame } from '../../shared/channel.js';
 import { bytesOf, encode } from '../../shared/codec.js';
@@ -15,7 +15,7 @@ import type { Samples } from '../samples.js';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
-/** A sum that travelled up, and what it counts. */
+/** A partial sum over some micro-batches. */
 export interface StepPartial {
   /** (P,) */
   readonly gradient: Float32Array;
@@ -24,37 +24,36 @@ export interface StepPartial {
   readonly numImages: number;
 }
 
-/** What evaluating a block of images gives. */
+/** The result of evaluating one block of images. */
 export interface BlockResult {
   readonly lossSum: number;
   /** (n,) */
   readonly predictions: Uint16Array;
 }
 
-/** What θ the work is done with, and how it travels. */
+/** The θ that the work uses, and the slices it is sent in. */
 export interface WorkParams {
-  /** θ (P,), not changed while the work is under way. */
+  /** θ (P,), unchanged while the work is under way. */
   readonly params: Float32Array;
   readonly slices: Slices;
 }
 
-/** The frames of the slices of θ that travel before the message that all of them are for. */
+/** The frame of a slice of θ that is sent before the work's own message. */
 export function encodeSlice({ params, slices }: WorkParams, index: number): Frame {
   const slice = slices.ranges[index];
   const values = bytesOf(sliceOf(params, slice));
   return encode({ type: 'paramsSlice', first: slice[0], values });
 }
 
-/** Work whose units may have an answer that does not count yet: nobody else is asked for them meanwhile. */
+/** Work whose units may have an answer that is still being confirmed; meanwhile no other worker is asked for them. */
 abstract class ConfirmableWork {
   readonly numUnits: number;
   readonly params: Float32Array;
   readonly slices: Slices;
-  /** Whether what an approximate worker said has counted, unconfirmed. */
+  /** Whether an approximate worker's answer counted without confirmation. */
   isApproximate = false;
-  /** By unit: answers that are being confirmed. */
+  /** (numUnits,) answers being confirmed. */
   private readonly numHeld: Uint16Array;
-
   /** Encoded once for all workers. */
   private readonly sliceFrames: Frame[] = [];
 
@@ -65,14 +64,14 @@ abstract class ConfirmableWork {
     this.numHeld = new Uint16Array(numUnits);
   }
 
-  /** The slices that travel before the work's own message, but for the first so many. */
+  /** The slices sent before the work's own message, without the first `numSent`. */
   earlySlices(numSent: number): readonly Frame[] {
     return this.slices.early
       .map((_, i) => (this.sliceFrames[i] ??= encodeSlice(this, i)))
       .slice(numSent);
   }
 
-  /** θ is read from where it lies: who gets it after it has changed is asked for nothing that still counts. */
+  /** Not a copy of θ: a worker that is sent it after θ has changed is working for a round that no longer counts. */
   protected lastSlice(): Uint8Array {
     return bytesOf(sliceOf(this.params, this.slices.last));
   }
@@ -88,12 +87,12 @@ abstract class ConfirmableWork {
     return false;
   }
 
-  /** An answer for the range has come and is being confirmed. */
+  /** An answer for the range is being confirmed. */
   hold([lo, hi]: Range): void {
     for (let unit = lo; unit < hi; unit++) this.numHeld[unit]++;
   }
 
-  /** What `hold` was called for is decided. */
+  /** Undoes one `hold`: the confirmation has finished. */
   release([lo, hi]: Range): void {
     for (let unit = lo; unit < hi; unit++) this.numHeld[unit]--;
   }
@@ -105,12 +104,12 @@ export class StepWork extends ConfirmableWork implements Work {
   readonly globalStep: number;
   readonly epoch: number;
   readonly reducer: Reducer<StepPartial>;
-  /** What each worker did of it, nothing counted twice. */
+  /** Each worker's contribution, with nothing counted twice. */
   readonly credits = new Map<Member, { numUnits: number; numImages: number }>();
-  /** Units whose gradient is in the sum, each once if all is right. */
+  /** Units whose gradients are in the sum, each once (see ledger.ts). */
   readonly counted: number[] = [];
   readonly traces: Mutable<PartialTrace>[] = [];
-  /** Buffers of the partials that came. */
+  /** The buffers of all partials received. */
   readonly gradients: Float32Array[] = [];
   private readonly batch: Uint32Array;
   private readonly microBatch: number;
@@ -151,7 +150,7 @@ export class StepWork extends ConfirmableWork implements Work {
     return this.samplesOf(range).length;
   }
 
-  /** Notes that the sum has these units from that worker, or from the arbiter. */
+  /** Records that these units of the sum come from that worker, or from the arbiter (null). */
   credit(member: Member | null, units: readonly number[]): void {
     this.counted.push(...units);
     if (!member) return;
@@ -197,10 +196,10 @@ export class EvaluationWork extends ConfirmableWork implements Work {
   private readonly imageBytes: number;
   /** (numUnits,) */
   private readonly lossSums: Float32Array;
-  /** By unit: whose word its result is; null for the auditor's. */
+  /** By unit: the worker that its result is from; null for the auditor. */
   private readonly sources = new Map<number, Member | null>();
 
-  /** @param block images of one unit */
+  /** @param block images per unit */
   constructor(
     globalStep: number,
     set: EvaluationSet,
@@ -230,7 +229,7 @@ export class EvaluationWork extends ConfirmableWork implements Work {
     return this.sources.size === this.numUnits;
   }
 
-  /** Blocks that were taken as a worker said, and whose word they are. */
+  /** The blocks whose result is still a worker's own, and that worker. */
   get unconfirmed(): (readonly [block: number, source: Member])[] {
     return [...this.sources].filter((entry): entry is [number, Member] => entry[1] !== null);
   }
@@ -253,17 +252,17 @@ export class EvaluationWork extends ConfirmableWork implements Work {
     };
   }
 
-  /** What is stored of a block. */
+  /** The stored result of a block. */
   resultOf(block: number): BlockResult {
     const [from, to] = this.placeOf(block);
     return { lossSum: this.lossSums[block], predictions: this.predictions.subarray(from, to) };
   }
 
   /**
-   * Stores the result of a block. The auditor's stays; a worker's gives way to the auditor's alone.
+   * Stores the result of a block. The auditor's result overrides a worker's; otherwise the first one stays.
    *
-   * @param source whose word it is; null for the auditor's
-   * @returns whether the block had none before
+   * @param source the worker that it is from; null for the auditor
+   * @returns whether the block had no result before
    */
   take(block: number, { lossSum, predictions }: BlockResult, source: Member | null): boolean {
     const isNew = !this.isDone(block);
@@ -274,7 +273,7 @@ export class EvaluationWork extends ConfirmableWork implements Work {
     return isNew;
   }
 
-  /** Sum of the losses, block after block in float64. */
+  /** Sum of the losses, block by block in float64. */
   lossSum(): number {
     return this.lossSums.reduce((sum, term) => sum + term, 0);
   }
@@ -285,7 +284,7 @@ export class EvaluationWork extends ConfirmableWork implements Work {
     return numCorrect;
   }
 
-  /** First image of a block, and the one after its last. */
+  /** The images [from, to) of a block. */
   private placeOf(block: number): readonly [from: number, to: number] {
     const from = block * this.block;
     return [from, from + this.imagesIn([block, block + 1])];

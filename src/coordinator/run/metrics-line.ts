@@ -1,18 +1,18 @@
 /**
- * A line of metrics.jsonl, for writer and reader: one per step and per evaluation, flat except for the list of workers, so that
- * pandas and DuckDB can read it directly. The names are stable; docs/monitoring.md documents each.
+ * A line of metrics.jsonl, for writer and reader: one per step and per evaluation, flat except for the list of workers, so
+ * that pandas and DuckDB can read it directly. The names are stable; docs/monitoring.md documents each.
  */
 import * as z from 'zod';
 import { parseJson } from '../../shared/json.js';
 import type { EvaluationDone, StepDone } from '../events.js';
 
-/** Of one line: that of a step of a thousand workers has a quarter of a megabyte. */
+/** Limit per line: a step with a thousand workers takes a quarter of a megabyte. */
 export const MAX_LINE_BYTES = 2 ** 20;
 
 export const evaluationSet = z.enum(['validation', 'test']);
 
 const count = z.number().int().min(0);
-/** JSON has no NaN; a loss that is none is null there. */
+/** JSON has no NaN; it is written as null. */
 const figure = z
   .number()
   .nullable()
@@ -66,7 +66,7 @@ const evaluationSchema = z.object({
 const lineSchema = z.discriminatedUnion('type', [stepSchema, evaluationSchema]);
 export type MetricsLine = z.output<typeof lineSchema>;
 
-/** The line, with its end. */
+/** The event's line, with a newline. */
 export function textOfLine(event: StepDone | EvaluationDone): string {
   const line: z.input<typeof lineSchema> =
     event.type === 'step' ? stepLine(event) : evaluationLine(event);
@@ -125,12 +125,12 @@ function isoTime(time: number): string {
   return new Date(time).toISOString();
 }
 
-/** Microseconds are enough for a time in ms, and halve the file. */
+/** Three decimals are enough, and halve the file. */
 function rounded(value: number): number {
   return Math.round(1000 * value) / 1000;
 }
 
-/** Null for a text that is no line of ours. */
+/** Null for a malformed line. */
 export function parseLine(text: string): MetricsLine | null {
   return parsed(lineSchema, text);
 }
@@ -140,7 +140,7 @@ const placeSchema = z.discriminatedUnion('type', [
   evaluationSchema.pick({ type: true, globalStep: true }),
 ]);
 
-/** Updates that had been made when the line was written; null if it is no line of ours. */
+/** The number of updates made when the line was written; null for a malformed line. */
 export function updatesBefore(text: string): number | null {
   const place = parsed(placeSchema, text);
   if (place === null) return null;
@@ -155,7 +155,7 @@ function parsed<T>(schema: z.ZodType<T>, text: string): T | null {
   }
 }
 
-/** When what the line tells of began, ms since 1970. */
+/** When the line's step or evaluation began, ms since 1970. */
 export function startOf(line: MetricsLine): number {
   return line.timestamp - (line.type === 'step' ? line.totalMs : 1000 * line.seconds);
 }
@@ -164,7 +164,7 @@ const NO_PARAMS = new Float32Array();
 const NO_BYTES = new Uint8Array();
 const NO_CLASSES = new Uint16Array();
 
-/** The event that the line was written of, without what no line tells: parameters, images, partials. */
+/** The event that the line was written for, without what is not in the line: parameters, images, partials. */
 export function eventOfLine(line: MetricsLine): StepDone | EvaluationDone {
   if (line.type === 'evaluation') {
     const { timestamp: time, ...evaluation } = line;

@@ -2,22 +2,25 @@
  * The folder of one run: its configuration, checkpoints, logs and result, and the lock that keeps a second
  * coordinator out.
  *
- *   config.json     the configuration, as --config takes it
+ *   config.json     the configuration, in the format of --config
  *   checkpoints/    safetensors files
  *   metrics.jsonl   a line per step and per evaluation
  *   log.jsonl       the log
  *   tensorboard/    event files
  *   trace.json      with --trace
- *   result.json     once the run is finished, or stopped
- *   worker-key      what the secrets of the workers' ids are made of; for nobody to read
- *   token           what workers have to know, where it was not given; off loopback, for nobody to read
- *   look-token      the same for those who look at the page and the metrics
- *   tls-key.pem     the key that workers know the coordinator by; off loopback, for nobody to read
- *   tls-cert.pem    its certificate, as --cacert of curl takes it
- *   join            what a worker joins, with the token; off loopback, for `lockstep worker @FILE`, for nobody else to read
- *   page            the link that opens the page, with the looking token; for nobody else to read
- *   browser-link    the link by which browsers join, with --browser-workers and a token; for nobody else to read
- *   lock.json       while a coordinator works in it
+ *   result.json     once the run is finished or stopped
+ *   lock.json       while a coordinator uses the folder
+ *   tls-cert.pem    the coordinator's certificate, e.g. for --cacert of curl
+ *
+ * and, readable only by the owner:
+ *
+ *   worker-key      the key from which the secrets of the workers' ids are derived
+ *   token           the joining token, if none was given; off loopback
+ *   look-token      the looking token, likewise
+ *   tls-key.pem     the private key whose public key workers pin; off loopback
+ *   join            the join line with the token, for `lockstep worker @FILE`; off loopback
+ *   page            the link to the page, with the looking token
+ *   browser-link    the link for browser workers, with --browser-workers and a token
  */
 import { randomBytes } from 'node:crypto';
 import { lstat, readdir, rm, rmdir, stat } from 'node:fs/promises';
@@ -32,7 +35,6 @@ import type { RunResult } from '../events.js';
 import { LOCK, lockDirectory } from './run-lock.js';
 import { writeResult } from './run-result.js';
 
-/** Of config.json. */
 const MAX_CONFIG_BYTES = 1_000_000;
 
 export interface RunDirectory {
@@ -40,35 +42,35 @@ export interface RunDirectory {
   /** Last part of the path. */
   readonly name: string;
   readonly config: RunConfig;
-  /** False for a run that begins. */
+  /** False for a new run. */
   readonly isResumed: boolean;
   readonly checkpointsPath: string;
   readonly metricsPath: string;
   readonly logPath: string;
   readonly tensorboardPath: string;
-  /** Where the trace of a run that starts at this step goes: each start writes its own. */
+  /** The trace file of a run started or resumed at this step: each start writes its own. */
   tracePath(globalStep: number): string;
   /** See run-result.ts. */
   writeResult(result: RunResult): Promise<void>;
-  /** Takes away what a start that failed has left, unless a run is there by now. Does not reject. */
+  /** Removes what a failed start left, unless there is a run by now. Does not reject. */
   discard(): Promise<void>;
-  /** Lets another coordinator in. */
+  /** Releases the lock. */
   release(): void;
 }
 
 export interface OpenRunOptions {
-  /** Whether to go on with the run that is there. Where there is none: `ifThere` begins one, `always` refuses. */
+  /** Whether to resume an existing run. If there is none, `ifThere` starts one and `always` fails. */
   readonly resume: 'never' | 'ifThere' | 'always';
   /**
    * The configuration to run with.
    *
-   * @param stored that of the run that is resumed, null for a run that begins
-   * @throws {UserError} if it does not go with the stored one
+   * @param stored that of the resumed run; null for a new run
+   * @throws {UserError} if it is incompatible with the stored one
    */
   readonly configure: (stored: RunConfig | null) => RunConfig;
 }
 
-/** What a folder may hold before a run begins in it: what a start that failed left behind. */
+/** What a failed start may have left in a folder; a run may start there nevertheless. */
 const LEFTOVERS = new Set([
   'config.json',
   'log.jsonl',
@@ -87,7 +89,7 @@ const LEFTOVERS = new Set([
   'browser-link',
 ]);
 
-/** runs/2026-11-24-034102-3f9a, by the local date and time. */
+/** runs/2026-11-24-034102-3f9a, from the local date and time. */
 export function newRunPath(now: Date = new Date()): string {
   const local = new Date(now.getTime() - 60_000 * now.getTimezoneOffset());
   const time = local.toISOString().slice(0, 19).replace('T', '-').replaceAll(':', '');
@@ -95,9 +97,9 @@ export function newRunPath(now: Date = new Date()): string {
 }
 
 /**
- * Makes the folder of a run, or finds that of the run to resume, and locks it.
+ * Creates the folder of a new run, or opens that of the run to resume, and locks it.
  *
- * @throws {UserError} if the folder holds something else, is in use, or cannot be written
+ * @throws {UserError} if the folder holds something else, is in use, or is not writable
  * @throws {UsageError} if there is no run to resume
  */
 export async function openRunDirectory(
@@ -120,7 +122,7 @@ export async function openRunDirectory(
       release();
       await removeEmpty(path, firstMade);
     } catch {
-      // It stays, and the next run may begin in it.
+      // The leftovers stay; the next run can still start in the folder.
     }
   };
   try {
@@ -158,7 +160,7 @@ function nothingToResume(path: string): UsageError {
   );
 }
 
-/** @returns the first folder on the way that was not there before */
+/** @returns the topmost folder that had to be created */
 async function makeRunFolder(path: string): Promise<string | undefined> {
   try {
     return await makeFolders(path);
@@ -169,7 +171,7 @@ async function makeRunFolder(path: string): Promise<string | undefined> {
   }
 }
 
-/** Removes the folder, and those above it down from the one that was made for it, as far as they are empty. */
+/** Removes the folder and its parents, up to the topmost one that was created for it, as long as they are empty. */
 async function removeEmpty(path: string, firstMade: string | undefined): Promise<void> {
   if (firstMade === undefined) return;
   const last = resolve(firstMade);
@@ -183,9 +185,9 @@ async function removeEmpty(path: string, firstMade: string | undefined): Promise
 }
 
 /**
- * Removes a run, configuration last, so that it is still one if this is cut short.
+ * Removes a run, its configuration last, so that it still counts as a run if this is interrupted.
  *
- * @throws {UserError} if a coordinator is at work in it, it holds what is no run's, or something cannot be removed
+ * @throws {UserError} if it is in use, contains foreign files, or something cannot be removed
  */
 export async function removeRun(path: string): Promise<void> {
   if ((await lstat(path)).isSymbolicLink()) {
@@ -216,18 +218,18 @@ function isOwn(entry: string): boolean {
   );
 }
 
-/** What the trace of a run that was killed had not put in place. */
+/** Removes traces that a killed run had not finished writing. */
 async function removeUnfinishedTraces(path: string): Promise<void> {
   const names = (await readdir(path)).filter((name) => /^trace.*\.partial$/.test(name));
   for (const name of names) await rm(join(path, name), { force: true });
 }
 
-/** @throws {Error} if there is no such file, or it holds no configuration */
+/** @throws {Error} if there is no such file, or it is not a configuration */
 export async function readRunConfig(file: string): Promise<RunConfig> {
   return parseRunConfig(parseJson(await readInputText(file, MAX_CONFIG_BYTES)));
 }
 
-/** The configuration of the run in the folder; null if there is none. */
+/** The configuration of the run in the folder; null if there is no run. */
 async function readConfig(path: string): Promise<RunConfig | null> {
   const file = join(path, 'config.json');
   try {
@@ -240,7 +242,7 @@ async function readConfig(path: string): Promise<RunConfig | null> {
   }
 }
 
-/** A run may begin where there is nothing, or only what a start that never came to a step has left. */
+/** A run may start in an empty folder, or in one with only the leftovers of a start that never got to a step. */
 async function checkVacant(path: string, isToBeResumed: boolean): Promise<void> {
   const entries = (await readdir(path)).filter((entry) => !entry.endsWith('.partial'));
   if (await holdsRun(path, entries)) {

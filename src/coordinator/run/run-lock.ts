@@ -1,4 +1,4 @@
-/** The lock of a run directory: one coordinator at a time, and no stale lock after a process has died. */
+/** The lock of a run directory: one coordinator at a time. A lock whose process has died is taken over. */
 import { readFileSync, rmSync } from 'node:fs';
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
@@ -11,22 +11,22 @@ import { readInputText } from '../../shared/node/input-file.js';
 
 const MAX_BYTES = 10_000;
 
-/** Its name in the folder. */
+/** The name of the lock file. */
 export const LOCK = 'lock.json';
 
 const lockSchema = z.object({
   pid: z.number().int().min(1),
   host: z.string(),
-  /** When that process started, in the kernel's count, so that another one with its number is told apart. */
+  /** Start time of the process in kernel ticks, in case its pid has been reused. */
   startTicks: z.string().nullable(),
 });
 type Lock = z.infer<typeof lockSchema>;
 
 /**
- * Takes the lock of the folder, over one whose process is gone if need be.
+ * Locks the folder, replacing a stale lock if necessary.
  *
- * @returns what gives it back
- * @throws {UserError} if a coordinator that may be alive has it
+ * @returns a function that releases the lock
+ * @throws {UserError} if a coordinator that may be alive holds it
  */
 export async function lockDirectory(path: string): Promise<() => void> {
   const file = join(path, LOCK);
@@ -55,15 +55,15 @@ export async function lockDirectory(path: string): Promise<() => void> {
     try {
       if (readFileSync(file, 'utf8') === mine) rmSync(file);
     } catch {
-      // It is gone, or the next run finds that its process is.
+      // Already gone; or else the next run will find it stale.
     }
   };
-  // A process that is told to end at once ends here.
+  // For a process that exits without calling it.
   process.on('exit', release);
   return release;
 }
 
-/** Whether a coordinator may be at work in the folder. */
+/** Whether a coordinator may be using the folder. */
 export async function isInUse(path: string): Promise<boolean> {
   const text = await readLock(join(path, LOCK));
   const lock = text === null ? null : parseLock(text);
@@ -80,7 +80,7 @@ async function removeStaleLock(path: string, file: string): Promise<void> {
         `if it is gone, remove ${file}`,
     );
   }
-  // Of two that find the same stale lock one gets it; the other must not take away the lock that followed.
+  // If two processes find the same stale lock, the slower one must not remove the new lock of the faster.
   const aside = `${file}.${process.pid}.partial`;
   await rename(file, aside).catch(() => undefined);
   const taken = await readInputText(aside, MAX_BYTES).catch(() => null);
@@ -88,7 +88,7 @@ async function removeStaleLock(path: string, file: string): Promise<void> {
   else await rm(aside, { force: true });
 }
 
-/** The lock's text; null if it is gone. One that is just being written gets a moment. */
+/** The lock's text; null if it is gone. Waits a moment for one that is just being written. */
 async function readLock(file: string): Promise<string | null> {
   for (let attempt = 0; ; attempt++) {
     const text = await readInputText(file, MAX_BYTES).catch(() => null);
@@ -115,9 +115,9 @@ async function isPossiblyAlive(lock: Lock): Promise<boolean> {
   return lock.startTicks === null || lock.startTicks === (await startTicks(lock.pid));
 }
 
-/** Field 22 of /proc/PID/stat, proc(5); null where there is no such thing. */
+/** Field 22 of /proc/PID/stat, proc(5); null on systems without it. */
 async function startTicks(pid: number): Promise<string | null> {
   const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
-  // The second field, the name of the program in parentheses, may hold anything.
+  // The second field, the program's name in parentheses, may contain anything.
   return text?.slice(text.lastIndexOf(')') + 2).split(' ')[19] ?? null;
 }

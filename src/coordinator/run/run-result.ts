@@ -1,4 +1,4 @@
-/** result.json: the result of a run, once it has finished or was stopped. */
+/** result.json: the result of a run that has finished or was stopped. */
 import * as z from 'zod';
 import { UserError, messageOf } from '../../shared/errors.js';
 import { parseJson } from '../../shared/json.js';
@@ -31,7 +31,7 @@ const resultSchema = z.object({
   faults: z.partialRecord(z.enum(FAULT_KINDS), z.number()),
 });
 
-/** Null if there is none, or it cannot be used. */
+/** Null if there is none, or it is damaged. */
 export async function readResult(
   path: string,
   warn: (message: string) => void,
@@ -47,7 +47,7 @@ export async function readResult(
 }
 
 /**
- * Replaces it, whole or not at all, unless what stands there is of a later step, or of a run that ended at this one.
+ * Replaces it atomically, unless the stored result is of a later step, or of the same step and final.
  *
  * @throws {UserError} if it cannot be written
  */
@@ -66,7 +66,7 @@ export async function writeResult(path: string, result: RunResult): Promise<void
 
 const endSchema = resultSchema.pick({ outcome: true, globalStep: true });
 
-/** @param stored the text of the result that is there; one that cannot be read is worth nothing */
+/** Whether the stored result takes precedence. @param stored its text; a damaged one does not count */
 function isLess({ globalStep }: RunResult, stored: string): boolean {
   try {
     const before = endSchema.parse(parseJson(stored));

@@ -12,7 +12,7 @@ import { readRunConfig } from './run-directory.js';
 import { isInUse } from './run-lock.js';
 import { readResult } from './run-result.js';
 
-/** `interrupted` was killed; `stopped` was told to stop. Both can be resumed. */
+/** `interrupted`: killed. `stopped`: stopped on request. Both can be resumed. */
 export type RunState = 'running' | RunResult['outcome'] | 'interrupted' | 'damaged';
 
 export interface RunSummary {
@@ -21,23 +21,23 @@ export interface RunSummary {
   readonly state: RunState;
   /** Null if it cannot be read. */
   readonly config: RunConfig | null;
-  /** The best evaluation so far, of the validation set where the run has one; null before the first. */
+  /** The best so far, on the validation set if the run has one; null before the first evaluation. */
   readonly accuracy: number | null;
-  /** Epochs finished. */
+  /** Epochs completed. */
   readonly epochs: number;
   readonly bytes: number;
-  /** When something of it was written last, ms since 1970. */
+  /** When any of its files was last written, ms since 1970. */
   readonly changedAt: number;
 }
 
 const MAX_ENTRIES = 10_000;
 const MAX_DEPTH = 6;
 
-/** States of runs that will not go on. */
+/** States of completed runs. */
 export const FINAL_STATES: readonly RunState[] = ['finished', 'targetReached', 'stoppedEarly'];
 
 /**
- * The runs in a folder, the newest first.
+ * The runs in a folder, newest first.
  *
  * @throws {UserError} if there is no such folder
  */
@@ -59,7 +59,7 @@ export async function listRuns(dir: string): Promise<RunSummary[]> {
   return runs.sort((a, b) => b.changedAt - a.changedAt);
 }
 
-/** Null if the folder holds no run. */
+/** Null if the folder is not a run's. */
 export async function summarizeRun(path: string): Promise<RunSummary | null> {
   const configPath = join(path, 'config.json');
   const isRun = await stat(configPath).then(
@@ -108,7 +108,7 @@ async function progressIn(dir: string) {
   return { accuracy, epochs: epoch };
 }
 
-/** Of all files in the folder; links count as themselves, and what vanishes meanwhile does not count. */
+/** Total size and last change of the files in the folder, without following links or failing on files that vanish. */
 async function sizeOf(path: string, depth: number): Promise<{ bytes: number; changedAt: number }> {
   let [bytes, changedAt] = [0, 0];
   for (const entry of await readdir(path).catch(() => [])) {
@@ -128,19 +128,19 @@ async function sizeOf(path: string, depth: number): Promise<{ bytes: number; cha
 }
 
 export interface PruneRules {
-  /** The runs of the best accuracy that stay, of each dataset. */
+  /** How many of the most accurate runs to keep for each dataset; null for no such rule. */
   readonly keepBest: number | null;
-  /** The newest runs that stay. */
+  /** How many of the newest runs to keep; null for no such rule. */
   readonly keepLast: number | null;
-  /** Whether runs that could be resumed go, too. */
+  /** Whether runs that could be resumed are removed too. */
   readonly unfinished: boolean;
 }
 
 /**
- * The runs to be removed. Those that are running or damaged stay, and those that could be resumed unless a rule says
- * otherwise; those that are over stay where no rule says how many are to be kept.
+ * The runs to remove. Running and damaged runs always stay; resumable ones stay unless `unfinished` is set; completed ones
+ * stay unless a rule limits how many to keep.
  *
- * @param runs the newest first
+ * @param runs newest first
  */
 export function runsToPrune(runs: readonly RunSummary[], rules: PruneRules): RunSummary[] {
   const { keepBest, keepLast, unfinished } = rules;

@@ -1,6 +1,6 @@
 /**
- * A run read from its directory: config.json, metrics.jsonl, result.json and the last checkpoint, replayed as its events. Files
- * are untrusted: what does not fit is skipped and counted.
+ * A run read from its directory: config.json, metrics.jsonl, result.json and the last checkpoint, replayed as events. The
+ * files are untrusted: malformed lines are skipped and counted.
  */
 import { stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
@@ -29,7 +29,7 @@ import { readResult } from './run-result.js';
 const MAX_REPLAYED_BYTES = 64 * 1024 * 1024;
 const EVALUATION_CHUNK = 1000;
 
-/** What a run's dataset says of its images. */
+/** The images of a run's dataset. */
 interface DataDescription {
   readonly input: InputShape;
   readonly classNames: readonly string[];
@@ -38,22 +38,22 @@ interface DataDescription {
 export interface StoredRun {
   readonly name: string;
   readonly checkpointsPath: string;
-  /** Null where there is no sound checkpoint, or none that the configuration fits. */
+  /** Null if there is no valid checkpoint. */
   readonly engine: SimdEngine | null;
-  /** Feeds the run's events, in order, to an observer. */
+  /** Replays the run's events, in order, to an observer. */
   replay(observe: (event: RunEvent) => void): Promise<void>;
 }
 
 export interface StoredRunOptions {
-  /** Told, in a sentence, what could not be used. */
+  /** Called with a sentence about anything that could not be used. */
   readonly warn: (message: string) => void;
-  /** Where the test images are, of a run that was trained on no dataset that comes with Lockstep. */
+  /** Where the test images are, if the run's dataset is not one that comes with Lockstep. */
   readonly dataset?: string | null;
 }
 
 /**
  * @param dir the run's directory
- * @throws {UserError} if it holds no run
+ * @throws {UserError} if there is no run in it
  */
 export async function openStoredRun(
   dir: string,
@@ -72,8 +72,7 @@ export async function openStoredRun(
     engine,
     async replay(observe) {
       const shape = await scan(metrics);
-      if (shape.numBad > 0)
-        warn(`Left out ${shape.numBad} lines of ${metrics} that are none of ours`);
+      if (shape.numBad > 0) warn(`Skipped ${shape.numBad} malformed lines of ${metrics}`);
       observe(startedEvent(name, config, checkpoint ?? UNKNOWN_DATA, shape, result));
       const seen = new Set<string>();
       for await (const line of readLines(metrics)) {
@@ -88,10 +87,10 @@ export async function openStoredRun(
 }
 
 /**
- * Feeds an observer what a resumed run did before, up to now: its metrics, not its pictures. A file that would hold
- * the run up for more than a few seconds is left out.
+ * Replays the earlier part of a resumed run to an observer: its metrics, not its pictures. Skips a file so large that it
+ * would delay the run by more than a few seconds.
  *
- * @returns whether the history was told
+ * @returns whether the history was replayed
  */
 export async function replayMetrics(
   path: string,
@@ -110,7 +109,7 @@ export async function replayMetrics(
   for await (const line of readLines(path)) {
     if (!line) continue;
     if (endedAt === null) {
-      // What is not known yet follows with the event of the run that begins now.
+      // The unknown numbers follow with the `started` event of the resumed run.
       const unknown = { numTrain: 0, numTest: 0, numValidation: 0, stepsPerEpoch: 1, numBad: 0 };
       const startedAt = startOf(line);
       observe(
@@ -135,7 +134,7 @@ async function readConfig(dir: string): Promise<RunConfig> {
   }
 }
 
-/** What the lines say about the run as a whole. */
+/** Facts about the whole run, gathered from its lines. */
 interface RunShape {
   readonly numTrain: number;
   readonly numTest: number;
@@ -168,7 +167,7 @@ async function scan(path: string): Promise<RunShape> {
   return { numTrain, numTest, numValidation, stepsPerEpoch, startedAt, endedAt, numBad };
 }
 
-/** The lines of the file; null for one that is none of ours. Nothing where there is no file. */
+/** The lines of the file, null for each malformed one; nothing if there is no file. */
 async function* readLines(path: string): AsyncGenerator<MetricsLine | null> {
   try {
     for await (const line of linesOf(path, MAX_LINE_BYTES)) {
@@ -187,7 +186,7 @@ function startedEvent(
   result: RunResult | null,
 ): RunEvent {
   const { numTrain, numTest, numValidation, stepsPerEpoch, startedAt } = shape;
-  // An epoch that was not finished does not tell how many steps it has.
+  // An unfinished first epoch does not tell how many steps an epoch has.
   const isWhole = (result?.epochs ?? 0) >= 1;
   const perEpoch = isWhole ? stepsPerEpoch : Math.max(stepsPerEpoch, result?.globalStep ?? 0);
   return {
@@ -211,10 +210,10 @@ function startedEvent(
   };
 }
 
-/** Without a checkpoint nothing tells, and there is nothing to show of it either. */
+/** A guess for runs without a checkpoint, which have no images to show either. */
 const UNKNOWN_DATA: DataDescription = { input: MNIST.input, classNames: DIGITS };
 
-/** The events of a line; a worker joins with the first step that it took part in. */
+/** The events of a line; a worker joins at the first step that it took part in. */
 function* eventsOf(
   line: MetricsLine,
   seen: Set<string>,
@@ -271,12 +270,12 @@ async function testSetOf(
   try {
     return (await loadTestSet({ ...checkpoint, config }, dataset, {}, { warn })).test;
   } catch (error) {
-    warn(`No confusion matrix and no mistakes: ${messageOf(error)}`);
+    warn(`Cannot show the confusion matrix and mistakes: ${messageOf(error)}`);
     return null;
   }
 }
 
-/** The evaluation of a checkpoint, made now. */
+/** Evaluates the checkpoint now. */
 function evaluate(
   { params, globalStep, epoch }: Checkpoint,
   engine: SimdEngine,

@@ -33,8 +33,9 @@ export interface EngineBench {
   readonly setParamsMs: number;
 }
 
-export interface EngineBenchOptions extends TimingOptions {
+export interface EngineBenchOptions {
   readonly sizes?: readonly number[];
+  readonly timing?: TimingOptions;
 }
 
 interface TimingOptions {
@@ -53,7 +54,7 @@ interface Profiled {
 export async function benchEngine(
   engine: Engine & Partial<Profiled>,
   params: Float32Array,
-  { sizes = BENCH_SIZES, ...options }: EngineBenchOptions = {},
+  { sizes = BENCH_SIZES, timing = {} }: EngineBenchOptions = {},
 ): Promise<EngineBench> {
   engine.setParams(params);
   const results: SizeBench[] = [];
@@ -62,8 +63,8 @@ export async function benchEngine(
     const evaluate = () => engine.evaluate(images, labels);
     results.push({
       numImages,
-      gradient: await benchGradient(engine, numImages, options),
-      evaluation: throughput(numImages, await durationsOf(evaluate, options)),
+      gradient: await benchGradient(engine, numImages, timing),
+      evaluation: throughput(numImages, await durationsOf(evaluate, timing)),
     });
   }
 
@@ -78,9 +79,9 @@ export async function benchEngine(
         backwardMs: Math.min(time.backwardMs, layers.at(index)?.backwardMs ?? Infinity),
       }));
     };
-    await durationsOf(profile, options);
+    await durationsOf(profile, timing);
   }
-  const [setParamsMs] = await durationsOf(() => engine.setParams(params), options);
+  const [setParamsMs] = await durationsOf(() => engine.setParams(params), timing);
   return { sizes: results, layers, setParamsMs };
 }
 
@@ -88,12 +89,12 @@ export async function benchEngine(
 export async function benchGradient(
   engine: Engine,
   numImages: number,
-  options: TimingOptions = {},
+  timing: TimingOptions = {},
 ): Promise<Throughput> {
   const { images, labels } = benchImages(engine.model, numImages);
   const out = engine.allocateGradient();
   const gradient = () => engine.gradient(images, labels, out);
-  return throughput(numImages, await durationsOf(gradient, options));
+  return throughput(numImages, await durationsOf(gradient, timing));
 }
 
 /** Of repeated calls, ascending, ms. */

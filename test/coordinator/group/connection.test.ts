@@ -14,12 +14,12 @@ import { allTrainings } from '../../support/simulator/training.js';
 const { numParams } = buildModel(allTrainings()[0].config.hyperparameters);
 const packr = new Packr({ useRecords: false });
 
-/** What the log says of closed connections. */
+/** Log lines about closed connections. */
 const warnings = (events: readonly { readonly message: string }[]) =>
   events.map(({ message }) => message).filter((message) => message.includes('closed'));
 
 describe('Connection.received()', () => {
-  it('keeps an error that nobody expected to its connection, with a stack in the log', async () => {
+  it('contains an unexpected error to its connection, and logs the stack', async () => {
     const run = await startRun({
       judge: () => {
         throw new TypeError('no such engine');
@@ -34,7 +34,7 @@ describe('Connection.received()', () => {
     expect(bert.channel.sentOf('welcome')).toHaveLength(1);
   });
 
-  it('gives the work of a worker whose answer made an error to the others', async () => {
+  it('reassigns the work of a worker whose answer caused an unexpected error', async () => {
     const vectors = createVectorOps(numParams);
     vi.spyOn(vectors, 'isFinite').mockImplementationOnce(() => {
       throw new RangeError('no such vector');
@@ -49,8 +49,8 @@ describe('Connection.received()', () => {
   });
 
   it.each([
-    ['an unknown key in another script', { type: 'leave', ['ы'.repeat(120)]: 1 }],
-    ['keys without an end', { type: 'hello', ...Object.fromEntries(keys(40)) }],
+    ['an unknown key in a non-Latin script', { type: 'leave', ['ы'.repeat(120)]: 1 }],
+    ['too many keys', { type: 'hello', ...Object.fromEntries(keys(40)) }],
   ])('closes with 4400 on %s', async (_what, message) => {
     const run = await startRun();
     const stranger = run.connect();
@@ -59,7 +59,7 @@ describe('Connection.received()', () => {
     expect(Buffer.byteLength(stranger.channel.ended!.reason)).toBeLessThanOrEqual(123);
   });
 
-  it('closes with 4422 on a pong that no ping asked for, or a second one', async () => {
+  it('closes with 4422 on an unsolicited or repeated pong', async () => {
     const run = await startRun();
     const anna = await run.join();
     await run.time.advance(600);
@@ -84,7 +84,7 @@ describe('Connection deadlines', () => {
     ]);
   });
 
-  it('ready after an engine had its time to start and to compute, though it answers pings', async () => {
+  it('ready after an engine has had time to start and compute, even if it answers pings', async () => {
     const run = await startRun({ heartbeatTimeoutMs: 3_600_000 });
     const anna = run.connect();
     anna.hello();
@@ -102,7 +102,7 @@ describe('Connection deadlines', () => {
 });
 
 describe('WorkerGroup.accept()', () => {
-  it('lets 10 of 10 workers in while 2,000 connections say nothing', async () => {
+  it('admits 10 of 10 workers among 2,000 silent connections', async () => {
     const run = await startRun();
     const silent: FakeWorker[] = [];
     const workers: FakeWorker[] = [];
@@ -112,7 +112,7 @@ describe('WorkerGroup.accept()', () => {
     }
     expect(workers.map(({ closeCode }) => closeCode)).toEqual(workers.map(() => null));
     expect(silent.filter(({ closeCode }) => closeCode === null)).toHaveLength(MAX_STRANGERS - 1);
-    // Not a line for each of them.
+    // Rate-limited: not one line per connection.
     expect(warnings(run.eventsOf('notice')).length).toBeLessThan(30);
   });
 });
@@ -124,7 +124,7 @@ function keys(count: number): [string, number][] {
 describe('Connection.silentMs()', () => {
   const TICK_MS = HEARTBEAT_TIMEOUT_MS / 6;
 
-  it('does not take a worker for silent whose ping waits behind frames that are leaving', async () => {
+  it('does not count a worker as silent while its ping waits behind frames that are being sent', async () => {
     const { join, time } = await startRun();
     const anna = await join();
     for (let left = 100_000; left > 0; left -= 1_000) {
@@ -137,7 +137,7 @@ describe('Connection.silentMs()', () => {
     expect(anna.closeCode).toBe(1006);
   });
 
-  it('takes it for silent in time where nothing leaves', async () => {
+  it('counts it as silent on time if the send queue does not move', async () => {
     const { join, time } = await startRun();
     const anna = await join();
     anna.channel.bufferedBytes = 100_000;
@@ -145,7 +145,7 @@ describe('Connection.silentMs()', () => {
     expect(anna.closeCode).toBe(1006);
   });
 
-  it('takes it for silent in time, whatever is queued and leaves after the ping that it did not answer', async () => {
+  it('counts it as silent on time, whatever is queued and sent after an unanswered ping', async () => {
     const { join, time } = await startRun();
     const anna = await join();
     await time.advance(TICK_MS);

@@ -22,7 +22,7 @@ async function comeWith(
 }
 
 describe('an id', () => {
-  it('belongs to who has its secret, whoever else names it', async () => {
+  it('belongs only to the worker that has its secret', async () => {
     const harness = await startRun();
     const anna = await harness.join();
     const { workerId } = anna;
@@ -39,7 +39,7 @@ describe('an id', () => {
     expect(anna.closeCode).toBe(4409);
   });
 
-  it('is its owner’s after a restart of the coordinator too, if the key is the same', async () => {
+  it('stays with its owner after a restart of the coordinator with the same key', async () => {
     const { workerId, channel } = await (await startRun()).join();
     const { secret } = channel.sentOf('welcome')[0];
     const restarted = await startRun();
@@ -51,7 +51,7 @@ describe('an id', () => {
     expect((await comeWith(elsewhere, { workerId, secret })).workerId).not.toBe(workerId);
   });
 
-  it('has its secret told to nobody else: not in events, not in checkpoints', async () => {
+  it('never has its secret disclosed in events or checkpoints', async () => {
     const harness = await startRun({ checkpointEverySteps: 1 });
     const anna = await harness.join();
     await anna.answer(anna.rangesOf(0));
@@ -62,7 +62,7 @@ describe('an id', () => {
 });
 
 describe('Identity', () => {
-  it('takes nothing but the secret of the id', () => {
+  it('accepts only the secret of the id', () => {
     const identity = new Identity(Buffer.alloc(32, 'key'));
     const secret = identity.secretOf('w1');
     expect(secret).toMatch(/^[0-9a-f]{64}$/);
@@ -80,7 +80,7 @@ describe('Identity', () => {
 });
 
 describe('an address', () => {
-  it('that guesses tokens waits, also with the right one; its workers and other addresses do not', async () => {
+  it('that guesses tokens has to wait, even with the right one; its known workers and other addresses do not', async () => {
     const harness = await startRun();
     const anna = await harness.join();
     const { workerId } = anna;
@@ -100,10 +100,10 @@ describe('an address', () => {
     expect((await comeWith(harness, {})).closeCode).toBeNull();
   });
 
-  it('whose worker was shut out may send another, of which nothing counts unconfirmed; then it waits', async () => {
+  it('with one worker shut out gets another on probation; with two, it has to wait', async () => {
     const draws = [0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1];
     const auditRandom = { ...createRandom(1, 'x'), float: () => draws.shift() ?? 1 };
-    // Only the first answer of the run is drawn.
+    // Only the first answer of the run is audited at random.
     const harness = await startRun({ audit: 0.5, auditRandom });
     const lie = async (worker: FakeWorker) => {
       const [[lo]] = worker.rangesOf(0);
@@ -125,7 +125,7 @@ describe('an address', () => {
     expect(step.params).toEqual(harness.training.params[1]);
   });
 
-  it('is remembered with a bounded number of others', () => {
+  it('is one of a bounded number remembered', () => {
     const book = new AddressBook();
     for (let i = 0; i < 3000; i++) book.failed(0, `10.0.${i >> 8}.${i & 255}`);
     expect(book.size).toBe(MAX_ADDRESSES);
@@ -134,8 +134,8 @@ describe('an address', () => {
   });
 });
 
-describe('workers that have not proved themselves', () => {
-  it('take no place of those that do, and are bounded', async () => {
+describe('workers that have not passed their proof', () => {
+  it('do not take the places of those that have, and are bounded', async () => {
     const harness = await startRun({ maxWorkers: 2 });
     const idle = Array.from({ length: 500 }, (_, i) => {
       const worker = harness.connect(`10.0.0.${i % 8}`);
@@ -146,7 +146,7 @@ describe('workers that have not proved themselves', () => {
     expect(open()).toHaveLength(MORE_PROVING + 2);
     const workers = [await harness.join(), await harness.join()];
     expect(workers.map(({ closeCode }) => closeCode)).toEqual([null, null]);
-    // Who proves itself when the run has its workers comes too late; who greets is told at once.
+    // A worker that passes its proof once the run is full is refused then; one that says hello now, at once.
     open()[0].ready();
     expect(idle.filter(({ closeCode }) => closeCode === CLOSE_CODES.full)).toHaveLength(1);
     const late = harness.connect();
@@ -156,7 +156,7 @@ describe('workers that have not proved themselves', () => {
 });
 
 describe('the members', () => {
-  it('are bounded, however many processes come without an id', async () => {
+  it('are bounded, however many workers join without an id', async () => {
     const harness = await startRun();
     for (let i = 0; i < 2000; i++) {
       const worker = harness.connect();

@@ -28,7 +28,7 @@ const refusal = (change: object, now = 0, ruleChange: object = {}) => {
 };
 
 describe('decideAdmission()', () => {
-  test('lets a worker in', () => expect(refusal({})).toBeNull());
+  test('admits a worker', () => expect(refusal({})).toBeNull());
 
   test('refuses for good: another version, a wrong token, wrong results', () => {
     expect(refusal({ protocolVersion: 2 })).toEqual(['versionMismatch', null]);
@@ -36,12 +36,12 @@ describe('decideAdmission()', () => {
     expect(refusal({ history: shutOut(NO_FAILURES) })).toEqual(['badNumbers', null]);
   });
 
-  test('refuses more workers than the run takes, but not one that only connects again', () => {
+  test('refuses workers beyond the maximum, but not a reconnecting one', () => {
     expect(refusal({}, 0, { numActive: 2 })).toEqual(['full', 5000]);
     expect(refusal({ isConnected: true }, 0, { numActive: 2 })).toBeNull();
   });
 
-  test('keeps a worker that fails again and again out for a growing time', () => {
+  test('quarantines a worker that keeps failing, for longer each time', () => {
     let history = NO_FAILURES;
     const waits = Array.from({ length: 12 }, (_, i) => {
       history = recordFailure(1000 + i, history);
@@ -59,7 +59,7 @@ describe('decideAdmission()', () => {
 });
 
 describe('decideAdmission() of a worker without an id', () => {
-  test('keeps it out before its token is looked at, and says how long', () => {
+  test('quarantines it before checking its token, and says for how long', () => {
     let history = UNKNOWN_ADDRESS;
     for (let i = 0; i < 5; i++) history = recordFailure(0, history);
     for (const tokenMatches of [true, false]) {
@@ -70,7 +70,7 @@ describe('decideAdmission() of a worker without an id', () => {
 });
 
 describe('recordShutOut()', () => {
-  test('forgives one; then keeps new workers out for a minute, twice as long each time, an hour at most', () => {
+  test('forgives the first; then bans new workers for a minute, doubling each time up to an hour', () => {
     let history = UNKNOWN_ADDRESS;
     const bans = Array.from({ length: 10 }, () => {
       history = recordShutOut(0, history);
@@ -99,7 +99,7 @@ describe('whomToForget()', () => {
     ...change,
   });
 
-  test('first those that took no part, longest away first; last those that are shut out', () => {
+  test('forgets those that took no part first, longest absent first, and those shut out last', () => {
     const rest = Array.from({ length: MAX_ABSENT - 1 }, (_, i) =>
       absent(`rest${i}`, { absentSince: 100, hasTakenPart: true }),
     );

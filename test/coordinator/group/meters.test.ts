@@ -4,7 +4,7 @@ import { PaceMeter } from '../../../src/coordinator/group/meters.js';
 const UNIT_MS = 1;
 const OVERHEAD_MS = 2;
 
-/** Rounds that a worker answers in time, four units each. */
+/** The worker answers that many rounds in time, four units each. */
 function answer(meter: PaceMeter, numRounds: number): void {
   for (let round = 0; round < numRounds; round++) {
     meter.addCompute(4, 4 * UNIT_MS);
@@ -18,7 +18,7 @@ function overheadOf(meter: PaceMeter): number {
 }
 
 describe('PaceMeter', () => {
-  it('passes over two stalls of nine rounds, and counts three', () => {
+  it('ignores two stalls in nine rounds, but not three', () => {
     const meter = new PaceMeter();
     answer(meter, 9);
     meter.addUnanswered(4, 50);
@@ -38,7 +38,7 @@ describe('PaceMeter', () => {
     expect(overheadOf(meter)).toBe(OVERHEAD_MS);
   });
 
-  it('counts a stall as no shorter because the round was over sooner', () => {
+  it('does not shorten a stall because a round ended sooner', () => {
     const meter = new PaceMeter();
     answer(meter, 9);
     for (let i = 0; i < 3; i++) meter.addUnanswered(1, 50);
@@ -46,21 +46,21 @@ describe('PaceMeter', () => {
     expect(overheadOf(meter)).toBe(49);
   });
 
-  it('takes no round for a stall that was over before anybody could have answered', () => {
+  it('does not count a round as a stall if it ended before the worker could have answered', () => {
     const meter = new PaceMeter();
     answer(meter, 9);
     for (let i = 0; i < 9; i++) meter.addUnanswered(1, UNIT_MS + OVERHEAD_MS);
     expect(overheadOf(meter)).toBe(OVERHEAD_MS);
   });
 
-  it('takes a slow worker for slow, not for one that stalls', () => {
+  it('counts a slow worker as slow, not as stalling', () => {
     const meter = new PaceMeter();
     meter.addCompute(1, 20);
     for (let i = 0; i < 9; i++) meter.addUnanswered(4, 70);
     expect(meter.paceOf('anna')).toMatchObject({ msPerUnit: 20, overheadMs: 0 });
   });
 
-  it('forgets stalls of a worker that is not asked any more, in the end', () => {
+  it('eventually forgets the stalls of a worker that is given no more work', () => {
     const meter = new PaceMeter();
     answer(meter, 9);
     for (let i = 0; i < 9; i++) meter.addUnanswered(1, 50);

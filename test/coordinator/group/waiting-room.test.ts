@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { WaitingRoom } from '../../../src/coordinator/group/waiting-room.js';
 
 describe('WaitingRoom', () => {
-  it('evicts the oldest guest of the address with the most', () => {
+  it('evicts the oldest guest of the address with the most guests', () => {
     const evicted: number[] = [];
     const room = new WaitingRoom<number>(3, (guest) => evicted.push(guest));
     room.enter(1, '10.0.0.1');
@@ -15,7 +15,7 @@ describe('WaitingRoom', () => {
     expect(evicted).toEqual([2, 3]);
   });
 
-  it('is never fuller than it may be, and loses nobody of a quiet address to a crowd of another', () => {
+  it('never exceeds its capacity, and never evicts a guest of a quiet address for a crowd from another', () => {
     const step = fc.record({
       guest: fc.nat(30),
       isEntering: fc.boolean(),

@@ -12,14 +12,14 @@ function linesOf(stream: RunEvent[], level: 'info' | 'debug' = 'info', timeSumma
 }
 
 describe('createConsoleObserver()', () => {
-  it('says what is to be done', () => {
+  it('announces the run', () => {
     expect(linesOf([events.started({ numValidation: 5000, numTrain: 55_000 })])).toEqual([
       'first: mnist, 55,000 training, 5,000 held out and 10,000 test images, 61,706 parameters',
       '12 epochs of 938 steps, batch 64 in micro-batches of 16, adam, learning rate 0.006 (cosine), seed 1',
     ]);
   });
 
-  it('says from where a run is resumed', () => {
+  it('says where a run resumes', () => {
     const [line] = linesOf([events.started({ isResumed: true, globalStep: 1200 })]);
     expect(line).toMatch(/^Resuming first at step 1,200: mnist/);
   });
@@ -59,7 +59,7 @@ describe('createConsoleObserver()', () => {
     ]);
   });
 
-  it('tells of workers that come and go', () => {
+  it('reports workers that join and leave', () => {
     expect(
       linesOf([
         events.joined('anna'),
@@ -77,7 +77,7 @@ describe('createConsoleObserver()', () => {
     ]);
   });
 
-  it('tells of checkpoints only at level debug', () => {
+  it('logs checkpoints only at level debug', () => {
     expect(linesOf([events.checkpoint()])).toEqual([]);
     expect(linesOf([events.checkpoint()], 'debug')).toEqual([
       'debug: Checkpoint of step 938: runs/first/checkpoints/step-938.safetensors, 741.0 KB in 8 ms',
@@ -111,14 +111,14 @@ describe('createConsoleObserver()', () => {
     ]);
   });
 
-  it('casts no doubt on a best checkpoint that the validation set chose', () => {
+  it('adds no caveat to a best checkpoint chosen on the validation set', () => {
     const best = { set: 'validation', accuracy: 0.5, globalStep: 7 } as const;
     expect(linesOf([events.finished({ best })])).toContain(
       '  best          50.00 % at step 7 on the validation set',
     );
   });
 
-  it('says when bits are not reproducible', () => {
+  it('says when the bits are not reproducible', () => {
     const lines = linesOf([
       events.finished({ reproducible: false, testAccuracy: null, best: null }),
     ]);

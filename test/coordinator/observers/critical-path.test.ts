@@ -9,7 +9,7 @@ function summaryOf(steps: StepDone[]): string {
   return criticalPath.summary();
 }
 
-/** Steps in which the partial of the worker with that number came last, by so many ms of wire. */
+/** Steps in which the given worker's partial came last, by that many ms on the wire. */
 function steps(count: number, last: (t: number) => string, wireMs = 0.4): StepDone[] {
   return Array.from({ length: count }, (_, t) => {
     const startedAt = events.START + 60 * t;
@@ -25,7 +25,7 @@ function steps(count: number, last: (t: number) => string, wireMs = 0.4): StepDo
 }
 
 describe('createCriticalPath()', () => {
-  it('says nothing before a step', () => {
+  it('says nothing before the first step', () => {
     expect(summaryOf([])).toBe('');
   });
 
@@ -35,19 +35,19 @@ describe('createCriticalPath()', () => {
     );
   });
 
-  it('names the worker whose sending held the steps up', () => {
+  it('names the worker whose sending delayed the steps', () => {
     const summary = summaryOf(steps(20, () => 'bert', 50.4));
     expect(summary).toMatch(/^93 % wire \(bert\), 6 % compute \(bert\)/);
     expect(summary).toMatch(/; bert was last in 100 % of the steps$/);
   });
 
-  it('names nobody where workers take turns', () => {
+  it('names no worker if they take turns', () => {
     expect(summaryOf(steps(100, (t) => events.WORKERS[t % 5 < 2 ? 0 : 1]))).not.toMatch(
       /anna|bert/,
     );
   });
 
-  it('names nobody where there is one worker', () => {
+  it('names no worker if there is only one', () => {
     const alone = events.step(0, {
       workers: [events.share('anna')],
       partials: [events.partial('anna', events.START)],
@@ -55,7 +55,7 @@ describe('createCriticalPath()', () => {
     expect(summaryOf([alone])).not.toContain('anna');
   });
 
-  it('leaves out partials that were not used', () => {
+  it('ignores partials that were not used', () => {
     const late = events.partial('anna', events.START, 90, { wasUsed: false });
     const used = events.partial('bert', events.START);
     expect(summaryOf([events.step(0, { partials: [late, used] })])).toContain('bert was last');

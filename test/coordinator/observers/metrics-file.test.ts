@@ -34,7 +34,7 @@ async function readMetrics(path: string): Promise<Line[]> {
 const brief = (lines: Line[]) => lines.map(({ type, globalStep }) => `${type} ${globalStep}`);
 
 describe('createMetricsFile()', () => {
-  it('writes a flat line a step, with the share of each worker', async () => {
+  it('writes a flat line per step, with the share of each worker', async () => {
     const path = join(await temporaryDirectory(), 'metrics.jsonl');
     await writeMetrics(path, [
       events.started(),
@@ -90,7 +90,7 @@ describe('createMetricsFile()', () => {
     ]);
   });
 
-  it('writes a line an evaluation', async () => {
+  it('writes a line per evaluation', async () => {
     const path = join(await temporaryDirectory(), 'metrics.jsonl');
     await writeMetrics(path, [events.evaluation()]);
     expect(await readMetrics(path)).toEqual([
@@ -108,7 +108,7 @@ describe('createMetricsFile()', () => {
     ]);
   });
 
-  it('begins anew unless a run is resumed', async () => {
+  it('starts a new file unless the run is resumed', async () => {
     const path = join(await temporaryDirectory(), 'metrics.jsonl');
     await writeMetrics(path, [events.step(0), events.step(1)]);
     await writeMetrics(path, [events.step(0)]);
@@ -143,14 +143,14 @@ describe('createMetricsFile()', () => {
     },
   );
 
-  it('resumes where no file is', async () => {
+  it('resumes without an existing file', async () => {
     const path = join(await temporaryDirectory(), 'metrics.jsonl');
     await writeMetrics(path, [events.step(7)], 7);
     expect(brief(await readMetrics(path))).toEqual(['step 7']);
   });
 
   it.skipIf(!existsSync('/dev/full'))(
-    'a full disk costs one warning and lines, counted',
+    'a full disk costs one warning, and lines that are counted',
     async () => {
       const fullDisk = vi.fn();
       const file = await createMetricsFile('/dev/full', { warn: fullDisk });

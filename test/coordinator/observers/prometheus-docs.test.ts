@@ -1,5 +1,5 @@
 /**
- * The dashboard, the alert rules and the documentation against the metrics that there are.
+ * Checks the dashboard, the alert rules and the documentation against the metrics that exist.
  */
 import { spawnSync } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
@@ -9,9 +9,9 @@ import { createPrometheus } from '../../../src/coordinator/observers/prometheus.
 
 const docs = (name: string) => fileURLToPath(new URL(`../../../docs/${name}`, import.meta.url));
 
-/** Names of series, with those that histograms add. */
+/** Names of series, including those that histograms add. */
 const series = new Set<string>();
-/** Names of metrics that are our own. */
+/** Names of our own metrics. */
 const families = new Set<string>();
 beforeAll(async () => {
   const text = await createPrometheus().metrics();
@@ -26,7 +26,7 @@ beforeAll(async () => {
 const namesIn = (text: string) => new Set(text.match(/\blockstep_\w+/g));
 
 describe('docs/grafana-dashboard.json', () => {
-  it('shows metrics that there are', async () => {
+  it('shows only metrics that exist', async () => {
     const dashboard = JSON.parse(await readFile(docs('grafana-dashboard.json'), 'utf8')) as {
       panels: { id: number; title: string; targets: { expr: string }[] }[];
     };
@@ -41,7 +41,7 @@ describe('docs/grafana-dashboard.json', () => {
 });
 
 describe('docs/prometheus-alerts.yml', () => {
-  it('alerts on metrics that there are', async () => {
+  it('alerts only on metrics that exist', async () => {
     const rules = await readFile(docs('prometheus-alerts.yml'), 'utf8');
     expect(namesIn(rules).size).toBeGreaterThan(5);
     for (const name of namesIn(rules)) expect(series).toContain(name);
@@ -58,7 +58,7 @@ describe('docs/prometheus-alerts.yml', () => {
 });
 
 describe('docs/monitoring.md', () => {
-  it('lists each metric', async () => {
+  it('lists every metric', async () => {
     const text = await readFile(docs('monitoring.md'), 'utf8');
     const listed = new Set(Array.from(text.matchAll(/^\| `(lockstep_\w+)`/gm), ([, name]) => name));
     expect([...listed].sort()).toEqual([...families].sort());

@@ -16,7 +16,7 @@ function prometheusAfter(stream: RunEvent[]): Prometheus {
   return prometheus;
 }
 
-/** Values by name and labels, `lockstep_loss{set="test"}`, as a parser that is not ours reads them. */
+/** Values by name and labels, `lockstep_loss{set="test"}`, as a third-party parser reads them. */
 async function valuesOf(prometheus: Prometheus): Promise<Record<string, number>> {
   const values: Record<string, number> = {};
   for (const { name, metrics } of parsePrometheusTextFormat(await prometheus.metrics())) {
@@ -52,7 +52,7 @@ const busy: RunEvent[] = [
 ];
 
 describe('createPrometheus()', () => {
-  it('gives the state of the run', async () => {
+  it('exports the state of the run', async () => {
     const values = await valuesOf(prometheusAfter(busy));
     expect(values).toMatchObject({
       'lockstep_run_info{run_id="run-1",run="first",dataset="mnist",optimizer="adam",seed="1"}': 1,
@@ -82,7 +82,7 @@ describe('createPrometheus()', () => {
     expect(values['lockstep_step_seconds count']).toBe(2);
     expect(values['lockstep_step_seconds sum']).toBeCloseTo(0.008);
     expect(values['lockstep_checkpoint_seconds sum']).toBe(0.008);
-    // The parser takes no labels at histograms
+    // The parser does not support labels on histograms.
     const text = await prometheus.metrics();
     const seconds = Array.from(
       text.matchAll(/^lockstep_step_part_seconds_sum\{part="(\w+)"\} (.+)$/gm),
@@ -102,7 +102,7 @@ describe('createPrometheus()', () => {
     expect(text).toContain('lockstep_evaluation_seconds_sum{set="test"} 0.31');
   });
 
-  it('gives what each worker did', async () => {
+  it('exports what each worker did', async () => {
     const values = await valuesOf(prometheusAfter(busy));
     const anna = '{worker="anna",name="anna"}';
     const bert = '{worker="bert",name="bert"}';
@@ -118,7 +118,7 @@ describe('createPrometheus()', () => {
     });
   });
 
-  it('drops the labels of a worker that is gone, even if the step still counts its work', async () => {
+  it('drops the series of a lost worker, even if the step still counts its work', async () => {
     const prometheus = prometheusAfter([...busy, events.lost('bert'), events.step(2)]);
     const text = await prometheus.metrics();
     expect(text).not.toContain('bert');
@@ -131,7 +131,7 @@ describe('createPrometheus()', () => {
     expect(await prometheus.metrics()).toMatch(/lockstep_worker_info\{.*bert.*other.*\} 1/);
   });
 
-  it('counts a worker that said goodbye apart from those that were lost', async () => {
+  it('counts workers that said goodbye separately from lost ones', async () => {
     const prometheus = prometheusAfter([...busy, events.lost('bert', { isGraceful: true })]);
     expect(await valuesOf(prometheus)).toMatchObject({
       lockstep_worker_leaves_total: 1,
@@ -139,18 +139,18 @@ describe('createPrometheus()', () => {
     });
   });
 
-  it('has every series of a counter from the start, for increase() to see the first count', async () => {
+  it('has every series of a counter from the start, so that increase() sees the first count', async () => {
     const before = await valuesOf(createPrometheus());
     const happened = [events.lost('anna'), events.lost('bert', { isGraceful: true })];
     const after = await valuesOf(prometheusAfter([...busy, ...happened]));
     const counters = Object.keys(after).filter((key) => /_total(\{|$)/.test(key));
-    // Those of a worker begin with it, at 0.
+    // A worker's series begin when it joins, at 0.
     const ofRun = counters.filter((key) => !key.includes('worker="'));
     expect(ofRun.length).toBeGreaterThan(8);
     for (const key of ofRun) expect(before, key).toHaveProperty([key]);
   });
 
-  it('escapes what a worker calls itself', async () => {
+  it('escapes the names of workers', async () => {
     const name = 'a"b\\c\nlockstep_forged 1';
     const prometheus = prometheusAfter([
       ...start,
@@ -162,7 +162,7 @@ describe('createPrometheus()', () => {
     expect(infos.map(({ labels }) => labels!.name)).toContain(name);
   });
 
-  it('prefixes every name, and documents it', async () => {
+  it('prefixes and documents every metric', async () => {
     const families = parsePrometheusTextFormat(await prometheusAfter(busy).metrics());
     for (const { name, help } of families) {
       expect(name).toMatch(/^lockstep_/);
@@ -200,13 +200,13 @@ describe('handle()', () => {
     expect(await response.text()).toContain('\nlockstep_workers 2\n');
   });
 
-  it('leaves other paths to others', async () => {
+  it('does not handle other paths', async () => {
     const url = await serve(createPrometheus());
     expect((await fetch(`${url}/metricsx`)).status).toBe(404);
     expect((await fetch(`${url}/`)).status).toBe(404);
   });
 
-  it('is healthy as long as it answers, ready while it trains with workers', async () => {
+  it('is healthy as long as it answers, and ready while it trains with workers', async () => {
     const prometheus = createPrometheus();
     const url = await serve(prometheus);
     const ask = async (path: string) => {

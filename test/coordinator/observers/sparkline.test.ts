@@ -11,7 +11,7 @@ describe('sparkline()', () => {
     expect(sparkline([5, -1], 8)).toBe('█▁');
   });
 
-  it('averages the points of a cell where there are more points than cells', () => {
+  it('averages the points of each cell if there are more points than cells', () => {
     expect(sparkline([0, 2, 7, 9, 15, 15, 16, 14], 4)).toBe('▁▅██');
   });
 
@@ -34,7 +34,7 @@ describe('addToHistory()', () => {
     });
   });
 
-  it('leaves out what is not finite', () => {
+  it('skips values that are not finite', () => {
     const history = createHistory();
     for (const value of [1, NaN, Infinity, -Infinity, 2]) addToHistory(history, value);
     expect(history.points).toEqual([1, 2]);

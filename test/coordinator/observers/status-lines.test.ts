@@ -24,7 +24,7 @@ const twoWorkers = [
 const steps = (count: number) => Array.from({ length: count }, (_, t) => events.step(t));
 
 describe('renderStatus()', () => {
-  it('shows progress, measures, speed and workers', () => {
+  it('shows progress, metrics, speed and workers', () => {
     const stream = [
       ...twoWorkers,
       ...steps(1407),
@@ -41,11 +41,11 @@ describe('renderStatus()', () => {
     ]);
   });
 
-  it('is there before anything is known', () => {
+  it('renders before anything is known', () => {
     expect(linesAfter([])).toEqual(['', 'Starting', '0 workers']);
   });
 
-  it('says that it waits for workers', () => {
+  it('says that it is waiting for workers', () => {
     expect(linesAfter([events.started()])[1]).toContain('waiting for workers');
   });
 
@@ -54,7 +54,7 @@ describe('renderStatus()', () => {
     expect(lines[1]).toMatch(/^epoch 12\/12 {2}━+ {2}100 %/);
   });
 
-  it('tells who is idle', () => {
+  it('shows which workers are idle', () => {
     const lines = linesAfter([
       ...twoWorkers,
       events.step(0, { workers: [events.share('bert', { numImages: 64 })] }),
@@ -63,7 +63,7 @@ describe('renderStatus()', () => {
     expect(lines.at(-1)).toMatch(/bert .* 100 % .* working$/);
   });
 
-  it('shows for ten seconds who was lost, also while steps go on', () => {
+  it('shows a lost worker for ten seconds, even while steps continue', () => {
     const stream = [
       ...twoWorkers,
       events.step(0),
@@ -76,7 +76,7 @@ describe('renderStatus()', () => {
     expect(linesAfter(back).at(-1)).toMatch(/^● {2}bert .* ready$/);
   });
 
-  it('counts the workers that do not fit', () => {
+  it('counts workers that do not fit', () => {
     const names = Array.from({ length: 40 }, (_, index) => `worker-${index}`);
     const stream = [
       events.started(),
@@ -87,17 +87,17 @@ describe('renderStatus()', () => {
     expect(lines.at(-1)).toBe('  … and 34 more');
   });
 
-  it('estimates the time left with the evaluations between epochs', () => {
+  it('includes the evaluations in the estimated time left', () => {
     const stream: RunEvent[] = [events.started({ stepsPerEpoch: 100, totalSteps: 300 })];
     for (let t = 0; t < 200; t++) {
-      // A step each 10 ms, and a second for each evaluation
+      // A step every 10 ms, and a second for each evaluation.
       const time = events.START + 10 * t + (t >= 100 ? 1000 : 0);
       stream.push(events.step(t, { time }));
     }
     expect(linesAfter(stream)[1]).toMatch(/ (1\.[0-9]|2\.0) s left$/);
   });
 
-  it('needs no colour, and has some if wanted', () => {
+  it('works without colours, and has them on request', () => {
     const stream = [...twoWorkers, ...steps(5)];
     const plain = linesAfter(stream);
     expect(plain.join('')).not.toContain('\x1b');

@@ -15,7 +15,7 @@ async function writeEvents(directory: string, stream: RunEvent[]): Promise<void>
   await tensorBoard.close();
 }
 
-/** Scalars as `step tag` → value, a float32. */
+/** Scalars by `step tag`, as float32. */
 function scalars(messages: EventMessage[]): Record<string, number> {
   const entries = messages.flatMap(({ step, summary }) =>
     (summary?.value ?? [])
@@ -32,7 +32,7 @@ const params = Float32Array.from(
 );
 
 describe('createTensorBoard()', () => {
-  it('writes the scalars of steps, at the updates made', async () => {
+  it('writes the scalars of steps, by the number of updates made', async () => {
     const directory = await temporaryDirectory();
     const steps = [events.step(0), events.step(1, { loss: 0.1, learningRate: 0.005 })];
     await writeEvents(directory, [events.started(), ...steps]);
@@ -69,7 +69,7 @@ describe('createTensorBoard()', () => {
     });
   });
 
-  it('writes a histogram for each parameter tensor, once for the evaluations of a step', async () => {
+  it('writes a histogram for each parameter tensor, once per evaluated step', async () => {
     const directory = await temporaryDirectory();
     await writeEvents(directory, [
       events.started(),
@@ -111,7 +111,7 @@ describe('createTensorBoard()', () => {
     );
   });
 
-  it('begins a session when a run is resumed, so that later steps are forgotten', async () => {
+  it('starts a session on resume, so that later steps are discarded', async () => {
     const directory = await temporaryDirectory();
     await writeEvents(directory, [events.started(), events.step(0), events.step(1)]);
     const time = events.START + 60_000;
@@ -137,7 +137,7 @@ describe('histogramOf()', () => {
     expect(counts.reduce((sum, each) => sum + each, 0)).toBe(5);
   });
 
-  it('of equal values is one bucket', () => {
+  it('has one bucket for equal values', () => {
     expect(histogramOf(new Float32Array(3))).toEqual({
       min: 0,
       max: 0,
@@ -149,7 +149,7 @@ describe('histogramOf()', () => {
     });
   });
 
-  it('leaves out what is not finite', () => {
+  it('skips values that are not finite', () => {
     expect(histogramOf(Float32Array.from([NaN, 1, Infinity, 2]))).toMatchObject({
       count: 2,
       min: 1,

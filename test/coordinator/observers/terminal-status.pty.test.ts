@@ -1,5 +1,5 @@
 /**
- * The live status on a pseudo-terminal, in a process of its own: what a person at a terminal would see.
+ * The live status on a pseudo-terminal, in a process of its own: what a user at a terminal would see.
  */
 import type * as pty from '@lydell/node-pty';
 import { spawn } from 'node:child_process';
@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { bundle } from '../../support/bundle.js';
 import { createScreen } from '../../support/screen.js';
 
-// Its terminal comes as a binary, which not every platform has.
+// node-pty needs a prebuilt binary, which does not exist for every platform.
 const terminals: typeof pty | null = await import('@lydell/node-pty').catch((error: unknown) => {
   if (process.env.CI) throw error;
   console.warn(`No pseudo-terminal on this platform, tests are skipped: ${String(error)}`);
@@ -77,7 +77,7 @@ const SHOW_CURSOR = '\x1b[?25h';
 const logLines = ['line 0', 'line 20', 'line 40', 'line 60', 'line 80', 'line 100'];
 
 describe.skipIf(terminals === null)('live status on a pseudo-terminal', () => {
-  it('leaves the lines of the log, and the cursor', async () => {
+  it('leaves the log lines and the cursor behind', async () => {
     const { output, lines, exitCode } = await runOnTerminal();
     expect(exitCode).toBe(0);
     expect(lines).toEqual([...logLines, 'done']);
@@ -86,13 +86,13 @@ describe.skipIf(terminals === null)('live status on a pseudo-terminal', () => {
     expect(output.lastIndexOf(SHOW_CURSOR)).toBeGreaterThan(output.lastIndexOf(HIDE_CURSOR));
   });
 
-  it('holds in a window of 20 columns', async () => {
+  it('fits in a window of 20 columns', async () => {
     const { output, lines } = await runOnTerminal({ columns: 20 });
     expect(lines).toEqual([...logLines, 'done']);
     expect(output).toContain('loss 0.5000');
   });
 
-  it('gives the cursor back at Ctrl-C', async () => {
+  it('restores the cursor on Ctrl-C', async () => {
     const { output, lines, signal } = await runOnTerminal({
       ending: 'wait',
       when: 'line 20',
@@ -103,7 +103,7 @@ describe.skipIf(terminals === null)('live status on a pseudo-terminal', () => {
     expect(lines.join('\n')).not.toContain('epoch');
   });
 
-  it('follows the size of the window', async () => {
+  it('adapts to the window size', async () => {
     const { output, lines } = await runOnTerminal({
       columns: 40,
       when: 'line 20',
@@ -119,7 +119,7 @@ describe.skipIf(terminals === null)('live status on a pseudo-terminal', () => {
     expect(output).not.toMatch(/\x1b\[\d+m/);
   });
 
-  it('is plain lines on a terminal that cannot move its cursor', async () => {
+  it('prints plain lines on a terminal that cannot move its cursor', async () => {
     const { output } = await runOnTerminal({ environment: { TERM: 'dumb' } });
     expect(output).not.toContain('\x1b');
     expect(output.match(/line \d+/g)).toEqual(logLines);
@@ -127,7 +127,7 @@ describe.skipIf(terminals === null)('live status on a pseudo-terminal', () => {
 });
 
 describe('output into a pipe', () => {
-  it('is plain lines without control characters', async () => {
+  it('has plain lines without control characters', async () => {
     const child = spawn(process.execPath, [program, 'finish'], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });

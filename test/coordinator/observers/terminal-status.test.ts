@@ -17,7 +17,7 @@ afterEach(() => {
   vi.unstubAllEnvs();
 });
 
-/** A status and its log on a screen of so many columns and rows. */
+/** A status and its log on a screen of that size. */
 function createBench(columns = 100, rows = 20) {
   const screen = createScreen(columns, rows);
   const frames: string[] = [];
@@ -58,7 +58,7 @@ describe('createTerminalStatus()', () => {
     ]);
   });
 
-  it('lets log lines scroll above', async () => {
+  it('lets log lines scroll by above', async () => {
     const { clock, log, status, shown } = createBench();
     for (let t = 0; t < 40; t++) {
       status.observe(events.step(t));
@@ -71,7 +71,7 @@ describe('createTerminalStatus()', () => {
     expect(lines[40]).toMatch(/step 40\/11,256/);
   });
 
-  it('draws ten times a second at most, and not at all when nothing changes', () => {
+  it('draws at most ten times per second, and not at all if nothing changes', () => {
     const { clock, frames, status } = createBench();
     const before = frames.length;
     for (let t = 0; t < 1000; t++) {
@@ -83,7 +83,7 @@ describe('createTerminalStatus()', () => {
     expect(frames.length - before).toBeLessThanOrEqual(11);
   });
 
-  it('leaves the log and the cursor behind', async () => {
+  it('leaves the log lines and the cursor behind', async () => {
     const { clock, frames, log, status, shown } = createBench();
     log.info('one');
     clock.advance(1000);
@@ -97,7 +97,7 @@ describe('createTerminalStatus()', () => {
     expect(output.lastIndexOf('\x1b[?25h')).toBeGreaterThan(output.lastIndexOf('\x1b[J'));
   });
 
-  it.each([20, 40, 79, 120])('keeps to its lines in %d columns', async (columns) => {
+  it.each([20, 40, 79, 120])('keeps to its own lines in %d columns', async (columns) => {
     const { clock, log, status, shown } = createBench(columns, 30);
     for (let t = 0; t < 20; t++) {
       status.observe(events.step(t));
@@ -113,7 +113,7 @@ describe('createTerminalStatus()', () => {
   it.each([
     ['wider', [60, 80, 110, 140]],
     ['narrower', [99, 60, 30, 20]],
-  ])('follows a window that becomes %s, and eats no line of the log', async (direction, sizes) => {
+  ])('adapts to a window that becomes %s, and overwrites no log line', async (direction, sizes) => {
     const { clock, log, screen, status, stream, shown } = createBench(sizes[0]);
     for (const [index, columns] of sizes.entries()) {
       screen.resize(columns, 20);
@@ -133,7 +133,7 @@ describe('createTerminalStatus()', () => {
     expect(frames.length).toBeLessThanOrEqual(direction === 'wider' ? 1 : 2);
   });
 
-  it('stays within a window of few rows', async () => {
+  it('stays within a window of only a few rows', async () => {
     const { clock, log, status, shown } = createBench(80, 5);
     for (let t = 0; t < 5; t++) {
       status.observe(events.joined(`worker-${t}`));
@@ -146,7 +146,7 @@ describe('createTerminalStatus()', () => {
     expect(lines.filter((line) => line.startsWith('epoch'))).toHaveLength(1);
   });
 
-  it('gives its listeners back', () => {
+  it('removes its listeners', () => {
     const counts = () =>
       ['exit', 'SIGINT', 'SIGTERM', 'SIGHUP'].map((name) => process.listenerCount(name));
     const before = counts();
@@ -158,7 +158,7 @@ describe('createTerminalStatus()', () => {
 });
 
 describe('canShowStatus()', () => {
-  it('is for terminals that can move the cursor', () => {
+  it('requires a terminal that can move the cursor', () => {
     const stream = (isTTY: boolean) => Object.assign(new Writable(), { isTTY });
     expect(canShowStatus(stream(true))).toBe(true);
     expect(canShowStatus(stream(false))).toBe(false);

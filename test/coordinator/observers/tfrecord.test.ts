@@ -5,7 +5,7 @@ import { crc32c, frameRecord } from '../../../src/coordinator/observers/tfrecord
 import { readRecords } from '../../support/event-files.js';
 
 describe('crc32c()', () => {
-  it('gives the value of the standard for "123456789"', () => {
+  it('gives the standard\'s check value for "123456789"', () => {
     expect(crc32c(Buffer.from('123456789'))).toBe(0xe3069283);
   });
 
@@ -19,7 +19,7 @@ describe('crc32c()', () => {
 });
 
 describe('frameRecord()', () => {
-  it('is read by a reader that is not ours', () => {
+  it('can be read by a third-party reader', () => {
     fc.assert(
       fc.property(fc.array(fc.uint8Array({ maxLength: 50 }), { maxLength: 5 }), (records) => {
         const frames = Buffer.concat(records.map(frameRecord));
@@ -30,7 +30,7 @@ describe('frameRecord()', () => {
     );
   });
 
-  it('shows every flipped bit', () => {
+  it('detects every flipped bit', () => {
     const frame = frameRecord(Uint8Array.from([1, 2, 3]));
     for (let bit = 0; bit < 8 * frame.length; bit++) {
       const damaged = frame.slice();

@@ -13,7 +13,7 @@ function traceOf(stream: RunEvent[]): TraceEvent[] {
   return stream.flatMap((event) => convert(event));
 }
 
-/** Durations of what has one, ms, by process, name and order: `bert wire 0`. */
+/** Durations of the events that have one, ms, by process, name and order: `bert wire 0`. */
 function durations(trace: TraceEvent[]): Record<string, number> {
   const names = new Map<number, string>();
   const result: Record<string, number> = {};
@@ -62,11 +62,11 @@ describe('createTraceEvents()', () => {
     };
     expect(Object.keys(durationsMs)).toEqual(Object.keys(expected));
     for (const [key, value] of Object.entries(expected)) {
-      expect(durationsMs[key], key).toBeCloseTo(value, 3); // a double holds today in ms to 0.0002
+      expect(durationsMs[key], key).toBeCloseTo(value, 3); // a double holds today's time in ms to 0.0002
     }
   });
 
-  it('shows 50 ms of delay in the sending of one worker there and nowhere else', () => {
+  it("shows one worker's 50 ms sending delay there and nowhere else", () => {
     const undisturbed = durations(traceOf([...start, events.step(0)]));
     const startedAt = events.START;
     const delayed = durations(
@@ -91,7 +91,7 @@ describe('createTraceEvents()', () => {
     });
   });
 
-  it('keeps what overlaps within its row nested', () => {
+  it('nests overlapping events of a row', () => {
     const stream: RunEvent[] = [...start];
     for (let t = 0; t < 300; t++) {
       const parts = { planMs: 0.1 + t / 3000, computeMs: 1 + Math.sin(t) / 7, updateMs: t / 7001 };
@@ -107,7 +107,7 @@ describe('createTraceEvents()', () => {
     }
   });
 
-  it('puts evaluations and checkpoints, which overlap steps, into rows of their own', () => {
+  it('puts evaluations and checkpoints, which overlap steps, in rows of their own', () => {
     const trace = traceOf([...start, events.evaluation(), events.checkpoint()]);
     const rows = trace
       .filter(({ ph }) => ph === 'X')
@@ -126,14 +126,14 @@ describe('createTraceEvents()', () => {
     expect(names).toEqual(['compute (not used)']);
   });
 
-  it('has no negative times where clocks are not quite in step', () => {
+  it('has no negative times if clocks are slightly off', () => {
     const early = events.partial('anna', events.START, -1);
     for (const { dur } of traceOf([...start, events.step(0, { partials: [early] })])) {
       expect(dur ?? 0).toBeGreaterThanOrEqual(0);
     }
   });
 
-  it('marks the moments of a run', () => {
+  it('marks the events of a run', () => {
     const moments = traceOf([...start, events.lost('bert'), events.finished()])
       .filter(({ ph }) => ph === 'i')
       .map(({ name, ts }) => [name, ts]);
@@ -159,13 +159,13 @@ describe('createTrace()', () => {
     expect(JSON.parse(await readFile(path, 'utf8'))).toEqual(traceOf(stream));
   });
 
-  it('of nothing is an empty array', async () => {
+  it('writes an empty array without events', async () => {
     const path = join(await temporaryDirectory(), 'trace.json');
     await createTrace(path, { warn }).close();
     expect(JSON.parse(await readFile(path, 'utf8'))).toEqual([]);
   });
 
-  it('is a JSON array at any moment, and leaves nothing beside it', async () => {
+  it('is a JSON array at any time, and leaves no other files', async () => {
     const dir = await temporaryDirectory();
     const path = join(dir, 'trace.json');
     const trace = createTrace(path, { warn });

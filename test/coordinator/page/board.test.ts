@@ -28,7 +28,7 @@ interface Contents {
   readonly hasCheckpoint?: boolean;
 }
 
-/** A run directory as the coordinator leaves it. */
+/** A run directory as the coordinator writes it. */
 async function runDirectory(name: string, contents: Contents = {}): Promise<string> {
   const { numSteps = 6, hasResult = true, hasCheckpoint = false } = contents;
   const dir = join(await temporaryDirectory(), name);
@@ -93,7 +93,7 @@ async function eventsOf(dir: string, warn = ignore.warn as (message: string) => 
 }
 
 describe('openStoredRun()', () => {
-  it('gives the events that the run once had', async () => {
+  it('replays the events of the run', async () => {
     const events = await eventsOf(await runDirectory('first'));
     expect(events[0]).toMatchObject({
       type: 'started',
@@ -110,21 +110,21 @@ describe('openStoredRun()', () => {
     expect(events.at(-1)).toMatchObject({ type: 'finished', result: { epochs: 2 } });
   });
 
-  it('leaves out lines that are none of ours, and says how many', async () => {
+  it('skips malformed lines, and says how many', async () => {
     const dir = await runDirectory('torn');
     await appendFile(join(dir, 'metrics.jsonl'), '{"type":"step","globalStep":-1}\nnonsense\n{"ty');
     const warnings: string[] = [];
     const events = await eventsOf(dir, (message) => warnings.push(message));
     expect(events.filter((event) => event.type === 'step')).toHaveLength(6);
-    expect(warnings).toEqual([expect.stringMatching(/^Left out 3 lines/)]);
+    expect(warnings).toEqual([expect.stringMatching(/^Skipped 3 malformed lines/)]);
   });
 
-  it('shows a run without a result as one that has not finished', async () => {
+  it('shows a run without a result as unfinished', async () => {
     const events = await eventsOf(await runDirectory('crashed', { hasResult: false }));
     expect(events.some((event) => event.type === 'finished')).toBe(false);
   });
 
-  it('opens no dataset but the one that it is given', async () => {
+  it('opens only the dataset that it is given', async () => {
     const dataset = await temporaryDirectory();
     const dir = await runDirectory('elsewhere', { config: { dataset }, hasCheckpoint: true });
     const replay = async (given: string | null) => {
@@ -139,13 +139,13 @@ describe('openStoredRun()', () => {
     expect(await replay(null)).toEqual([
       expect.stringContaining(`the model was trained on ${dataset}, a path that is not opened`),
     ]);
-    // It is looked into, and found to be empty.
+    // It was opened, and found to be empty.
     expect(await replay(dataset)).toEqual([
       expect.stringContaining('train-images-idx3-ubyte is missing'),
     ]);
   });
 
-  it('refuses a directory that holds no run, in a sentence', async () => {
+  it('refuses a directory without a run, in one sentence', async () => {
     const dir = await temporaryDirectory();
     await expect(openStoredRun(dir, ignore)).rejects.toThrow(/^Cannot show .*: it contains no run/);
   });
@@ -154,7 +154,7 @@ describe('openStoredRun()', () => {
 const MNIST_DATA = { input: MNIST.input, classNames: DIGITS };
 
 describe('replayMetrics()', () => {
-  it('tells what a resumed run did before', async () => {
+  it('replays the earlier part of a resumed run', async () => {
     const dir = await runDirectory('resumed');
     const types: string[] = [];
     const config = parseRunConfig({});
@@ -165,7 +165,7 @@ describe('replayMetrics()', () => {
     expect(types).not.toContain('finished');
   });
 
-  it('tells nothing where there is no file', async () => {
+  it('replays nothing if there is no file', async () => {
     const path = join(await temporaryDirectory(), 'metrics.jsonl');
     const seen: RunEvent[] = [];
     await replayMetrics(path, 'new', parseRunConfig({}), MNIST_DATA, (event) => seen.push(event));
@@ -174,20 +174,20 @@ describe('replayMetrics()', () => {
 });
 
 describe('createBoard()', () => {
-  it('serves the page of one run at its root', async () => {
+  it('serves the page of a single run at its root', async () => {
     const { json } = await serve(await runDirectory('only'));
     const update = await json<Update>('/api/history');
     expect(update).toMatchObject({ state: 'finished', isLive: false, canPredict: false });
     expect(update.points?.numPoints).toBe(6);
   });
 
-  it('shows matrix, filters and mistakes of the last checkpoint, and classifies with it', async () => {
+  it('shows the confusion matrix, filters and mistakes of the last checkpoint, and classifies with it', async () => {
     const { url, json } = await serve(await runDirectory('checked', { hasCheckpoint: true }));
     const update = await json<Update>('/api/history');
     const counts = update.confusion?.counts ?? [];
     expect(counts.reduce((sum, count) => sum + count, 0)).toBe(10_000);
     expect(update.filters?.numFilters).toBe(6);
-    // The evaluation that was in the metrics already is not told twice.
+    // The evaluation that is already in the metrics is not repeated.
     expect(update.evaluations).toHaveLength(1);
     const answer = await fetch(`${url}/api/predict`, { method: 'POST', body: new Uint8Array(784) });
     const { probabilities } = (await answer.json()) as { probabilities: number[] };

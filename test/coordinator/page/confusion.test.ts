@@ -9,7 +9,7 @@ const evaluated = (pairs: readonly (readonly [label: number, predicted: number])
 });
 
 describe('confusionOf()', () => {
-  it('counts every class by itself while there are few', () => {
+  it('counts every class separately if there are few', () => {
     const made = confusionOf(
       evaluated([
         [0, 0],
@@ -34,7 +34,7 @@ describe('confusionOf()', () => {
     });
   });
 
-  it('of a thousand classes it stays small, loses no image and names the worst pairs', () => {
+  it('stays small for a thousand classes, counts every image and names the worst pairs', () => {
     const pairs = Array.from(
       { length: 50_000 },
       (_, index) => [index % 1000, (index * 7919) % 1000] as const,

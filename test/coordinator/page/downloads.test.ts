@@ -38,7 +38,7 @@ async function serve() {
   const server = createServer((request, response) => {
     if (!downloads.handle(request, response)) response.writeHead(418).end();
   });
-  // The test takes its time between two requests on a busy machine.
+  // On a busy machine the test may take long between two requests.
   server.keepAliveTimeout = 0;
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   onTestFinished(() => {
@@ -55,7 +55,7 @@ async function serve() {
   return { dir, clock, get, put };
 }
 
-test('every format comes as an archive of what lockstep export writes, of the best or the latest', async () => {
+test('serves an archive of what lockstep export writes, for every format, of the best or the latest checkpoint', async () => {
   const { clock, get, put } = await serve();
   const none = await get('exports');
   expect(await none.json()).toEqual({ formats: EXPORT_FORMATS, checkpoints: [] });
@@ -89,7 +89,7 @@ test('every format comes as an archive of what lockstep export writes, of the be
   }
 });
 
-test('other requests are refused, and too many', async () => {
+test('refuses other requests, and too many', async () => {
   const { dir, get, put } = await serve();
   await put('best.safetensors', checkpointAt(10));
   expect((await get('export?format=exe')).status).toBe(400);

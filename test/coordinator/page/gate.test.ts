@@ -47,14 +47,14 @@ async function serve(options: Partial<GateOptions> = {}) {
 }
 
 describe('Gate', () => {
-  it('asks for nothing where the run has no token', async () => {
+  it('requires nothing if the run has no token', async () => {
     const { ask } = await serve({ joiningToken: null, lookingToken: null });
     for (const path of ['/', '/metrics', '/api/history', '/nothing']) {
       expect((await ask(path)).body).toBe('inside');
     }
   });
 
-  it('shows nothing but that it lives to whoever has no token', async () => {
+  it('shows only that it is alive without a token', async () => {
     const { ask } = await serve({ publicPaths: new Set(['/work']) });
     for (const path of ['/', '/?', '/page.js', '/metrics', '/api/history', '/api/events', '/x']) {
       expect([path, (await ask(path)).status]).toEqual([path, 401]);
@@ -65,7 +65,7 @@ describe('Gate', () => {
     expect((await ask('/healthz', { Host: 'rebound.evil.example' })).body).toBe('inside');
   });
 
-  it('lets in whoever has the looking token, or the joining token', async () => {
+  it('admits the looking token and the joining token', async () => {
     const { ask, bearer } = await serve({ lookingToken: 'looking-token' });
     for (const token of ['looking-token', JOINING]) {
       expect((await ask('/metrics', bearer(token))).status).toBe(200);
@@ -75,11 +75,11 @@ describe('Gate', () => {
       expect([status, headers['www-authenticate']]).toEqual([401, 'Bearer realm="lockstep"']);
     }
     expect((await ask('/metrics', { Authorization: `Basic ${JOINING}` })).status).toBe(401);
-    // A token in the address is for the page's link alone: elsewhere it would stand in logs of proxies.
+    // Only the page's link may have a token in the address: elsewhere it would end up in the logs of proxies.
     expect((await ask('/metrics?look=looking-token')).status).toBe(401);
   });
 
-  it('makes a cookie of the token in a link, and takes it out of the address', async () => {
+  it('exchanges the token in a link for a cookie, and removes it from the address', async () => {
     const { ask, link } = await serve();
     const { status, headers } = await ask(link);
     expect([status, headers.location, headers['cache-control']]).toEqual([303, './', 'no-store']);
@@ -87,7 +87,7 @@ describe('Gate', () => {
     expect(attributes).toEqual(['Path=/', 'HttpOnly', 'SameSite=Strict']);
     expect(cookie).toMatch(/^lockstep-[0-9a-f]{12}=[\w-]{43}$/);
     expect((await ask('/api/history', { Cookie: `other=1; ${cookie}` })).body).toBe('inside');
-    // It is for looking.
+    // The cookie only allows looking.
     expect((await ask('/api/x', { Cookie: cookie }, 'POST')).status).toBe(401);
 
     const other = await serve({ key: new Uint8Array(32) });
@@ -95,7 +95,7 @@ describe('Gate', () => {
     expect((await ask('/?look=wrong')).headers['set-cookie']).toBeUndefined();
   });
 
-  it('has the browser ask again where the link is on another site, whose redirect bears no cookie', async () => {
+  it('makes the browser reload after a link from another site, as it sends no cookie with that redirect', async () => {
     const { ask, link } = await serve();
     const { status, headers, body } = await ask(link, {
       'Sec-Fetch-Site': 'cross-site',
@@ -105,7 +105,7 @@ describe('Gate', () => {
     expect(body).toContain('content="0; url=./"');
   });
 
-  it('lets an address wait that guesses, though it guess right; cookies cannot be guessed', async () => {
+  it('makes an address that guesses wait, even if a guess is right, but not its cookies', async () => {
     const { ask, bearer, link, clock } = await serve();
     const [cookie] = (await ask(link)).headers['set-cookie']![0].split('; ');
     for (let i = 0; i < 4; i++) expect((await ask('/', bearer(`guess-${i}`))).status).toBe(401);
@@ -123,7 +123,7 @@ describe('Gate', () => {
     expect((await ask('/', bearer(JOINING))).status).toBe(429);
   });
 
-  it('lets change whoever has the joining token; where there is none, this machine', async () => {
+  it('allows changes with the joining token or, if there is none, from this machine', async () => {
     const { ask, bearer } = await serve({ lookingToken: 'looking-token' });
     expect((await ask('/api/x', bearer(JOINING), 'POST')).body).toBe('inside');
     expect((await ask('/api/x', bearer('looking-token'), 'POST')).status).toBe(401);
@@ -140,7 +140,7 @@ describe('refuse()', () => {
       'train.example.com',
     ])?.status;
 
-  it('checks Host, whoever asks', () => {
+  it('checks Host from every address', () => {
     for (const address of ['127.0.0.1', '10.0.0.7', '2001:db8::1']) {
       expect(from(address, 'rebound.evil.example:7700')).toBe(421);
       expect(from(address, 'train.example.com:7700')).toBeUndefined();
@@ -163,7 +163,7 @@ describe('isFromOwnPage()', () => {
     ['[::1]:7700', 'http://[::1]:7700', false],
     ['localhost:7700', 'http://localhost:7700', false],
     ['run.example.org', 'https://run.example.org', true],
-  ])('takes a page of %s', (host, origin, isSecure) => {
+  ])('accepts a page of %s', (host, origin, isSecure) => {
     expect(ask(host, origin, isSecure)).toBe(true);
   });
 
@@ -173,7 +173,7 @@ describe('isFromOwnPage()', () => {
     ['another site', '127.0.0.1:7700', 'http://evil.example', false],
     ['another port of this machine', '127.0.0.1:7700', 'http://127.0.0.1:7701', false],
     ['the same host without TLS', 'run.example.org', 'http://run.example.org', true],
-    ['a name that somebody points here', 'evil.example:7700', 'http://evil.example:7700', false],
+    ['a rebound name', 'evil.example:7700', 'http://evil.example:7700', false],
     ['no host', undefined, 'http://127.0.0.1:7700', false],
     ['a host with a path', '127.0.0.1:7700/x', 'http://127.0.0.1:7700/x', false],
   ])('refuses %s', (_what, host, origin, isSecure) => {

@@ -14,7 +14,7 @@ function history(...events: Parameters<RunHistory['observe']>[0][]): RunHistory 
 const sizeOf = (update: Update) => JSON.stringify(update).length;
 
 describe('RunHistory', () => {
-  it('tells a page that opens late everything', () => {
+  it('gives a late page everything', () => {
     const update = history(
       run.started(),
       run.joined('anna'),
@@ -31,7 +31,7 @@ describe('RunHistory', () => {
     expect(update.result?.weightsSha256).toHaveLength(64);
   });
 
-  it('takeDelta() tells what is new, once', () => {
+  it('takeDelta() returns each change once', () => {
     const made = history(run.started(), run.joined('anna'), run.step(0));
     made.takeDelta(0);
     made.observe(run.step(1));
@@ -43,7 +43,7 @@ describe('RunHistory', () => {
     expect(made.takeDelta(0).points).toBeUndefined();
   });
 
-  it('stays within its bounds however long the run is', () => {
+  it('stays bounded, however long the run is', () => {
     const made = history(run.started());
     const sizes: number[] = [];
     for (let step = 0; step < 20_000; step += 1) {
@@ -63,11 +63,11 @@ describe('RunHistory', () => {
     expect(update.events?.length).toBeLessThanOrEqual(500);
     expect(update.workers?.length).toBeLessThanOrEqual(256);
     expect(update.filters?.frames.length).toBeLessThanOrEqual(64);
-    // Nobody took a delta all the while.
+    // No delta was taken all the while.
     expect(sizeOf(made.takeDelta(0))).toBeLessThan(2 * sizes[1]);
   });
 
-  it('forgets checkpoints before what else happened', () => {
+  it('forgets checkpoints before other events', () => {
     const made = history(run.started(), run.notice('keep me', 'warn'));
     for (let at = 0; at < 1000; at += 1) made.observe(run.checkpoint());
     expect(made.snapshot(0).events).toContainEqual(expect.objectContaining({ message: 'keep me' }));
@@ -81,14 +81,14 @@ describe('RunHistory', () => {
     ]);
   });
 
-  it('a worker that says goodbye has left, and is back when it comes again', () => {
+  it('a worker that said goodbye has left, and can come back', () => {
     const made = history(run.started(), run.joined('anna'), run.lost('anna', { isGraceful: true }));
     expect(made.snapshot(0).workers).toMatchObject([{ state: 'left', lostInPhase: null }]);
     made.observe(run.joined('anna', { isReturn: true }));
     expect(made.snapshot(0).workers).toMatchObject([{ state: 'here' }]);
   });
 
-  it('tells when a worker was here, and whether it was lost', () => {
+  it('records when a worker was connected, and whether it was lost', () => {
     const made = history(run.started(), run.joined('anna', { time: 1 }));
     made.observe(run.lost('anna', { time: 2 }));
     made.observe(run.joined('anna', { time: 3, isReturn: true }));
@@ -118,7 +118,7 @@ describe('RunHistory', () => {
   it.each([
     ['one channel of another size', { channels: 1, height: 14, width: 56 }],
     ['several channels', { channels: 4, height: 14, width: 14 }],
-  ])('shows images of %s, with the classes that they have', (_, input) => {
+  ])('shows images of %s, with their classes', (_, input) => {
     const made = history(
       run.started({ params: new Float32Array(61_706), input, classNames: ['cat', 'dog', 'owl'] }),
       run.evaluation({
@@ -137,7 +137,7 @@ describe('RunHistory', () => {
     expect(made.detail?.labels).toHaveLength(2);
   });
 
-  it('shares and rates are taken over a second of steps', () => {
+  it('averages shares and rates over a second of steps', () => {
     const made = history(run.started(), run.joined('anna'), run.joined('bert'));
     const [anna, bert] = [
       run.share('anna', { numImages: 48 }),
@@ -148,12 +148,12 @@ describe('RunHistory', () => {
     }
     const [first, second] = made.snapshot(0).workers ?? [];
     expect([first.share, second.share]).toEqual([0.75, 0.25]);
-    // 48 images each 4 ms.
+    // 48 images every 4 ms.
     expect(first.imagesPerSecond).toBeCloseTo(12_000, 0);
     expect(first.computeMs).toBe(3);
   });
 
-  it('counts which digits were taken for which', () => {
+  it('counts which digits were mistaken for which', () => {
     const made = history(
       run.started(),
       run.evaluation({
@@ -168,7 +168,7 @@ describe('RunHistory', () => {
     expect(made.detail?.predictions).toHaveLength(3);
   });
 
-  it('keeps the filters of the first convolution at even distances', () => {
+  it('keeps the filters of the first convolution at regular intervals', () => {
     const made = history(run.started());
     for (let step = 0; step < 1000; step += 1) {
       made.observe(run.step(step, { params: new Float32Array(run.NUM_PARAMS).fill(step) }));
@@ -183,7 +183,7 @@ describe('RunHistory', () => {
     expect(weights.readFloatLE(0)).toBe(999);
   });
 
-  it('a resumed run goes on from its checkpoint', () => {
+  it('continues a resumed run from its checkpoint', () => {
     const made = history(run.started(), run.step(0), run.step(1), run.step(2));
     made.observe(run.evaluation({ globalStep: 3 }));
     made.observe(run.started({ globalStep: 2, isResumed: true, time: run.START + 5000 }));

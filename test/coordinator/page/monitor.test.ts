@@ -93,7 +93,7 @@ interface Page {
   close(): void;
 }
 
-/** An open page; its events as they come. */
+/** An open page, and the events that it receives. */
 function open(port: number): Promise<Page> {
   return new Promise((resolve, reject) => {
     const updates: Page['updates'][number][] = [];
@@ -124,7 +124,7 @@ function open(port: number): Promise<Page> {
 }
 
 describe('Monitor', () => {
-  it('serves the page and its files with a strict policy', async () => {
+  it('serves the page and its files with a strict content security policy', async () => {
     const { port } = await serve();
     for (const path of ['/', '/page.js', '/page.css', '/favicon.svg', '/api/history']) {
       const { status, headers } = await ask(port, path);
@@ -137,21 +137,21 @@ describe('Monitor', () => {
     }
   });
 
-  it('answers a conditional request without the file', async () => {
+  it('answers a conditional request without sending the file again', async () => {
     const { port } = await serve();
     const { headers } = await ask(port, '/page.js');
     const again = await ask(port, '/page.js', { headers: { 'if-none-match': headers.etag! } });
     expect([again.status, again.body]).toEqual([304, '']);
   });
 
-  it('leaves other paths to others', async () => {
+  it('does not handle other paths', async () => {
     const { port } = await serve();
     for (const path of ['/metrics', '/healthz', '/page', '/../page.js', '/__proto__', '/api']) {
       expect(await ask(port, path)).toMatchObject({ status: 404, body: 'not the monitor' });
     }
   });
 
-  it('refuses other methods, and says which it takes', async () => {
+  it('refuses other methods, and says which are allowed', async () => {
     const { port } = await serve();
     expect(await ask(port, '/', { method: 'POST' })).toMatchObject({
       status: 405,
@@ -161,7 +161,7 @@ describe('Monitor', () => {
     expect(await ask(port, '/api/events', { method: 'DELETE' })).toMatchObject({ status: 405 });
   });
 
-  it('refuses the pages of other sites', async () => {
+  it('refuses pages of other sites', async () => {
     const { port } = await serve();
     const status = async (headers: Record<string, string>) =>
       (await ask(port, '/api/history', { headers })).status;
@@ -172,7 +172,7 @@ describe('Monitor', () => {
       200,
     );
     expect(await status({ 'sec-fetch-site': 'same-origin' })).toBe(200);
-    // A link that somebody clicked.
+    // A click on a link.
     expect(await status({ 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate' })).toBe(
       200,
     );
@@ -190,7 +190,7 @@ describe('Monitor', () => {
     }
   });
 
-  it('sends a page the history, then what changes', async () => {
+  it('sends a page the history, then the changes', async () => {
     const { monitor, port } = await serve();
     monitor.observe(run.started());
     monitor.observe(run.step(0));
@@ -205,7 +205,7 @@ describe('Monitor', () => {
     expect(second.data.events).toMatchObject([{ kind: 'joined' }]);
   });
 
-  it('batches what comes in a burst', async () => {
+  it('batches a burst of events', async () => {
     const { monitor, port } = await serve();
     monitor.observe(run.started());
     const page = await open(port);
@@ -215,7 +215,7 @@ describe('Monitor', () => {
     expect(page.updates).toHaveLength(2);
   });
 
-  it('sends a page that comes while others watch all it missed, and nothing twice', async () => {
+  it('sends a page that joins others all it missed, and nothing twice', async () => {
     const { monitor, port } = await serve();
     monitor.observe(run.started());
     const early = await open(port);
@@ -232,7 +232,7 @@ describe('Monitor', () => {
     });
   });
 
-  it('has a limit of open pages, and room again when one leaves', async () => {
+  it('limits the number of open pages, and has room again when one leaves', async () => {
     const { port } = await serve();
     const pages = await Promise.all(Array.from({ length: 64 }, () => open(port)));
     await expect(open(port)).rejects.toThrow('Status 503');
@@ -240,7 +240,7 @@ describe('Monitor', () => {
     await vi.waitFor(() => open(port));
   });
 
-  it('close() ends the streams, with the last events sent', async () => {
+  it('close() ends the streams after sending the last events', async () => {
     const { monitor, port } = await serve();
     monitor.observe(run.started());
     const page = await open(port);
@@ -268,7 +268,7 @@ describe('Monitor', () => {
     expect(seen).toEqual([body]);
   });
 
-  it('classifies nothing but whole images', async () => {
+  it('classifies only complete images', async () => {
     const predict = vi.fn(() => new Float32Array(10));
     const { monitor, port } = await serve({ predict });
     monitor.observe(run.started());
@@ -283,7 +283,7 @@ describe('Monitor', () => {
     expect(predict).not.toHaveBeenCalled();
   });
 
-  it('bounds how often it classifies', async () => {
+  it('limits how often it classifies', async () => {
     const { monitor, port } = await serve();
     monitor.observe(run.started());
     const body = new Uint8Array(784);
@@ -294,7 +294,7 @@ describe('Monitor', () => {
     expect(answers.some(({ status }) => status === 200)).toBe(true);
   });
 
-  it('answers when the engine fails, and has no canvas without one', async () => {
+  it('answers when the engine fails, or if there is none', async () => {
     const failing = await serve({
       predict: () => {
         throw new Error('engine gone');
@@ -307,7 +307,7 @@ describe('Monitor', () => {
     expect(await ask(without.port, '/api/predict', image)).toMatchObject({ status: 404 });
   });
 
-  it('survives bytes that are no request', async () => {
+  it('survives bytes that are not a request', async () => {
     const { monitor, port } = await serve();
     const socket = connect(port, '127.0.0.1');
     await new Promise<void>((resolve) => {
@@ -320,8 +320,8 @@ describe('Monitor', () => {
     expect((await ask(port, '/api/history')).status).toBe(200);
   });
 
-  it('ranks the mistakes when somebody looks, the surest first', async () => {
-    // The model says 3 of everything, surer the brighter the first pixel is.
+  it('ranks the mistakes once a page is open, most confident first', async () => {
+    // The model predicts 3 for every image, more confidently the brighter the first pixel.
     const { monitor, port } = await serve({
       predict: (image) => {
         const probabilities = new Float32Array(10).fill((1 - image[0] / 255) / 9);
@@ -348,12 +348,12 @@ describe('Monitor', () => {
     ]);
   });
 
-  it('keeps the weights that it classifies with fresh', async () => {
+  it('keeps the weights for classification up to date', async () => {
     const setParams = vi.fn();
     const { monitor } = await serve({ setParams });
     monitor.observe(run.started({ totalSteps: 1000 }));
     for (let step = 0; step < 1000; step += 1) monitor.observe(run.step(step));
-    // 4 s of steps, four times a second, and the last.
+    // Four times per second during 4 s of steps, and the last.
     expect(setParams.mock.calls.length).toBeGreaterThanOrEqual(16);
     expect(setParams.mock.calls.length).toBeLessThanOrEqual(18);
   });

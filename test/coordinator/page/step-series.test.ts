@@ -41,7 +41,7 @@ describe('StepSeries', () => {
     expect(contents(series).steps).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
   });
 
-  it('never has more points than its capacity, and at least half of it', () => {
+  it('never exceeds its capacity, and stays at least half full', () => {
     for (const numSteps of [9, 17, 1000, 4097]) {
       const series = filled(numSteps, 8);
       expect(series.length).toBeGreaterThanOrEqual(4);
@@ -63,14 +63,14 @@ describe('StepSeries', () => {
     expect(series.column('accuracyMax')[3]).toBeCloseTo(Math.max(...accuracies), 6);
   });
 
-  it('forgets the steps that are done again', () => {
+  it('drops steps that are repeated', () => {
     const series = filled(6, 8);
     series.add(sample(3, { loss: 7 }));
     expect(contents(series).steps).toEqual([0, 1, 2, 3]);
     expect(series.column('loss')[3]).toBe(7);
   });
 
-  it('apply() makes a copy equal, whenever it is brought up to date', () => {
+  it('apply() makes a copy equal, whenever it is updated', () => {
     fc.assert(
       fc.property(
         fc.array(fc.integer({ min: 1, max: 90 }), { minLength: 1, maxLength: 20 }),
@@ -79,7 +79,7 @@ describe('StepSeries', () => {
           const copy = new StepSeries(16);
           let step = 0;
           for (const numSteps of batches) {
-            // Now and then a resumed run goes back.
+            // A resumed run may go back.
             const from = numSteps % 7 === 0 ? Math.floor(step / 2) : step;
             for (step = from; step < from + numSteps; step += 1) series.add(sample(step));
             copy.apply(series.encode(from));

@@ -17,13 +17,13 @@ function find(imageBytes: number) {
 }
 
 describe('findWorstMistakes()', () => {
-  it('has the pictures of all where they are small', async () => {
+  it('includes every picture if they are small', async () => {
     const found = await find(3 * 32 * 32);
     expect(found?.worst).toHaveLength(NUM_IMAGES);
     expect(found?.worst.every(({ image }) => image?.length === 4 * 32 * 32)).toBe(true);
   });
 
-  it('has no more pictures than every page can be sent, and all mistakes', async () => {
+  it('limits the bytes of pictures, but lists all mistakes', async () => {
     const found = await find(256 * 1024);
     expect(found?.worst).toHaveLength(NUM_IMAGES);
     expect(found?.worst.filter(({ image }) => image !== null)).toHaveLength(4);

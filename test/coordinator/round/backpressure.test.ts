@@ -1,4 +1,4 @@
-/** A worker that reads slowly, over real sockets: what waits for it is bounded, and reaches it in the end. */
+/** A worker that reads slowly, over real sockets: what waits for it is bounded, and eventually reaches it. */
 import { once } from 'node:events';
 import { expect, it, onTestFinished } from 'vitest';
 import { WebSocket } from 'ws';
@@ -13,11 +13,11 @@ import { PROTOCOL_VERSION, type WorkerMessage } from '../../../src/shared/protoc
 import { createHarness } from '../../support/coordinator-harness.js';
 import { allTrainings } from '../../support/simulator/training.js';
 
-/** A step's images: 31 MB, more than any system keeps for a connection. */
+/** A step's images: 31 MB, more than any system buffers for a connection. */
 const NUM_IMAGES = 40_000;
 const LONGEST_FRAME_BYTES = 200_000;
 
-it('a worker that does not read is sent what its queue takes, and the rest when it reads again', async () => {
+it('a worker that stops reading is sent only what its queue takes, and the rest once it reads again', async () => {
   const noImages = (count: number) => ({
     images: new Uint8Array(784 * count),
     labels: new Uint16Array(count),

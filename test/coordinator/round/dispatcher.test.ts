@@ -10,7 +10,7 @@ import { startRun, type FakeWorker } from '../../support/coordinator-harness.js'
 const WHOLE = [[0, 6]];
 
 describe('Dispatcher', () => {
-  it('gives a worker that comes back within a step the parameters again', async () => {
+  it('sends θ again to a worker that reconnects within a step', async () => {
     const { join, settle } = await startRun();
     const anna = await join();
     anna.channel.break();
@@ -21,6 +21,7 @@ describe('Dispatcher', () => {
     expect(again.rangesOf(0)).toEqual(WHOLE);
   });
 
+<<<<<<< HEAD
   it('tells each worker the samples of its own micro-batches only, and of those that it gets later', async () => {
     const { join, training } = await startRun();
     const anna = await join();
@@ -49,6 +50,9 @@ describe('Dispatcher', () => {
   });
 
   it('hands the open micro-batches of a lost worker to another at once', async () => {
+=======
+  it('reassigns the open micro-batches of a lost worker at once', async () => {
+>>>>>>> prose
     const { join } = await startRun();
     const anna = await join();
     const bert = await join();
@@ -58,19 +62,19 @@ describe('Dispatcher', () => {
     expect(bert.rangesOf(0)).toEqual([[2, 6]]);
   });
 
-  it('gives a late worker’s units to one that becomes idle after it was late', async () => {
+  it('hedges a late worker’s units to one that becomes idle later', async () => {
     const { join, time } = await startRun();
     const anna = await join();
     const bert = await join();
     await anna.answer([[0, 6]]);
-    // Anna never answers in step 1; Bert, who has never been measured, takes his time.
+    // Anna never answers in step 1; Bert, whose pace is unknown, is slow.
     const [lo, hi] = bert.rangesOf(1)[0];
     await time.advance(300);
     await bert.answer([[lo, hi]]);
     expect(bert.rangesOf(1)).toContainEqual(anna.rangesOf(1)[0]);
   });
 
-  it('gives a late worker’s units to one that joins', async () => {
+  it('hedges a late worker’s units to one that joins', async () => {
     const { join, time } = await startRun();
     const anna = await join();
     await time.advance(2_000);
@@ -79,7 +83,7 @@ describe('Dispatcher', () => {
     expect(bert.rangesOf(0)).toEqual(WHOLE);
   });
 
-  it('sends a worker away that answers pings and never its work, and waits for another', async () => {
+  it('evicts a worker that answers only pings, and waits for another', async () => {
     const { join, time, eventsOf } = await startRun({
       heartbeatTimeoutMs: 10 * DEADLINES.answerMs,
     });
@@ -93,7 +97,7 @@ describe('Dispatcher', () => {
     expect(bert.rangesOf(0)).toEqual(WHOLE);
   });
 
-  it('does not send a worker away that takes long for each of many answers', async () => {
+  it('does not evict a worker that is slow with each of many answers', async () => {
     const { join, time } = await startRun({ heartbeatTimeoutMs: 10 * DEADLINES.answerMs });
     const anna = await join();
     for (let unit = 0; unit < 5; unit++) {
@@ -103,7 +107,7 @@ describe('Dispatcher', () => {
     expect(anna.closeCode).toBeNull();
   });
 
-  it('gives no share, no hedge and no samples to a worker whose last frame has not left', async () => {
+  it('gives no share, hedge or samples to a worker whose last frame is still queued', async () => {
     const { join, time } = await startRun({ minWorkers: 2 });
     const anna = await join();
     const bert = await join();
@@ -118,7 +122,7 @@ describe('Dispatcher', () => {
     expect(bert.rangesOf(1)).toEqual(WHOLE);
   });
 
-  it('hands work out as soon as a queue has drained, where all workers had one', async () => {
+  it('assigns work as soon as a queue drains, if all workers had one', async () => {
     const { join } = await startRun();
     const anna = await join();
     anna.channel.bufferedBytes = 1;
@@ -128,11 +132,11 @@ describe('Dispatcher', () => {
     expect(anna.rangesOf(1)).toEqual(WHOLE);
   });
 
-  it('adds nothing to a queue that is full, and forgets what waits when the round is over', async () => {
+  it('adds nothing to a full queue, and drops waiting work when the round is over', async () => {
     const { connect, join, settle, time } = await startRun();
     const anna = await join();
     const bert = connect();
-    // Bert's connection takes nothing, from his first frame of samples on.
+    // Bert's send queue is full from the first frame of samples on.
     const send = bert.channel.send.bind(bert.channel);
     bert.channel.send = (frame) => {
       send(frame);
@@ -153,7 +157,7 @@ describe('Dispatcher', () => {
     expect(bert.rangesOf(1)).toEqual([]);
   });
 
-  it('counts a partial once, whoever was asked for it too', async () => {
+  it('counts each partial once, however many workers were asked for it', async () => {
     const { join, time, eventsOf } = await startRun();
     const anna = await join();
     await time.advance(2_000);
@@ -164,12 +168,12 @@ describe('Dispatcher', () => {
     expect(step.workers.map(({ numImages }) => numImages)).toEqual([6, 6]);
   });
 
-  it('does not count the time in which a worker had nothing to do against it', async () => {
+  it('does not count idle time against a worker', async () => {
     const { join, time } = await startRun({ minWorkers: 2 });
     const anna = await join();
     const bert = await join();
     await bert.answer(bert.rangesOf(0));
-    // Anna never answers; long after he was done, Bert is asked for her half too.
+    // Anna never answers; long after Bert is done, he gets her half too.
     await time.advance(316);
     await bert.answer(anna.rangesOf(0));
     expect(bert.rangesOf(1)).toEqual(WHOLE);

@@ -5,7 +5,7 @@ import { Sampler } from '../../../src/coordinator/sampler.js';
 const sampler = new Sampler(1, 10, 4);
 
 describe('Sampler', () => {
-  test('puts each sample into one batch of each epoch, in another order', () => {
+  test('puts each sample into one batch per epoch, in a different order', () => {
     const epochs = [0, 3].map((first) => [0, 1, 2].flatMap((i) => [...sampler.batch(first + i)]));
     for (const epoch of epochs) {
       expect(epoch.toSorted((a, b) => a - b)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
@@ -15,7 +15,7 @@ describe('Sampler', () => {
 });
 
 describe('Ledger', () => {
-  test('is content with each image once an epoch, and when it begins in mid-epoch', () => {
+  test('accepts each image once per epoch, even starting in mid-epoch', () => {
     const ledger = new Ledger(sampler, 2);
     for (let step = 2; step < 6; step++) {
       ledger.add(sampler.batch(step));

@@ -9,7 +9,7 @@ const pace = (workerId: string, msPerUnit: number | null, overheadMs = 0) => ({
 });
 
 describe('planCounts()', () => {
-  test('gives a worker four times slower a quarter', () => {
+  test('gives a worker that is four times slower a quarter', () => {
     expect(planCounts(20, [pace('a', 1), pace('b', 4)])).toEqual([16, 4]);
   });
 
@@ -21,12 +21,12 @@ describe('planCounts()', () => {
     expect(planCounts(8, [pace('a', 1), pace('b', 1, 50)])).toEqual([8, 0]);
   });
 
-  test('takes a worker of unknown pace for as fast as the mean', () => {
+  test('assumes the mean for a worker of unknown pace', () => {
     expect(planCounts(9, [pace('a', 1), pace('b', null), pace('c', 1)])).toEqual([3, 3, 3]);
   });
 });
 
-/** What a plan comes to: when the last worker is done, ms, and how many partials travel. */
+/** The cost of a plan: when the last worker finishes, ms, and the number of partials. */
 function costOf(shares: ReadonlyMap<string, readonly Range[]>, speeds: Speeds, numLeaves: number) {
   const ranges = [...shares.values()].flat();
   const finishMs = [...shares].map(([workerId, mine]) => {
@@ -63,7 +63,7 @@ describe('planShares()', () => {
     );
   });
 
-  test('with a tree, has no more partials than without, and is at most 15 % later', () => {
+  test('with a tree, has no more partials than without, and finishes at most 15 % later', () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 100 }), anySpeeds, (numUnits, speeds) => {
         const plan = (numLeaves: number | null) =>
@@ -76,7 +76,7 @@ describe('planShares()', () => {
     );
   });
 
-  test('of two workers, no cut that is as early has fewer partials', () => {
+  test('for two workers, no cut that is as early has fewer partials', () => {
     const similar = fc.record({
       ms: fc.double({ min: 1, max: 3, noNaN: true }),
       overhead: fc.nat(2),
@@ -112,7 +112,7 @@ describe('planShares()', () => {
     );
   });
 
-  test('divides eight micro-batches 4 + 4 where 5 + 3 would be a little earlier', () => {
+  test('divides eight micro-batches 4 + 4 although 5 + 3 would be slightly earlier', () => {
     const paces = [pace('a', 1), pace('b', 1.35)];
     expect(planShares(upTo(8), paces, null)).toEqual(
       new Map([
@@ -128,14 +128,14 @@ describe('planShares()', () => {
     );
   });
 
-  test('divides them 5 + 3 where the slower one would hold the step up', () => {
+  test('divides them 5 + 3 if the slower worker would delay the step', () => {
     const shares = planShares(upTo(8), [pace('a', 1), pace('b', 1.6)], 8);
     expect(shares.get('a')).toEqual([[0, 5]]);
   });
 });
 
 describe('rangesOf()', () => {
-  test('joins neighbours', () => {
+  test('joins consecutive units', () => {
     expect(rangesOf([0, 1, 2, 5, 7, 8])).toEqual([
       [0, 3],
       [5, 6],

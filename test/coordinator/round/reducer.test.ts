@@ -4,7 +4,7 @@ import { Reducer } from '../../../src/coordinator/round/reducer.js';
 import type { Range } from '../../../src/shared/protocol.js';
 import { maximalNodes, middle } from '../../../src/shared/tree.js';
 
-/** Says in which order it was added. */
+/** Records the order of additions. */
 const join = (left: string, right: string) => `(${left} ${right})`;
 
 function tree(lo: number, hi: number): string {
@@ -13,7 +13,7 @@ function tree(lo: number, hi: number): string {
   return join(tree(lo, mid), tree(mid, hi));
 }
 
-/** Nodes that together are [0, numUnits), some of them more than once, in any order. */
+/** Nodes that together cover [0, numUnits), some of them more than once, in any order. */
 const partials = fc
   .tuple(fc.integer({ min: 1, max: 40 }), fc.array(fc.nat(1000), { maxLength: 12 }), fc.nat())
   .map(([numUnits, draws, seed]) => {
@@ -28,7 +28,7 @@ const partials = fc
   });
 
 describe('Reducer', () => {
-  test('adds in tree order, whatever came from whom and when', () => {
+  test('adds in tree order, whatever the sources and the order of arrival', () => {
     fc.assert(
       fc.property(partials, ({ numUnits, ranges }) => {
         const reducer = new Reducer<string>(numUnits);
@@ -40,13 +40,13 @@ describe('Reducer', () => {
     );
   });
 
-  test('reduce() refuses while a unit is missing', () => {
+  test('reduce() throws while a unit is missing', () => {
     const reducer = new Reducer<string>(4);
     reducer.add([0, 2], tree(0, 2));
     expect(() => reducer.reduce(join)).toThrow('2 of 4 micro-batches are missing');
   });
 
-  test('add() takes a range that is no node at its first unit', () => {
+  test('add() places a range that is not a node at its first unit', () => {
     const reducer = new Reducer<string>(8);
     expect(reducer.add([1, 6], 'ragged')).toEqual([1, 2, 3, 4, 5]);
     expect(reducer.add([0, 1], '0')).toEqual([0]);
@@ -54,7 +54,7 @@ describe('Reducer', () => {
     expect(reducer.reduce(join)).toBe('((0 ragged) (6 7))');
   });
 
-  test('add() drops a ragged range that overlaps what is there', () => {
+  test('add() drops a ragged range that overlaps covered units', () => {
     const reducer = new Reducer<string>(8);
     reducer.add([4, 8], tree(4, 8));
     expect(reducer.add([1, 6], 'ragged')).toEqual([]);

@@ -7,7 +7,7 @@ import type { Range } from '../../../src/shared/protocol.js';
 const pace = (workerId: string): Pace => ({ workerId, msPerUnit: 1, overheadMs: 2 });
 const WORKERS = ['a', 'b', 'c', 'd'];
 
-/** What happens next: time passes, and a worker answers, fails to, is lost or becomes busy elsewhere. */
+/** Random events: time passes, and a worker answers, answers in vain, is lost or returns. */
 const happenings = fc.array(
   fc.record({
     afterMs: fc.double({ min: 0, max: 60, noNaN: true }),
@@ -18,7 +18,7 @@ const happenings = fc.array(
 );
 
 describe('Round', () => {
-  test('whoever answers, is late or is lost: what is open is with a worker on time, if one can be asked', () => {
+  test('every open unit is with a worker that is on time, if any is available, whatever happens', () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 12 }), happenings, (numUnits, all) => {
         const done = new Set<number>();

@@ -7,7 +7,7 @@ const UNIT_MS = 0.5;
 const LATENCY_MS = 1;
 const NUM_EPOCHS = 250;
 
-/** When work of `workMs` that could begin at a time does begin, and when it is done, ms. */
+/** When work of `workMs` that is ready at a given time actually starts, and when it is done, ms. */
 type Machine = (from: number, workMs: number) => { beginsAt: number; doneAt: number };
 
 const even: Machine = (from, workMs) => ({ beginsAt: from, doneAt: from + workMs });
@@ -26,7 +26,7 @@ const stoppedByTurns: Machine = (from, workMs) => {
   return { beginsAt, doneAt };
 };
 
-/** Has the worker answer whatever it is asked, after the time that its machine takes. */
+/** Makes the worker answer everything it is asked, after the time that its machine takes. */
 function animate({ time }: Harness, worker: FakeWorker, machine: Machine): void {
   const { channel } = worker;
   const send = channel.send.bind(channel);
@@ -47,7 +47,7 @@ function animate({ time }: Harness, worker: FakeWorker, machine: Machine): void 
           const computeMs = doneAt - beginsAt;
           freeAt = doneAt;
           time.schedule(freeAt + LATENCY_MS - time.now, () => {
-            // A newer step takes the place of an older one's work.
+            // A newer step supersedes the work of an older one.
             if (globalStep !== message.globalStep) return;
             worker.say(
               message.type === 'step'
@@ -69,7 +69,7 @@ function animate({ time }: Harness, worker: FakeWorker, machine: Machine): void 
   };
 }
 
-/** The p99 of the step time, ms, and the weights. */
+/** @returns p99 of the step time, ms, and the weights */
 async function trainOn(machines: readonly Machine[]) {
   const { config } = allTrainings()[0];
   const run = await startRun({
@@ -95,7 +95,7 @@ describe('a straggler', () => {
   it.each([
     { name: 'ten times slower', machine: tenTimesSlower },
     { name: 'stopped for 45 of every 50 ms', machine: stoppedByTurns },
-  ])('that is $name: p99 of the step time at most twice, the same weights', async ({ machine }) => {
+  ])('that is $name at most doubles the p99 step time, for equal weights', async ({ machine }) => {
     const without = await trainOn([even, even, even, even]);
     const withOne = await trainOn([even, even, machine, even]);
     expect(withOne.p99 / without.p99).toBeLessThanOrEqual(2);

@@ -8,7 +8,7 @@ describe('a line of metrics.jsonl', () => {
     events.step(4, { loss: NaN }),
     events.evaluation(),
     events.evaluation({ set: 'validation', loss: NaN }),
-  ])('is read as the event it was written of: %o', (event) => {
+  ])('is read back as the event that it was written for: %o', (event) => {
     const line = parseLine(textOfLine(event));
     expect(line).not.toBeNull();
     const again = eventOfLine(line!);
@@ -19,7 +19,7 @@ describe('a line of metrics.jsonl', () => {
   });
 
   it.each(['', '17', '{"type":"step"}', '{"type":"other","globalStep":1}'])(
-    'is not taken for one: %j',
+    'cannot be %j',
     (text) => expect(parseLine(text)).toBeNull(),
   );
 });

@@ -27,7 +27,7 @@ async function expectRefusal(promise: Promise<unknown>, message: string | RegExp
 }
 
 describe('newRunPath()', () => {
-  it('is dated, and another each time', () => {
+  it('is dated, and different each time', () => {
     const now = new Date(2026, 10, 24, 3, 41, 2);
     expect(newRunPath(now)).toMatch(/^runs.2026-11-24-034102-[0-9a-f]{4}$/);
     expect(newRunPath(now)).not.toBe(newRunPath(now));
@@ -35,7 +35,7 @@ describe('newRunPath()', () => {
 });
 
 describe('openRunDirectory()', () => {
-  it('makes the folder of a run that begins', async () => {
+  it('creates the folder of a new run', async () => {
     const path = join(await temporaryDirectory(), 'runs', 'first');
     const directory = await openRunDirectory(path, begin);
     expect(directory).toMatchObject({
@@ -66,7 +66,7 @@ describe('openRunDirectory()', () => {
     directory.release();
   });
 
-  it('begins a run that is to be resumed but is not there', async () => {
+  it('starts a new run if there is none to resume', async () => {
     const path = await temporaryDirectory();
     const directory = await openRunDirectory(path, resume);
     expect(directory.isResumed).toBe(false);
@@ -74,7 +74,7 @@ describe('openRunDirectory()', () => {
   });
 
   it.each([true, false])(
-    'refuses to resume what is not there, and leaves nothing (folder there: %s)',
+    'refuses to resume a run that does not exist, and leaves nothing behind (folder exists: %s)',
     async (isThere) => {
       const parent = await temporaryDirectory();
       const path = join(parent, 'mistyped');
@@ -90,7 +90,7 @@ describe('openRunDirectory()', () => {
   );
 
   it.each(['result.json', 'metrics.jsonl', 'checkpoints/step-1.safetensors'])(
-    'does not begin over another run, seen by %s',
+    'does not start over another run, recognized by %s',
     async (file) => {
       const path = await temporaryDirectory();
       await mkdir(join(path, 'checkpoints'));
@@ -104,7 +104,7 @@ describe('openRunDirectory()', () => {
     },
   );
 
-  it('begins where a start never came to a step', async () => {
+  it('starts in the folder of a start that never got to a step', async () => {
     const path = await temporaryDirectory();
     await writeFile(join(path, 'config.json'), JSON.stringify(parseRunConfig({ seed: 8 })));
     await writeFile(join(path, 'log.jsonl'), '{}\n');
@@ -114,7 +114,7 @@ describe('openRunDirectory()', () => {
     expect(await readFile(join(path, 'config.json'), 'utf8')).toContain('"seed": 7');
   });
 
-  it('does not begin in a folder of something else, or in a file', async () => {
+  it('does not start in a folder with other files, or in a file', async () => {
     const path = await temporaryDirectory();
     await writeFile(join(path, 'thesis.tex'), '');
     await expectRefusal(
@@ -128,7 +128,7 @@ describe('openRunDirectory()', () => {
     expect(await readdir(path)).toEqual(['thesis.tex']);
   });
 
-  it('says that the configuration is damaged', async () => {
+  it('reports a damaged configuration', async () => {
     const path = await temporaryDirectory();
     for (const text of ['{"seed": ', '{"seed": -1}', '[]']) {
       await writeFile(join(path, 'config.json'), text);
@@ -151,7 +151,7 @@ describe('openRunDirectory()', () => {
     expect(await readdir(path)).toEqual([]);
   });
 
-  it('discards what a failed start left, and the folders made for it', async () => {
+  it('discards what a failed start left, and the folders created for it', async () => {
     const parent = await temporaryDirectory();
     const path = join(parent, 'runs', 'first');
     const directory = await openRunDirectory(path, begin);
@@ -162,7 +162,7 @@ describe('openRunDirectory()', () => {
   });
 
   it.each(['metrics.jsonl', 'checkpoints/step-1.safetensors'])(
-    'discards no run that has come to a step, seen by %s',
+    'does not discard a run that got to a step, recognized by %s',
     async (file) => {
       const path = join(await temporaryDirectory(), 'run');
       const directory = await openRunDirectory(path, begin);
@@ -174,7 +174,7 @@ describe('openRunDirectory()', () => {
     },
   );
 
-  it('discards no run that it resumed, nor what somebody else put there', async () => {
+  it('does not discard a resumed run, or foreign files', async () => {
     const path = join(await temporaryDirectory(), 'run');
     const first = await openRunDirectory(path, begin);
     first.release();
@@ -198,19 +198,19 @@ describe('openRunDirectory()', () => {
   });
 
   it.each([
-    ['a stopped run by one that is less far', { globalStep: 5 }, { globalStep: 4 }],
+    ['a stopped run by one at an earlier step', { globalStep: 5 }, { globalStep: 4 }],
     [
       'a finished run by a stopped one',
       { outcome: 'finished', globalStep: 5 },
       { outcome: 'stopped', globalStep: 5 },
     ],
     [
-      'a finished run by the same, as one sees it who comes later',
+      'a finished run by the same result, written again later',
       { outcome: 'finished', globalStep: 5, seconds: 60 },
       { outcome: 'finished', globalStep: 5, seconds: 1 },
     ],
     [
-      'a finished run by one that was stopped on its way there',
+      'a finished run by an earlier stop',
       { outcome: 'finished', globalStep: 5 },
       { outcome: 'stopped', globalStep: 4 },
     ],
@@ -226,7 +226,7 @@ describe('openRunDirectory()', () => {
     directory.release();
   });
 
-  it('clears away what a trace had not put in place when its run was killed', async () => {
+  it('removes the unfinished trace of a killed run', async () => {
     const path = await temporaryDirectory();
     (await openRunDirectory(path, begin)).release();
     await writeFile(join(path, 'trace.json.growing.partial'), '[');
@@ -250,7 +250,7 @@ describe('lock of a run directory', () => {
   const inUse =
     /^Cannot use .*: a coordinator is at work in it \(process \d+ on .*\); if it is gone, remove .*lock.json$/;
 
-  it('keeps a second coordinator out until the first is done', async () => {
+  it('keeps a second coordinator out until the first has released it', async () => {
     const path = await temporaryDirectory();
     const first = await openRunDirectory(path, begin);
     await expectRefusal(openRunDirectory(path, resume), inUse);
@@ -258,7 +258,7 @@ describe('lock of a run directory', () => {
     (await openRunDirectory(path, resume)).release();
   });
 
-  it('of many at once lets one in', async () => {
+  it('admits one of many at once', async () => {
     const path = await temporaryDirectory();
     const gone = spawn(process.execPath, ['-e', '']);
     await once(gone, 'exit');
@@ -285,7 +285,7 @@ describe('lock of a run directory', () => {
   });
 
   it.skipIf(process.platform !== 'linux')(
-    'is taken over when another process has the number of the one that had it',
+    'is taken over when its pid belongs to another process by now',
     async () => {
       const path = await temporaryDirectory();
       const lock = JSON.stringify({ pid: process.ppid, host: hostname(), startTicks: '1' });
@@ -294,14 +294,14 @@ describe('lock of a run directory', () => {
     },
   );
 
-  it('holds for another machine, which cannot be asked', async () => {
+  it('holds for another machine, whose processes cannot be checked', async () => {
     const path = await temporaryDirectory();
     const lock = JSON.stringify({ pid: 1, host: 'elsewhere', startTicks: null });
     await writeFile(join(path, 'lock.json'), lock);
     await expectRefusal(openRunDirectory(path, resume), inUse);
   });
 
-  it('is taken over when it is damaged', async () => {
+  it('is taken over if it is damaged', async () => {
     const path = await temporaryDirectory();
     await writeFile(join(path, 'lock.json'), '\0\0\0');
     (await openRunDirectory(path, resume)).release();

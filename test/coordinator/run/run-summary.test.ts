@@ -20,7 +20,7 @@ async function beginRun(dir: string, name: string) {
 }
 
 describe('listRuns()', () => {
-  test('tells the states apart, and passes over what is no run', async () => {
+  test('tells the states apart, and skips whatever is not a run', async () => {
     const dir = await temporaryDirectory();
     const { result } = events.finished();
     const done = await beginRun(dir, 'done');
@@ -76,13 +76,13 @@ describe('runsToPrune()', () => {
     [{ keepLast: 0 }, ['newest', 'best', 'poor', 'other']],
     [{ unfinished: true }, ['stopped', 'killed']],
     [{ unfinished: true, keepLast: 3 }, ['best', 'poor', 'other', 'killed']],
-  ])('leaves over with %j: %j', (rules, names) => {
+  ])('with %j removes %j', (rules, names) => {
     expect(runsToPrune(runs, { ...none, ...rules }).map(({ name }) => name)).toEqual(names);
   });
 });
 
 describe('removeRun()', () => {
-  test('removes a run, but none that is running, holds other things, or is a link', async () => {
+  test('removes a run, unless it is running, contains foreign files, or is a link', async () => {
     const dir = await temporaryDirectory();
     const run = await beginRun(dir, 'run');
     const path = join(dir, 'run');

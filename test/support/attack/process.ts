@@ -5,7 +5,7 @@ import { MAIN } from '../program.js';
 
 const PROBE = fileURLToPath(new URL('probe.mjs', import.meta.url));
 /** A line that no user should see, and no stranger should bring about. */
-const WRONG = /^.*(error of ours|cannot be answered|\n +at |Unhandled).*$/m;
+const WRONG = /^.*(Internal error|cannot be answered|\n +at |Unhandled).*$/m;
 /** For an answer of the probe, ms. */
 const ANSWER_MS = 30_000;
 

@@ -50,7 +50,10 @@ export async function measureCosts(): Promise<Costs> {
   const { numParams } = model;
   const params = initParams(model, 1);
   const engine = createSimdEngine(model);
-  const { sizes } = await benchEngine(engine, params, { sizes: [MICRO_BATCH], msPerFigure: 1500 });
+  const { sizes } = await benchEngine(engine, params, {
+    sizes: [MICRO_BATCH],
+    timing: { msPerFigure: 1500 },
+  });
   const vectors = createVectorOps(numParams);
   const [sum, term] = [vectors.allocate(), vectors.allocate()];
   const partial: Message<'partial'> = {

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { isNode, maximalNodes } from '../../../src/shared/tree.js';
 import { countLeaves, planNodes } from '../../../src/worker/threads/plan.js';
 
-/** A number of units, a range of them, and how large a leaf may be. */
+/** A number of units, a range of them, and the maximum size of a leaf. */
 const ranges = fc
   .integer({ min: 1, max: 300 })
   .chain((numUnits) =>
@@ -16,7 +16,7 @@ const ranges = fc
   .filter(({ ends: [lo, hi] }) => lo < hi);
 
 describe('planNodes()', () => {
-  it('cuts nodes into leaves that cover them in order, each a node of the tree', () => {
+  it('divides nodes into leaves that cover them in order, each a node of the tree', () => {
     fc.assert(
       fc.property(ranges, ({ numUnits, ends, maxLeafUnits }) => {
         const nodes = maximalNodes(ends, numUnits);
@@ -37,7 +37,7 @@ describe('planNodes()', () => {
     );
   });
 
-  it('joins halves to the nodes that were asked for, and each half has one parent', () => {
+  it('joins halves up to the requested nodes, each with one parent', () => {
     fc.assert(
       fc.property(ranges, ({ numUnits, ends, maxLeafUnits }) => {
         const nodes = maximalNodes(ends, numUnits);

@@ -1,4 +1,4 @@
-/** Several threads against one engine in place: the same answers to the bit, whatever is asked. */
+/** Several threads against a single engine in this thread: the same answers to the bit, whatever is asked. */
 import { createHash } from 'node:crypto';
 import { afterAll, describe, expect, it } from 'vitest';
 import { initParams } from '../../../src/model/init.js';
@@ -99,7 +99,7 @@ const inPlace = new EngineComputation(createSimdEngine(MODEL), {
   regularizer: REGULARIZER,
 });
 const started = new Map<number, Promise<Computation>>();
-/** As many threads, started once for all tests. */
+/** A computation on that many threads, started once for all tests. */
 function threads(numThreads: number): Promise<Computation> {
   const computation =
     started.get(numThreads) ?? startThreads(MODEL, REGULARIZER, numThreads, systemClock);
@@ -111,7 +111,7 @@ afterAll(async () => {
 });
 
 describe.each([1, 2, 3])('%i threads', (numThreads) => {
-  it('prove themselves with the bits of the engine', async () => {
+  it('compute the proof with the bits of the engine', async () => {
     const computation = await threads(numThreads);
     expect(sha256(await computation.prove(77))).toBe(sha256(await inPlace.prove(77)));
     expect(computation.fingerprint).toBe(inPlace.fingerprint);
@@ -121,7 +121,7 @@ describe.each([1, 2, 3])('%i threads', (numThreads) => {
     ['a whole step', () => stepTask(128, 8, [[0, 16]])],
     ['a step of one micro-batch', () => stepTask(5, 8, [[0, 1]])],
     ['a short last micro-batch', () => stepTask(77, 8, [[0, 10]])],
-    ['a range that is no node', () => stepTask(128, 8, [[3, 13]])],
+    ['a range that is not a node', () => stepTask(128, 8, [[3, 13]])],
     [
       'several ranges',
       () =>
@@ -134,7 +134,7 @@ describe.each([1, 2, 3])('%i threads', (numThreads) => {
     ['more micro-batches than slots', () => stepTask(400, 1, [[0, 400]])],
     ['an evaluation', () => evaluationTask(10, 245, 50, [[0, 5]])],
     [
-      'parts of an evaluation, the short last block among them',
+      'parts of an evaluation, including the short last block',
       () =>
         evaluationTask(10, 245, 50, [
           [4, 5],
@@ -152,7 +152,7 @@ describe.each([1, 2, 3])('%i threads', (numThreads) => {
 });
 
 describe('threads', () => {
-  it('go on with other parameters, other samples, and more ranges of the same task', async () => {
+  it('continue with other parameters, other samples, and more ranges of the same task', async () => {
     const computation = await threads(2);
     for (const seed of [1, 2, 3]) {
       const samples = samplesOf(NUM_SAMPLES);
@@ -173,7 +173,7 @@ describe('threads', () => {
     }
   });
 
-  it('give up what is superseded, and answer what comes after it', async () => {
+  it('abandon a superseded task, and answer the next one', async () => {
     const computation = await threads(2);
     const samples = samplesOf(NUM_SAMPLES);
     const superseded = new AbortController();
@@ -187,7 +187,7 @@ describe('threads', () => {
     );
   });
 
-  it('compute on the samples of the last task, whatever was superseded before it began', async () => {
+  it('use the samples of the last task, even if one before it was superseded before it began', async () => {
     const computation = await threads(2);
     const superseded = new AbortController();
     superseded.abort();
@@ -200,7 +200,7 @@ describe('threads', () => {
     );
   });
 
-  it('say which sample was not sent, and go on', async () => {
+  it('reject a sample that was not sent, and continue', async () => {
     const computation = await threads(2);
     const samples = samplesOf(10);
     await expect(answersOf(computation, stepTask(64, 8, [[0, 8]]), samples)).rejects.toThrow(
@@ -212,7 +212,7 @@ describe('threads', () => {
     );
   });
 
-  it('reject what is asked after they were ended', async () => {
+  it('reject calls after they are disposed of', async () => {
     const computation = await startThreads(MODEL, REGULARIZER, 2, systemClock);
     await computation.dispose();
     await expect(computation.prove(1)).rejects.toThrow('The engine is disposed');

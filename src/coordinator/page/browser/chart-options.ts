@@ -1,4 +1,4 @@
-/** The contents of a chart, and its options for uPlot: curves and axes in the colours of the theme. */
+/** What a chart contains, and its options for uPlot: curves and axes in the theme's colours. */
 import uPlot from 'uplot';
 import { themeColor } from './element.js';
 import { formatDuration, formatInteger } from './format.js';
@@ -10,32 +10,32 @@ export interface Curve {
   /** Name of a colour in the style sheet. */
   readonly color: string;
   /**
-   * `line`; `faint` for what noise hides behind it; `edge` bounds the band of the next curve; `points` for the few
-   * values of evaluations; `area` filled down to zero; `steps` on a scale of its own.
+   * `line`; `faint` for the noisy values behind a smoothed line; `edge` bounds the band around the next curve; `points` for
+   * the sparse values of evaluations; `area` filled down to zero; `steps` on a scale of its own.
    */
   readonly kind: 'line' | 'faint' | 'edge' | 'points' | 'area' | 'steps';
-  /** Part of the legend. */
+  /** Whether the curve is in the legend. */
   readonly isNamed?: boolean;
   readonly format?: (value: number) => string;
   readonly dash?: number[];
 }
 
 export interface ChartOptions {
-  /** What the chart shows, for those who cannot see it. */
+  /** For screen readers. */
   readonly title: string;
   readonly curves: readonly Curve[];
   readonly format: (value: number) => string;
-  /** Of the vertical axis. */
+  /** For the labels of the vertical axis. */
   readonly formatAxis?: (value: number) => string;
-  /** The vertical axis begins at zero. */
+  /** Whether the vertical axis starts at zero. */
   readonly fromZero?: boolean;
-  /** Number of the curve by whose values the vertical axis is chosen, the few that stand out left aside. */
+  /** Index of the curve that determines the range of the vertical axis, without its outliers. */
   readonly fitTo?: number;
-  /** Areas and legend are in another order: the legend's last curve is drawn first. */
+  /** Whether the curves are stacked areas; the legend is then in reverse order. */
   readonly isStacked?: boolean;
 }
 
-/** @param isShown by curve */
+/** @param isShown for each curve */
 export function seriesOf(
   curves: readonly Curve[],
   isShown: readonly boolean[],
@@ -86,7 +86,7 @@ export function seriesOf(
   return { series: [{}, ...series], bands };
 }
 
-/** The horizontal axis, the vertical one, and one at the right for curves of steps. */
+/** The horizontal axis, the vertical axis, and one on the right for `steps` curves. */
 export function axesOf(options: ChartOptions, unit: Axis, isLog: boolean): uPlot.Axis[] {
   const ink = themeColor('ink-2');
   const line = themeColor('line');
@@ -137,7 +137,7 @@ export function axesOf(options: ChartOptions, unit: Axis, isLog: boolean): uPlot
   ];
 }
 
-/** Of the lines of a logarithmic axis those at powers of ten; over a short range those at 2 and 5 too. */
+/** Grid lines of a logarithmic axis: those at powers of ten and, over a short range, at 2 and 5 too. */
 function roundSplits(_plot: uPlot, splits: readonly number[]): (number | null)[] {
   const isLong = Math.log10((splits.at(-1) ?? 1) / (splits.at(0) ?? 1)) > 2.2;
   const digits = isLong ? [1] : [1, 2, 5];
@@ -147,7 +147,7 @@ function roundSplits(_plot: uPlot, splits: readonly number[]): (number | null)[]
   });
 }
 
-/** Room for the labels, in pixels; the same for most charts, so that they line up. */
+/** Space for the labels, in pixels; the same for most charts, so that they line up. */
 function axisSize(labels: readonly string[] | null): number {
   return Math.max(46, 10 + 6.5 * longest(labels));
 }
@@ -156,7 +156,7 @@ function longest(labels: readonly string[] | null): number {
   return Math.max(0, ...(labels ?? []).map((label) => label.length));
 }
 
-/** 1, 2, 5, 10, 20, 50, … between labels. */
+/** Allowed distances between labels: 1, 2, 5, 10, 20, 50, … */
 const ROUND_STEPS = Array.from({ length: 8 }, (_, exponent) => 10 ** exponent).flatMap((unit) => [
   unit,
   2 * unit,

@@ -1,6 +1,6 @@
 /**
- * A chart of curves over the run, on uPlot: a legend that follows the cursor, zoom by dragging or by keys, colours of
- * the theme. Charts of a group share the horizontal axis: zoom and cursor apply to all of them.
+ * A chart of curves over the run, based on uPlot: a legend that follows the cursor, zoom by mouse or keyboard, the theme's
+ * colours. The charts of a group share the horizontal axis: zoom and cursor apply to all of them.
  */
 import uPlot from 'uplot';
 import { axesOf, seriesOf, type Axis, type ChartOptions } from './chart-options.js';
@@ -28,7 +28,7 @@ export class ChartGroup {
     this.show();
   }
 
-  /** Shows the range in every chart; to be called when all have their data. */
+  /** Shows the range in every chart; call this once all have their data. */
   show(): void {
     for (const chart of this.charts) chart.showRange();
   }
@@ -101,7 +101,7 @@ export class Chart {
     new ResizeObserver(() => this.resize()).observe(this.plotHost);
   }
 
-  /** Takes other values; as many series as there are curves, after x. The group shows them. */
+  /** @param data x, then the values of each curve; shown when the group's `show` is called */
   setData(data: readonly [number[], ...Values[]], isLog = false): void {
     this.data = data;
     for (const { at, button } of this.legend) {
@@ -115,7 +115,7 @@ export class Chart {
     }
   }
 
-  /** Draws everything anew, in the theme's colours. */
+  /** Redraws everything, in the theme's colours. */
   build(): void {
     this.plot?.destroy();
     this.plot = null;
@@ -146,7 +146,7 @@ export class Chart {
   private toggle(at: number, button: HTMLElement): void {
     this.isShown[at] = !this.isShown[at];
     button.setAttribute('aria-pressed', String(this.isShown[at]));
-    // What lies behind a line goes with it.
+    // The unnamed curves before it belong to it.
     for (let other = at - 1; other >= 0 && !this.options.curves[other].isNamed; other -= 1) {
       this.isShown[other] = this.isShown[at];
     }
@@ -196,7 +196,7 @@ export class Chart {
     event.preventDefault();
   }
 
-  /** The legend's values: at the cursor, or the last ones. */
+  /** Shows values in the legend: those at the cursor, or the last ones. */
   private showLegend(): void {
     const xs = this.data[0];
     const at = this.plot?.cursor.idx ?? null;
@@ -211,7 +211,7 @@ export class Chart {
     setText(this.position, at === null ? '' : this.group.formatX(xs[at]));
   }
 
-  /** What a curve says at a point; of stacked ones their own part, without those below. */
+  /** A curve's value at a point; for stacked curves their own part, without those below. */
   private valueAt(curve: number, index: number): number | null | undefined {
     const value = this.data[curve + 1][index];
     if (!this.options.isStacked || typeof value !== 'number') return value;
@@ -219,7 +219,7 @@ export class Chart {
     return value - (curve + 2 < this.data.length && typeof below === 'number' ? below : 0);
   }
 
-  /** Puts what the chart shows into words, for those who cannot see it. */
+  /** Describes the chart in words, for screen readers. */
   describe(): void {
     const parts = this.legend.map(({ at, value }) =>
       value.textContent ? `${this.options.curves[at].label} ${value.textContent}` : '',
@@ -273,7 +273,7 @@ export class Chart {
     return [min - margin, max + margin];
   }
 
-  /** What all but a few of the visible values of a curve stay below. */
+  /** The 95th percentile of a curve's visible values. */
   private usualLargest(curve: number): number {
     const [min, max] = this.group.range ?? [-Infinity, Infinity];
     const [xs] = this.data;

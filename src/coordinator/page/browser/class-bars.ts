@@ -1,4 +1,4 @@
-/** The probability of each class as a bar; of many classes, the likeliest. */
+/** The probability of each class as a bar; only the likeliest if there are many classes. */
 import { byId, element, setText } from './element.js';
 import { formatPercent } from './format.js';
 

@@ -1,4 +1,4 @@
-/** Several finished runs side by side: their results, curves on top of each other, and differences in configuration. */
+/** Compares several finished runs: their results, their curves in the same charts, and differences in configuration. */
 import uPlot from 'uplot';
 import { StepSeries } from '../step-series.js';
 import type { EvaluationRow, RunInfo, Update } from '../update.js';
@@ -18,7 +18,7 @@ interface ComparedRun {
   readonly evaluations: readonly EvaluationRow[];
   readonly result: Update['result'];
   readonly color: string;
-  /** Of its own page. */
+  /** Link to the run's own page. */
   readonly href: string;
 }
 
@@ -70,7 +70,7 @@ class Comparison {
       ...accuracy,
     });
     this.speed = new Chart(byId('chart-speed'), this.group, {
-      title: 'Images a second',
+      title: 'Images per second',
       curves: curves('line'),
       format: formatInteger,
       formatAxis: (value) => (value >= 10_000 ? `${value / 1000}k` : formatInteger(value)),
@@ -136,7 +136,7 @@ class Comparison {
     for (const chart of this.group.charts) chart.describe();
   }
 
-  /** One curve a run, over all their places together. */
+  /** One curve per run, over the union of their x values. */
   private join(curve: (run: ComparedRun) => [number[], Values]): [number[], ...Values[]] {
     const tables = this.runs.map(curve);
     const filled = tables.filter(([xs]) => xs.length > 0) as uPlot.AlignedData[];

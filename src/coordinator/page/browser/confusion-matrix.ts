@@ -1,6 +1,6 @@
 /**
- * Which classes are confused with which, after the last evaluation. For few classes a table, which a screen reader can
- * navigate; for more a heat map, and a list of the most frequent mistakes.
+ * Which classes were confused in the last evaluation. For a few classes a table, which a screen reader can navigate; for
+ * more, a heat map and a list of the most frequent mistakes.
  */
 import type { Confusion } from '../update.js';
 import { byId, element, setText, themeChannels } from './element.js';
@@ -120,7 +120,7 @@ export class ConfusionMatrix {
     );
   }
 
-  /** Names what the heat map has at a place, from its upper left corner in parts of its side. */
+  /** Describes the heat map's cell at (x, y), 0–1 from its top left corner. */
   private tell(x: number, y: number): void {
     if (!this.confusion) return;
     const side = Math.sqrt(this.confusion.counts.length);
@@ -141,7 +141,7 @@ export class ConfusionMatrix {
   }
 }
 
-/** How strongly each cell is coloured, 0–1: recall on the diagonal, elsewhere by the most frequent mistake. */
+/** Colour intensity of each cell, 0–1: recall on the diagonal, elsewhere relative to the most frequent mistake. */
 function strengthsOf({ counts }: Confusion): number[] {
   const side = Math.sqrt(counts.length);
   const isRight = (index: number) => index % (side + 1) === 0;

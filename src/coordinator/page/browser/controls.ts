@@ -1,4 +1,4 @@
-/** The buttons that change the run. If it has a token, the page asks for the joining token and keeps it until closed. */
+/** The buttons that change the run. If the joining token is required, the page asks for it and keeps it until closed. */
 import { byId, setText } from './element.js';
 import type { RunStore } from './run-store.js';
 
@@ -28,7 +28,6 @@ export class Controls {
     byId('control-invite').hidden = !head?.takesBrowsers;
   }
 
-  /** Sends a worker away. */
   evict(workerId: string, name: string): void {
     if (confirm(`Evict ${name} for the rest of the run?`)) void this.ask('evict', workerId);
   }
@@ -39,7 +38,7 @@ export class Controls {
     if (response) this.say((await response.text()).trim());
   }
 
-  /** Shows the link by which a browser joins the run, and its code. */
+  /** Shows the link for browser workers, and its QR code. */
   private async invite(): Promise<void> {
     const response = await this.request('GET', 'api/work-link');
     if (!response?.ok) {
@@ -56,7 +55,7 @@ export class Controls {
     byId('invite-dialog', HTMLDialogElement).showModal();
   }
 
-  /** Asks for the token where it is wanted. @returns null where none is given, or nobody answers */
+  /** Asks for the token if it is required. @returns null if none is given, or the coordinator does not answer */
   private async request(method: string, path: string): Promise<Response | null> {
     try {
       for (;;) {
@@ -82,7 +81,7 @@ export class Controls {
   }
 }
 
-/** @returns null where none is given */
+/** @returns null if none is given */
 function askForToken(note: string): Promise<string | null> {
   const dialog = byId('token-dialog', HTMLDialogElement);
   const field = byId('token', HTMLInputElement);

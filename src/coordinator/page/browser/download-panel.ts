@@ -1,4 +1,4 @@
-/** Links to the trained model in each format, of the best checkpoint or the latest. */
+/** Download links for the trained model in each format, from the best checkpoint or the latest. */
 import { byId, element } from './element.js';
 
 const LABELS: Readonly<Record<string, string>> = {
@@ -24,7 +24,7 @@ export class DownloadPanel {
     this.choice.addEventListener('change', () => this.point());
   }
 
-  /** To be called when a checkpoint may have been written. */
+  /** Call this when a checkpoint may have been written. */
   async refresh(): Promise<void> {
     if (this.isAsking) return;
     this.isAsking = true;
@@ -32,7 +32,7 @@ export class DownloadPanel {
       const response = await fetch('api/exports');
       if (response.ok) this.show((await response.json()) as Exports);
     } catch {
-      // The coordinator is gone; what was shown stays.
+      // The coordinator is gone; keep what is shown.
     } finally {
       this.isAsking = false;
     }
@@ -55,7 +55,7 @@ export class DownloadPanel {
     this.point();
   }
 
-  /** Links of the checkpoint that is chosen. */
+  /** Points the links at the chosen checkpoint. */
   private point(): void {
     for (const link of this.links.querySelectorAll('a')) {
       const { format = '' } = link.dataset;

@@ -1,6 +1,6 @@
 /**
- * Classifies an image with the current weights: a drawing if images have one channel, an image file otherwise. The canvas is
- * classified while it changes, and again when the weights change.
+ * Classifies an image with the current weights: a drawing if images have one channel, an image file otherwise. It is
+ * classified whenever it changes, and at intervals because the weights change.
  */
 import type { RunInfo } from '../update.js';
 import { ClassBars } from './class-bars.js';
@@ -10,13 +10,13 @@ import { formatClass, formatPercent } from './format.js';
 import { lookOf, paint, type Look } from './image.js';
 import { readPicture } from './picture-file.js';
 
-/** Width of the canvas in its own units, whatever its size on the screen. */
+/** Width of the canvas in its own units, whatever its size on screen. */
 const EXTENT = 280;
 const PEN_WIDTH = 17;
-/** The weights change while the run goes on; what is drawn is asked about again. */
+/** The weights change during the run, so an unchanged drawing is classified again. */
 const REPEAT_MS = 1500;
 const SPEAK_MS = 700;
-/** After an answer that was none. */
+/** Pause after a failed request. */
 const BACK_OFF_MS = 1000;
 
 export class DrawPad {
@@ -33,7 +33,7 @@ export class DrawPad {
   /** An image put on the canvas instead of strokes. */
   private picture: Uint8Array<ArrayBuffer> | null = null;
   private isAsking = false;
-  /** Counts what was drawn. */
+  /** Incremented with every change. */
   private version = 0;
   private speakTimer = 0;
   private repeatTimer = 0;
@@ -43,7 +43,7 @@ export class DrawPad {
     this.isLight.addEventListener('change', () => this.changed());
     this.file.addEventListener('change', () => {
       const file = this.file.files?.[0];
-      // The same file may be chosen again.
+      // So that choosing the same file again fires another event.
       this.file.value = '';
       if (file) void this.take(file);
     });
@@ -68,7 +68,7 @@ export class DrawPad {
     byId('draw-panel').scrollIntoView({ behavior: isCalm ? 'auto' : 'smooth', block: 'nearest' });
   }
 
-  /** Draws in the theme's colours. */
+  /** Redraws everything, in the theme's colours. */
   draw(): void {
     const { clientWidth, clientHeight } = this.canvas;
     if (clientWidth === 0 || !this.look) return;
@@ -86,7 +86,7 @@ export class DrawPad {
     for (const stroke of this.strokes) {
       context.beginPath();
       context.moveTo(...stroke[0]);
-      // Through the middles between points, with the points as handles: no corners where the hand made none.
+      // A smooth curve: quadratic segments between midpoints, with the points as control points.
       stroke.forEach(([x, y], at) => {
         const [nextX, nextY] = stroke[at + 1] ?? [x, y];
         context.quadraticCurveTo(x, y, (x + nextX) / 2, (y + nextY) / 2);
@@ -188,7 +188,7 @@ export class DrawPad {
     if (!this.isEmpty) void this.ask();
   }
 
-  /** Digits and their like are moved and scaled as MNIST's were; pictures are only made smaller, and mostly dark on light. */
+  /** Drawings are centred and scaled like MNIST's digits; for datasets of pictures only scaled, by default dark on light. */
   private image(): Uint8Array<ArrayBuffer> {
     const { input, isInk } = this.look!;
     if (this.picture) return this.picture;
@@ -203,7 +203,7 @@ export class DrawPad {
     return !this.picture && this.strokes.length === 0;
   }
 
-  /** One question at a time; what was drawn meanwhile is asked about next, and everything again after a while. */
+  /** One request at a time; changes made meanwhile are classified next, and an unchanged image again after a while. */
   private async ask(): Promise<void> {
     if (this.isAsking) return;
     clearTimeout(this.repeatTimer);
@@ -215,7 +215,7 @@ export class DrawPad {
       if (isAnswered) this.answer(answer);
       else setText(this.verdict, answer);
     }
-    // After a failure new strokes wait, too.
+    // After a failure, new strokes wait for the back-off too.
     this.isAsking = !isAnswered;
     const repeat = () => {
       this.isAsking = false;
@@ -230,7 +230,7 @@ export class DrawPad {
     const name = this.run!.classNames[probabilities.indexOf(largest)];
     this.bars.render(probabilities);
     this.setAnswer(name);
-    // Spoken when the hand rests, not with every point.
+    // Announced once the pen rests, not at every point.
     clearTimeout(this.speakTimer);
     this.speakTimer = setTimeout(() => {
       setText(this.verdict, `Looks like ${formatClass(name)}, ${formatPercent(largest, 0)} sure`);
@@ -242,7 +242,7 @@ function shapeOf({ input, classNames, config: { color } }: RunInfo) {
   return { input, classNames, color };
 }
 
-/** Probabilities of the classes, or why there are none. */
+/** @returns probabilities (numClasses,), or a message why there are none */
 async function classify(image: Uint8Array<ArrayBuffer>): Promise<number[] | string> {
   try {
     const response = await fetch('api/predict', {

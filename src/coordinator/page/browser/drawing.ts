@@ -1,6 +1,6 @@
 /**
- * Turns a drawing into an image of the size that a model takes. Digits become images like those of MNIST: the ink fills a box
- * of 20×20 pixels, in proportion, and its centre of mass is in the middle of the 28×28 image
+ * Turns a drawing into an image of the model's input size. Digits become images like those of MNIST: the ink is fitted into
+ * a box of 20×20 pixels, keeping its proportions, and its centre of mass is moved to the middle of the 28×28 image
  * (http://yann.lecun.com/exdb/mnist/); for other image sizes, everything is scaled.
  *
  * Strokes are scaled as lines and drawn with a pen of constant width, so that a digit drawn small does not become thick.
@@ -18,14 +18,14 @@ export interface Size {
 /** Of MNIST's images, in pixels. */
 const SIDE = 28;
 const BOX = 20;
-/** Half of the pen's width, as most of MNIST's writers pressed. */
+/** Half of the pen's width in pixels, typical of MNIST. */
 const PEN_RADIUS = 1.15;
 
 /**
- * The drawing moved and scaled as MNIST's were.
+ * The drawing, centred and scaled like MNIST's digits.
  *
- * @param extent of the canvas that was drawn on; a digit smaller than a fifth of it is not blown up to the box
- * @returns (H, W) bytes, 255 is ink; all zero when there is no stroke
+ * @param extent of the canvas; a digit smaller than a fifth of it is not enlarged to fill the box
+ * @returns (H, W) bytes, 255 is ink; all zero without strokes
  */
 export function rasterizeCentred(
   strokes: readonly Stroke[],
@@ -53,10 +53,10 @@ export function rasterizeCentred(
 }
 
 /**
- * The drawing where it is, only smaller.
+ * The drawing, scaled to the image without being moved.
  *
- * @param extent of the canvas that was drawn on
- * @param penWidth in its units
+ * @param extent of the canvas
+ * @param penWidth in the canvas's units
  * @returns (H, W) bytes, 255 is ink
  */
 export function rasterizeInPlace(
@@ -111,7 +111,7 @@ function centreOfMass(image: Float64Array, { width, height }: Size): Point {
   return mass > 0 ? [x / mass, y / mass] : [width / 2, height / 2];
 }
 
-/** From a point to the segment a–b. */
+/** Distance of a point from the segment a–b. */
 function distance([x, y]: Point, a: Point, b: Point): number {
   const [dx, dy] = [b[0] - a[0], b[1] - a[1]];
   const squared = dx * dx + dy * dy;

@@ -1,4 +1,4 @@
-/** The document's elements: found by id, made with attributes and children. Text stays text; there is no HTML here. */
+/** Finds elements by id, and creates them with attributes and children. Text is never parsed as HTML. */
 
 type Child = Node | string | null;
 
@@ -23,12 +23,12 @@ export function element<K extends keyof HTMLElementTagNameMap>(
   return made;
 }
 
-/** Sets a text only if it differs, so that a screen reader speaks of changes alone. */
+/** Sets the text only if it differs, so that a screen reader announces only changes. */
 export function setText(target: Element, text: string): void {
   if (target.textContent !== text) target.textContent = text;
 }
 
-/** The 2D context of a canvas, its bitmap as large as its place on the screen, coordinates in CSS pixels. */
+/** The 2D context of a canvas with a bitmap at the screen's resolution, and coordinates in CSS pixels. */
 export function sharpContext(canvas: HTMLCanvasElement, width: number, height: number) {
   const ratio = window.devicePixelRatio || 1;
   canvas.width = Math.round(width * ratio);
@@ -38,7 +38,7 @@ export function sharpContext(canvas: HTMLCanvasElement, width: number, height: n
   return context;
 }
 
-/** Channels of a colour of the style sheet, 0–255, as the theme of the moment has it. */
+/** Channels of a colour from the style sheet, 0–255, in the current theme. */
 export function themeChannels(name: string): [red: number, green: number, blue: number] {
   const probe = element('span');
   probe.style.color = `var(--${name})`;
@@ -48,7 +48,7 @@ export function themeChannels(name: string): [red: number, green: number, blue: 
   return [red, green, blue];
 }
 
-/** A colour of the style sheet, for a canvas. */
+/** A colour from the style sheet, for a canvas. */
 export function themeColor(name: string, opacity = 1): string {
   const [red, green, blue] = themeChannels(name);
   return `rgb(${red} ${green} ${blue} / ${opacity})`;

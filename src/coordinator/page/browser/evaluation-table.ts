@@ -1,4 +1,4 @@
-/** The evaluations as a table: the values of the curves, to read or copy. */
+/** The evaluations as a table: the values behind the curves, to read or copy. */
 import { byId, element } from './element.js';
 import { formatDuration, formatInteger, formatPercent, formatSmall } from './format.js';
 import type { RunStore } from './run-store.js';

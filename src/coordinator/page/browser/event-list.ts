@@ -1,4 +1,4 @@
-/** What happened, newest first: joins, losses, checkpoints, notices. */
+/** The run's events, newest first: joins, losses, checkpoints, notices. */
 import type { EventRow } from '../update.js';
 import { byId, element } from './element.js';
 import { formatInteger, formatTime } from './format.js';
@@ -17,7 +17,7 @@ export class EventList {
 
   render(): void {
     const shown = this.store.events.filter((row) => isShown(row, this.filter.value));
-    // Of checkpoints in a row the last one says it all.
+    // Of several checkpoints in a row, only the last matters.
     const isAll = this.filter.value !== 'checkpoints';
     const rows = shown.filter(
       ({ kind }, at) => !(isAll && kind === 'checkpoint' && shown[at + 1]?.kind === 'checkpoint'),

@@ -1,14 +1,13 @@
 /**
- * The filters of the first convolution as they are learned: initially, half way, and now; a slider moves the last
- * row back through the run. Filters of RGB images are shown in colour, those of other images with several channels
- * one channel below the other.
+ * The filters of the first convolution as they are learned: at first, half way, and now; a slider moves the last row back
+ * through the run. Filters of RGB images are shown in colour; for other multi-channel images, the channels are stacked.
  */
 import type { FilterFrame, Filters } from '../update.js';
 import { byId, bytesFromBase64, element, setText, themeChannels } from './element.js';
 import { formatInteger } from './format.js';
 import type { RunStore } from './run-store.js';
 
-/** Without as many moments of the past only the present is shown. */
+/** With fewer frames of history, only the current filters are shown. */
 const MIN_FRAMES = 4;
 
 interface Row {
@@ -21,7 +20,7 @@ export class FilterView {
   private readonly store: RunStore;
   private readonly slider = byId('filters-time', HTMLInputElement);
   private rows: Row[] = [];
-  /** The slider follows the run while it is at its end. */
+  /** Whether the slider is at its end, and follows the run. */
   private isFollowing = true;
 
   constructor(store: RunStore) {

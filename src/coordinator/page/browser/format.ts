@@ -1,6 +1,6 @@
-/** Formats numbers and times. Figures keep their width as they change: fixed digits, tabular in the style sheet. */
+/** Formats numbers and times. Fixed decimals, and tabular digits in the style sheet, keep the width of changing figures. */
 
-/** Narrow, and never broken. */
+/** Narrow no-break space. */
 const SPACE = '\u202f';
 export const NOTHING = '–';
 
@@ -15,7 +15,7 @@ export function formatPercent(fraction: number, digits = 2): string {
   return Number.isFinite(fraction) ? `${(100 * fraction).toFixed(digits)}${SPACE}%` : NOTHING;
 }
 
-/** Three significant digits or so, for losses and learning rates. */
+/** About three significant digits, for losses and learning rates. */
 export function formatSmall(value: number): string {
   if (!Number.isFinite(value)) return NOTHING;
   if (value === 0) return '0';
@@ -42,13 +42,13 @@ export function formatDuration(seconds: number): string {
   return `${Math.floor(hours / 24)}${SPACE}days ${hours % 24}${SPACE}h`;
 }
 
-/** How long ago, in words that do not flicker. */
+/** How long ago, in whole seconds. */
 export function formatAge(ms: number): string {
   if (ms < 2000) return 'now';
   return `${formatDuration(Math.round(ms / 1000)).replace('.0', '')} ago`;
 }
 
-/** Time of day; with the date when that is another. */
+/** Time of day, with the date if it is not today. */
 export function formatTime(timeMs: number, nowMs: number): string {
   const time = new Date(timeMs);
   const clock = time.toLocaleTimeString('en-GB');
@@ -57,7 +57,7 @@ export function formatTime(timeMs: number, nowMs: number): string {
   return `${date} ${clock}`;
 }
 
-/** A class in a sentence: `a 7`, `an 8`, `red-circle`. */
+/** A class name as it reads in a sentence: `a 7`, `an 8`, `red-circle`. */
 export function formatClass(name: string): string {
   return /^\d$/.test(name) ? `${name === '8' ? 'an' : 'a'} ${name}` : name;
 }

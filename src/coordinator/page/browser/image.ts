@@ -1,21 +1,21 @@
-/** Images as the model takes them, on a canvas. */
+/** Paints the model's input images on a canvas. */
 import type { InputShape } from '../../../model/lenet.js';
 import type { RunInfo } from '../update.js';
 import { themeChannels } from './element.js';
 
-/** How the images of a dataset are to be shown. */
+/** How the images of a dataset are shown. */
 export interface Look {
   readonly input: InputShape;
-  /** Shown in the colour of the text, whatever the theme, as MNIST's digits are; else in their own colours. */
+  /** Shown in the theme's text colour, like MNIST's digits, rather than in the images' own colours. */
   readonly isInk: boolean;
 }
 
-/** A folder of pictures says whether they are in colour; other grey images are drawings on an empty ground. */
+/** For a folder of pictures the configuration has `color`; other greyscale images are drawings on an empty background. */
 export function lookOf({ input, config }: RunInfo): Look {
   return { input, isInk: input.channels === 1 && config.color === undefined };
 }
 
-/** @param image (C, H, W) bytes: grey, grey and alpha, RGB, or RGB and alpha */
+/** @param image (C, H, W) bytes: grey, grey with alpha, RGB, or RGBA */
 export function paint(canvas: HTMLCanvasElement, image: Uint8Array, { input, isInk }: Look): void {
   const { channels, width, height } = input;
   const numPixels = width * height;

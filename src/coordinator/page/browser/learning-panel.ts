@@ -1,4 +1,4 @@
-/** Accuracy and loss, of training and evaluations, over steps, epochs or time; throughput; where the time goes. */
+/** Accuracy and loss in training and evaluations, over steps, epochs or time; throughput; where the time goes. */
 import uPlot from 'uplot';
 import type { StepColumn, StepFigure, StepSeries } from '../step-series.js';
 import type { EvaluationRow } from '../update.js';
@@ -20,7 +20,7 @@ const EVALUATION_CURVES: readonly Curve[] = [
   { label: 'Test', color: 'test', kind: 'points', isNamed: true },
 ];
 
-/** From the top of the stack down. */
+/** From the top of the stack to the bottom. */
 const PARTS: readonly { label: string; color: string; figure: StepFigure }[] = [
   { label: 'Waiting', color: 'part-wait', figure: 'waitMs' },
   { label: 'Plan', color: 'part-plan', figure: 'planMs' },
@@ -31,8 +31,8 @@ const PARTS: readonly { label: string; color: string; figure: StepFigure }[] = [
 ];
 
 /**
- * Images a second: of each point, and over about `window` points. The mean is that of images over that of times, so
- * that slow steps count as long as they took.
+ * Images per second: at each point, and averaged over about `window` points. The average is the ratio of mean images to mean
+ * time, so that steps are weighted by how long they took.
  */
 export function imagesPerSecond(series: StepSeries, window: number): [each: Values, mean: Values] {
   const images = Array.from(series.column('numImages'));
@@ -74,7 +74,7 @@ export class LearningPanel {
       fromZero: true,
     });
     this.throughput = new Chart(byId('chart-throughput'), this.group, {
-      title: 'Images a second',
+      title: 'Images per second',
       curves: [
         { label: 'each step', color: 'speed', kind: 'faint' },
         { label: 'Images/s', color: 'speed', kind: 'line', isNamed: true },
@@ -113,7 +113,7 @@ export class LearningPanel {
       this.isLog = log.checked;
       byId('title-accuracy').textContent = this.isLog ? 'Error rate' : 'Accuracy';
     };
-    // Some browsers remember what was chosen before a reload.
+    // Some browsers restore the checkbox after a reload.
     takeScale();
     log.addEventListener('change', () => {
       takeScale();
@@ -125,7 +125,7 @@ export class LearningPanel {
     for (const chart of this.group.charts) chart.build();
   }
 
-  /** New words for screen readers, now and then. */
+  /** Updates the descriptions for screen readers. */
   describe(): void {
     for (const chart of this.group.charts) chart.describe();
   }
@@ -157,7 +157,7 @@ export class LearningPanel {
         tables.push([rows.map((row) => this.placeEvaluation(row)), values]);
       }
       const [joinedX, ...joined] = uPlot.join(tables) as [number[], ...Values[]];
-      // A set without evaluations keeps its place, empty.
+      // A set without evaluations still needs an empty series.
       sets.forEach((has, at) => {
         if (!has) joined.splice(4 + at, 0, new Array<null>(joinedX.length).fill(null));
       });

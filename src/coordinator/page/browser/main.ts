@@ -1,4 +1,4 @@
-/** The page of one run: panels, each of which is redrawn when its data has changed. */
+/** The page of one run: its panels, each redrawn when its data has changed. */
 import { ConfusionMatrix } from './confusion-matrix.js';
 import { Controls } from './controls.js';
 import { DownloadPanel } from './download-panel.js';
@@ -16,7 +16,7 @@ import { WorkerLanes } from './worker-lanes.js';
 import { WorkerTable } from './worker-table.js';
 
 const TICK_MS = 1000;
-/** Words for screen readers change no more often. */
+/** Interval between updates of descriptions for screen readers. */
 const DESCRIBE_MS = 10_000;
 
 const store = new RunStore('api/events', changed);
@@ -33,7 +33,7 @@ const downloads = new DownloadPanel();
 const events = new EventList(store);
 const evaluations = new EvaluationTable(store);
 
-// Under a board of several runs the page lies two folders down.
+// On a board of several runs, the page is at /runs/N/.
 byId('all-runs').hidden = !/\/runs\/\d+\/$/.test(location.pathname);
 
 const pending = new Set<Topic>();

@@ -1,4 +1,4 @@
-/** The most confident mistakes of the model, as images; each can be put on the canvas of `DrawPad`. */
+/** The model's most confident mistakes, as images; each can be put on the canvas of `DrawPad`. */
 import type { Mistake, Mistakes, RunInfo } from '../update.js';
 import { byId, bytesFromBase64, element, setText } from './element.js';
 import { formatClass, formatInteger, formatPercent } from './format.js';
@@ -7,7 +7,7 @@ import { lookOf, paint } from './image.js';
 export class MistakeGallery {
   private readonly pick: (image: Uint8Array<ArrayBuffer>) => void;
 
-  /** @param pick takes the image (C, H, W) that was clicked */
+  /** @param pick called with the image (C, H, W) that was clicked */
   constructor(pick: (image: Uint8Array<ArrayBuffer>) => void) {
     this.pick = pick;
   }

@@ -1,15 +1,15 @@
-/** Prepares an image file of the viewer for the model, like `lockstep predict`, but in the browser. */
+/** Prepares the viewer's image file for the model in the browser, like `lockstep predict` does. */
 import { toInput } from '../../../model/data/input-image.js';
 import type { InputShape } from '../../../model/lenet.js';
 import { element } from './element.js';
 import { formatInteger } from './format.js';
 
-/** As `lockstep predict` takes them; model/data/png.ts */
+/** The same limit as for `lockstep predict`; model/data/png.ts */
 const MAX_PIXELS = 2 ** 25;
 
 /**
- * @returns (C, H, W) bytes; transparency is black
- * @throws {Error} in one sentence, if the browser cannot read it or it is too large
+ * @returns (C, H, W) bytes; transparent pixels become black
+ * @throws {Error} if the browser cannot read it or it is too large, with a message for the viewer
  */
 export async function readPicture(file: Blob, input: InputShape): Promise<Uint8Array<ArrayBuffer>> {
   const bitmap = await createImageBitmap(file, { colorSpaceConversion: 'none' }).catch(

@@ -1,11 +1,11 @@
-/** The head of the page: name and state of the run, remaining time, and the main figures. */
+/** The head of the page: the run's name and state, the time left, and the main figures. */
 import type { RunConfig } from '../../../shared/config.js';
 import type { EvaluationRow, RunInfo } from '../update.js';
 import { byId, element, setText } from './element.js';
 import { NOTHING, formatDuration, formatInteger, formatPercent, formatSmall } from './format.js';
 import type { RunStore } from './run-store.js';
 
-/** Time over which the pace is taken that the remaining time is reckoned by. */
+/** The pace over this time gives the time left. */
 const PACE_SECONDS = 20;
 
 export class RunHeader {
@@ -145,7 +145,7 @@ export class RunHeader {
     setText(byId('progress-percent'), formatPercent(fraction, 0));
   }
 
-  /** How fast it went lately, evaluations included. */
+  /** Recent pace, including evaluations; null before two points. */
   private pace(): { secondsPerStep: number; imagesPerSecond: number } | null {
     const { series } = this.store;
     const seconds = series.column('seconds');
@@ -198,7 +198,7 @@ function summary({ config, numParams, numTrain, numTest }: RunInfo): string {
   ].join(' · ');
 }
 
-/** Every option by its name, for the list of the configuration and for comparing runs. */
+/** Every option by name, to list a configuration or compare several. */
 export function configRows(config: RunConfig): [name: string, value: string][] {
   const { hyperparameters, ...options } = config;
   const text = (value: unknown) => (Array.isArray(value) ? value.join(', ') : String(value));

@@ -1,5 +1,5 @@
 /**
- * The page's copy of the run, updated by the coordinator's events; reconnects by itself if the coordinator goes away.
+ * The page's copy of the run, updated by the coordinator's events. Reconnects by itself when the connection is lost.
  */
 import { StepSeries } from '../step-series.js';
 import type {
@@ -16,9 +16,9 @@ import { bytesFromBase64 } from './element.js';
 const MAX_ROWS = 4000;
 const FIRST_RETRY_MS = 1000;
 const MAX_RETRY_MS = 10_000;
-/** A page that nobody sees gives its connection back: browsers allow six to a host. */
+/** A page hidden for this long gives up its connection: browsers allow only six per host. */
 const HIDDEN_GRACE_MS = 20_000;
-/** The coordinator sends something every 15 s. */
+/** The connection counts as lost after this long without an event; the coordinator sends something every 15 s. */
 const SILENCE_MS = 40_000;
 
 export type Topic =
@@ -38,7 +38,7 @@ export type Connection = 'connecting' | 'open' | 'lost';
 
 export class RunStore {
   connection: Connection = 'connecting';
-  /** Coordinator's clock less this machine's. */
+  /** The coordinator's clock minus this machine's. */
   private clockOffsetMs = 0;
   head: Pick<Update, 'state' | 'globalStep' | keyof Capabilities> | null = null;
   run: Update['run'];
@@ -59,13 +59,13 @@ export class RunStore {
   private hiddenTimer = 0;
   private silenceTimer = 0;
 
-  /** @param listener told what has changed, after it has */
+  /** @param listener called after a change, with what has changed */
   constructor(url: string, listener: (topics: ReadonlySet<Topic>) => void) {
     this.url = url;
     this.listener = listener;
   }
 
-  /** Now, by the coordinator's clock. */
+  /** The current time on the coordinator's clock. */
   now(): number {
     return Date.now() + this.clockOffsetMs;
   }

@@ -29,7 +29,7 @@ export function setUpTheme(changed: () => void): void {
     try {
       localStorage.setItem(KEY, theme);
     } catch {
-      // Storage may be forbidden; the choice then holds until the page is left.
+      // Storage may be disabled; the choice then lasts until the page is closed.
     }
     choose(theme);
   });

@@ -1,9 +1,9 @@
 /** Prepares the values of a curve for drawing. */
 
-/** Values over x; `undefined` where another curve alone has a point, null where there is a gap. */
+/** Values over x; `undefined` where only another curve has a point, null where there is a gap. */
 export type Values = (number | null | undefined)[];
 
-/** A curve with its noise averaged out: the mean of about `window` points around each, fewer at the ends. */
+/** A moving average: the mean of about `window` points around each point, fewer at the ends. */
 export function smooth(values: Values, window: number): Values {
   const reach = Math.floor(window / 2);
   const sums = new Float64Array(values.length + 1);
@@ -20,10 +20,10 @@ export function smooth(values: Values, window: number): Values {
   });
 }
 
-/** Smaller values are what rounding leaves of zero. */
+/** Anything smaller is a rounding error of zero. */
 const MIN_LOGARITHMIC = 1e-9;
 
-/** What a logarithmic axis can show: nothing that is zero, or rounded to the other side of it. */
+/** Makes gaps of values that a logarithmic axis cannot show: zero, and rounding errors of it. */
 export function logarithmic(values: Values): Values {
   return values.map((value) =>
     typeof value === 'number' && !(value >= MIN_LOGARITHMIC) ? null : value,
@@ -33,8 +33,8 @@ export function logarithmic(values: Values): Values {
 /**
  * The range of a logarithmic axis over values from `min` to `max`, with some room at both ends.
  *
- * It begins at one digit, such as 0.009: uPlot counts its lines from there in steps of 0.001 and rounds each to them, and
- * from 0.0096 it would never reach the next power of ten, and never end.
+ * It begins at a value of one significant digit, such as 0.009: uPlot places its grid lines from there in steps of 0.001,
+ * rounded to multiples; from 0.0096 it would never hit the next power of ten, and loop forever.
  */
 export function logRange(min: number | null, max: number | null): [min: number, max: number] {
   if (min === null || max === null) return [0.1, 1];

@@ -1,4 +1,4 @@
-/** A timeline for each worker: when it was present, and when it was lost. */
+/** A timeline for each worker: when it was connected, and when it was lost. */
 import type { WorkerRow } from '../update.js';
 import { byId, element, setText } from './element.js';
 import { formatTime } from './format.js';

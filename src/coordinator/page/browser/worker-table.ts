@@ -1,4 +1,4 @@
-/** The workers: identity, contribution, and when they were last heard from. */
+/** The table of workers: identity, contribution, and when each was last heard from. */
 import type { WorkerRow } from '../update.js';
 import { byId, element, setText } from './element.js';
 import {
@@ -28,7 +28,6 @@ export class WorkerTable {
   private readonly rows = new Map<string, Row>();
   private readonly body = byId('workers', HTMLTableSectionElement);
 
-  /** @param evict sends a worker away */
   constructor(store: RunStore, evict: (workerId: string, name: string) => void) {
     this.store = store;
     this.evict = evict;
@@ -60,7 +59,7 @@ export class WorkerTable {
     setText(byId('workers-count'), `${here} here${gone > 0 ? `, ${gone} gone` : ''}`);
   }
 
-  /** Ages go on without news. */
+  /** Updates the ages, which grow without updates. */
   tick(): void {
     for (const worker of this.store.workers) {
       const row = this.rows.get(worker.workerId);
@@ -70,7 +69,7 @@ export class WorkerTable {
 
   private fill(row: Row, worker: WorkerRow): void {
     const isHere = worker.state === 'here';
-    // When all is over, the share of the whole run tells more than that of its last second.
+    // Once the run is over, the share of the whole run tells more than that of the last second.
     const images = this.store.workers.reduce((sum, { numImages }) => sum + numImages, 0);
     const whole = this.isOver && images > 0 ? worker.numImages / images : null;
     const share = whole ?? worker.share;

@@ -39,13 +39,13 @@ function centreOf(image: Uint8Array) {
 }
 
 describe('rasterizeCentred()', () => {
-  it('fills a box of 20 pixels, in proportion', () => {
+  it('fills a box of 20 pixels, keeping the proportions', () => {
     expect(extentOf(rasterize(seven))).toEqual({ height: 20, width: 16 });
   });
 
   it('puts the centre of mass in the middle', () => {
     const [x, y] = centreOf(rasterize(seven));
-    // A few hundredths of a pixel are lost where values are rounded to bytes.
+    // Rounding to bytes costs a few hundredths of a pixel.
     expect(x).toBeCloseTo(14, 1);
     expect(y).toBeCloseTo(14, 1);
   });
@@ -63,7 +63,7 @@ describe('rasterizeCentred()', () => {
     expect(rasterize([])).toEqual(new Uint8Array(SIZE * SIZE));
   });
 
-  it('draws as much larger in larger images, in the middle of wide ones', () => {
+  it('scales with the image, and centres the digit in wide ones', () => {
     const image = rasterizeCentred(seven, { width: 560, height: 280 }, { width: 112, height: 56 });
     const columns = [...image.keys()].filter((index) => image[index] > 127).map((i) => i % 112);
     const rows = [...image.keys()].filter((at) => image[at] > 127).map((i) => Math.floor(i / 112));
@@ -75,7 +75,7 @@ describe('rasterizeCentred()', () => {
 });
 
 describe('rasterizeInPlace()', () => {
-  it('leaves the drawing where it is', () => {
+  it('keeps the drawing in place', () => {
     const line: Stroke[] = [
       [
         [20, 100],

@@ -8,7 +8,7 @@ import {
 } from '../../../../src/coordinator/page/browser/values.js';
 
 describe('logarithmic()', () => {
-  test('leaves out zeros, and what smoothing leaves of them by rounding', () => {
+  test('leaves out zeros, and the rounding errors that smoothing makes of them', () => {
     fc.assert(
       fc.property(
         fc.array(fc.constantFrom(0.1, 0.3, 0.7), { minLength: 1, maxLength: 20 }),
@@ -31,7 +31,7 @@ describe('logarithmic()', () => {
 });
 
 describe('logRange()', () => {
-  test('begins at one digit, from which the lines of uPlot reach the next power of ten', () => {
+  test("begins at one significant digit, from which uPlot's grid lines reach the next power of ten", () => {
     fc.assert(
       fc.property(
         fc.double({ min: 1e-9, max: 1e6, noNaN: true }),
@@ -48,7 +48,7 @@ describe('logRange()', () => {
     expect(logRange(0.0114, 0.5)[0]).toBe(0.009);
   });
 
-  test('is a decade where nothing is to be shown', () => {
+  test('is one decade if there are no values', () => {
     expect(logRange(null, null)).toEqual([0.1, 1]);
   });
 });

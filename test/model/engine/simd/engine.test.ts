@@ -217,8 +217,7 @@ test('benchEngine() gives a figure for each size and layer', async () => {
   let ms = 0;
   const bench = await benchEngine(createSimdEngine(lenet5), hashedParams(lenet5, 0.5), {
     sizes: [1, 4],
-    msPerFigure: 10,
-    now: () => ms++,
+    timing: { msPerFigure: 10, now: () => ms++ },
   });
   expect(bench.sizes.map(({ numImages }) => numImages)).toEqual([1, 4]);
   expect(bench.sizes[1].gradient).toEqual({ best: 4000, median: 4000 });
