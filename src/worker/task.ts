@@ -69,7 +69,6 @@ export function taskOf(
   return { ...base, kind: 'evaluation', numUnits, unitSize, set, first, numImages };
 }
 
-<<<<<<< HEAD
 /**
  * Adds the ranges that the message asks for, and a step's samples of them.
  *
@@ -97,10 +96,7 @@ export function addRanges(task: Task, message: Message<'step'> | Message<'evalua
   task.ranges.push(...message.ranges);
 }
 
-/** Sample indices of a range of a task's units. */
-=======
 /** The sample indices of a range of units. */
->>>>>>> prose
 export function indicesOf(task: Task, [lo, hi]: Range): Uint32Array {
   const begin = lo * task.unitSize;
   if (task.kind === 'step') return task.indices.subarray(begin, hi * task.unitSize);

@@ -27,13 +27,8 @@ export interface Work extends Units {
   samplesOf(range: Range): Uint32Array;
   /** The slices of θ that precede the frame below, without the first `numSent`. */
   earlySlices(numSent: number): readonly Frame[];
-<<<<<<< HEAD
   /** The frame that asks a worker for the ranges, with θ (its last slice) or, if the worker has it, without. */
   encode(ranges: readonly Range[], withParams: boolean): Frame;
-=======
-  /** The frame that assigns the shares: with the last slice of θ, or without it for workers that have θ. */
-  encode(shares: Shares, withParams: boolean): Frame;
->>>>>>> prose
 }
 
 /** How one worker did in a round. */

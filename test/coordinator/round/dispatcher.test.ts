@@ -21,7 +21,6 @@ describe('Dispatcher', () => {
     expect(again.rangesOf(0)).toEqual(WHOLE);
   });
 
-<<<<<<< HEAD
   it('tells each worker the samples of its own micro-batches only, and of those that it gets later', async () => {
     const { join, training } = await startRun();
     const anna = await join();
@@ -49,10 +48,7 @@ describe('Dispatcher', () => {
     expect(told(bert).at(-1)).toEqual(annas);
   });
 
-  it('hands the open micro-batches of a lost worker to another at once', async () => {
-=======
   it('reassigns the open micro-batches of a lost worker at once', async () => {
->>>>>>> prose
     const { join } = await startRun();
     const anna = await join();
     const bert = await join();
