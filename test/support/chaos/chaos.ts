@@ -161,7 +161,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
 const PATIENCE_MS = 60_000;
 /** Between two readings of the memory. */
 const SAMPLE_MS = 1000;
-/** These keep their processes in the second half (schedule.ts). */
+/** These keep their processes after a quarter of the time (schedule.ts). */
 export const KEPT = ['coordinator', 'worker-0'];
 /** Of memory, over the second half of the run. */
 export const MOST_GROWTH = 0.03;

@@ -32,9 +32,12 @@ const KINDS: readonly Kind[] = [
 ];
 const MEAN_GAP_MS = 1_500;
 
+/** A worker first fills its memory with samples: of the time, what the kept processes are given for it and more. */
+const KEPT_FROM = 0.25;
+
 /**
- * The faults of `durationMs`. In the second half the coordinator and worker 0 keep their processes, so that there is
- * time to see whether their memory grows.
+ * The faults of `durationMs`. After a quarter of it the coordinator and worker 0 keep their processes, so that the second
+ * half shows whether their memory grows.
  */
 export function chaosSchedule(seed: number, durationMs: number, numWorkers: number): Fault[] {
   const random = createRandom(seed, 'chaos');
@@ -50,6 +53,6 @@ export function chaosSchedule(seed: number, durationMs: number, numWorkers: numb
     const fault = { at: Math.round(at), action, worker, durationMs: random.below(longestMs) };
     const endsProcess = action === 'kill' || action === 'leave';
     const isKept = worker === null || worker === 0;
-    if (!(endsProcess && isKept && at > durationMs / 2)) faults.push(fault);
+    if (!(endsProcess && isKept && at > KEPT_FROM * durationMs)) faults.push(fault);
   }
 }
