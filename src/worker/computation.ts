@@ -9,7 +9,12 @@ import type { Message, Range } from '../shared/protocol.js';
 import type { SampleCache } from './sample-cache.js';
 import type { Task } from './task.js';
 
-/** Makes what a run is to be computed with. @throws {UserError} if this machine cannot */
+/**
+ * Makes what a run is to be computed with.
+ *
+ * @throws {UserError} if this machine cannot
+ * @throws {RangeError} if it has not the memory
+ */
 export type CreateComputation = (
   model: Model,
   regularizer: Regularizer,
