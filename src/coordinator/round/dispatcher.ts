@@ -278,19 +278,26 @@ export class Dispatcher {
     }
   }
 
-  /** Gives a worker that had no share for a while something to be measured by. */
+  /**
+   * Gives a worker that had no share for a while something to be measured by; one whose pace nobody knows at once, but a
+   * single one a round, as each costs a θ. Next to a fast worker and a slow one it would look too slow for a share.
+   */
   private probeIdle(current: Current, now: number): void {
     const { kind } = current.work;
+    let hasMeasuredNew = false;
     for (const peer of this.activePeers()) {
       if (!current.round.isIdle(peer.member.workerId)) {
         peer.roundsIdle[kind] = 0;
         continue;
       }
+      const pace = peer.paceOf(kind);
+      const isNew: boolean = pace.msPerUnit === null && !hasMeasuredNew;
+      if (++peer.roundsIdle[kind] < ROUNDS_BETWEEN_PROBES && !isNew) continue;
       // One that computes the last probe still would drop it for a new one.
-      if (++peer.roundsIdle[kind] < ROUNDS_BETWEEN_PROBES) continue;
       if (!peer.isFree || peer.owesSince !== null) continue;
+      hasMeasuredNew ||= isNew;
       peer.roundsIdle[kind] = 0;
-      this.send(current, now, current.round.probe(now, peer.paceOf(kind)));
+      this.send(current, now, current.round.probe(now, pace));
     }
     this.schedule(current, now);
   }
