@@ -48,10 +48,11 @@ describe('a start that fails', () => {
     expect(await readdir(parent)).toEqual([]);
   });
 
-  test('ends at once where no worker will ever start', async () => {
+  test('ends at once where no worker will ever start, and leaves no folder', async () => {
+    const parent = await temporaryDirectory();
     const ended = await lockstep(
       [
-        ...['train', '--workers', '1', '--out', join(await temporaryDirectory(), 'run'), '--quiet'],
+        ...['train', '--workers', '1', '--out', join(parent, 'run'), '--quiet'],
         ...['--dataset', await smallMnist(100, 50), '--port', '0'],
       ],
       { LOCKSTEP_MAX_MEMORY: '1' },
@@ -61,6 +62,7 @@ describe('a start that fails', () => {
       stderr: 'lockstep: Cannot keep any worker running; see the lines above\n',
     });
     expect(ended.stdout.match(/LOCKSTEP_MAX_MEMORY=1/g)).toHaveLength(1);
+    expect(await readdir(parent)).toEqual([]);
   });
 
   test('a worker says that its engine is missing before it looks for a coordinator', async () => {

@@ -22,6 +22,7 @@
 import { randomBytes } from 'node:crypto';
 import { lstat, readdir, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { checkpointName } from '../../model/checkpoint.js';
 import { parseRunConfig, type RunConfig } from '../../shared/config.js';
 import { UsageError, UserError, messageOf } from '../../shared/errors.js';
 import { parseJson } from '../../shared/json.js';
@@ -114,7 +115,7 @@ export async function openRunDirectory(
   const discard = async () => {
     try {
       const entries = await readdir(path);
-      if (await holdsRun(path, entries)) return;
+      if (await holdsRun(path, entries, checkpointName(0))) return;
       const leftovers = entries.filter((entry) => LEFTOVERS.has(entry) && entry !== LOCK);
       for (const entry of leftovers) await rm(join(path, entry), { recursive: true });
       release();
@@ -258,7 +259,12 @@ async function checkVacant(path: string, isToBeResumed: boolean): Promise<void> 
   );
 }
 
-async function holdsRun(path: string, entries: readonly string[]): Promise<boolean> {
+/** @param except a checkpoint that does not count */
+async function holdsRun(
+  path: string,
+  entries: readonly string[],
+  except?: string,
+): Promise<boolean> {
   if (entries.includes('result.json')) return true;
   if (entries.includes('metrics.jsonl') && (await stat(join(path, 'metrics.jsonl'))).size > 0) {
     return true;
@@ -266,5 +272,5 @@ async function holdsRun(path: string, entries: readonly string[]): Promise<boole
   const checkpoints = entries.includes('checkpoints')
     ? await fileStorage.list(join(path, 'checkpoints'))
     : [];
-  return checkpoints.length > 0;
+  return checkpoints.some((name) => name !== except);
 }
