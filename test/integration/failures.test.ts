@@ -159,6 +159,23 @@ describe.skipIf(!mayMount)('a full disk', () => {
     expectSentence(ended, /Cannot (write into|make) the run directory .*ENOSPC/);
     expect(await readdir(disk)).toEqual(['full']);
   });
+
+  test('takes no export and no sweep, of which nothing is left', async () => {
+    const folder = await temporaryDirectory();
+    const [run, sweep] = [join(folder, 'run'), join(folder, 'sweep.json')];
+    const dataset = await smallMnist(100, 50);
+    const train = ['train', '--workers', '1', '--epochs', '1', '--port', '0'];
+    expect(await lockstep([...train, '--dataset', dataset, '--out', run])).toMatchObject({
+      code: 0,
+    });
+    await writeFile(sweep, '{"epochs": 1, "lr": [0.01, 0.02]}');
+    const disk = await tinyDisk(16);
+    await writeFile(join(disk, 'full'), new Uint8Array(16 * 1024)).catch(() => undefined);
+    const out = ['--out', join(disk, 'a', 'b')];
+    expectSentence(await lockstep(['export', run, ...out]), /Cannot write into .*ENOSPC/);
+    expectSentence(await lockstep(['sweep', sweep, ...out]), /Cannot write .*ENOSPC/);
+    expect(await readdir(disk)).toEqual(['full']);
+  });
 });
 
 test.skipIf(process.platform !== 'linux')(

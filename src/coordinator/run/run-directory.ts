@@ -21,12 +21,12 @@
  */
 import { randomBytes } from 'node:crypto';
 import { lstat, readdir, rm, rmdir, stat } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { checkpointName } from '../../model/checkpoint.js';
 import { parseRunConfig, type RunConfig } from '../../shared/config.js';
 import { UsageError, UserError, messageOf } from '../../shared/errors.js';
 import { parseJson } from '../../shared/json.js';
-import { isFolder, makeFolders } from '../../shared/node/folders.js';
+import { isFolder, makeFolders, removeEmptyFolders } from '../../shared/node/folders.js';
 import { readInputText } from '../../shared/node/input-file.js';
 import { fileStorage, writeJson } from '../../shared/node/storage.js';
 import type { RunResult } from '../events.js';
@@ -109,7 +109,7 @@ export async function openRunDirectory(
   if (resume === 'always' && !(await isFolder(path))) throw nothingToResume(path);
   const firstMade = await makeRunFolder(path);
   const release = await lockDirectory(path).catch(async (error: unknown) => {
-    await removeEmpty(path, firstMade);
+    await removeEmptyFolders(path, firstMade);
     throw error;
   });
   const discard = async () => {
@@ -119,7 +119,7 @@ export async function openRunDirectory(
       const leftovers = entries.filter((entry) => LEFTOVERS.has(entry) && entry !== LOCK);
       for (const entry of leftovers) await rm(join(path, entry), { recursive: true });
       release();
-      await removeEmpty(path, firstMade);
+      await removeEmptyFolders(path, firstMade);
     } catch {
       // It stays, and the next run may begin in it.
     }
@@ -148,7 +148,7 @@ export async function openRunDirectory(
     };
   } catch (error) {
     release();
-    await removeEmpty(path, firstMade);
+    await removeEmptyFolders(path, firstMade);
     throw error;
   }
 }
@@ -167,19 +167,6 @@ async function makeRunFolder(path: string): Promise<string | undefined> {
     throw new UserError(`Cannot create the run directory ${path}: ${messageOf(error)}`, {
       cause: error,
     });
-  }
-}
-
-/** Removes the folder, and those above it down from the one that was made for it, as far as they are empty. */
-async function removeEmpty(path: string, firstMade: string | undefined): Promise<void> {
-  if (firstMade === undefined) return;
-  const last = resolve(firstMade);
-  for (let folder = resolve(path); folder.startsWith(last); folder = dirname(folder)) {
-    const isGone = await rmdir(folder).then(
-      () => true,
-      () => false,
-    );
-    if (!isGone) return;
   }
 }
 
