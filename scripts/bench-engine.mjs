@@ -12,6 +12,9 @@ import { buildModel, LENET5 } from '../dist/model/lenet.js';
 import { createOptimizer } from '../dist/model/optimizer.js';
 import { createSimdEngine } from '../dist/model/engine/simd/node.js';
 import { createVectorOps } from '../dist/model/engine/simd/node.js';
+import { helpIfAsked } from './usage.mjs';
+
+helpIfAsked(import.meta.url);
 
 const { values } = parseArgs({
   options: { rounds: { type: 'string', default: '3' }, peer: { type: 'string' } },

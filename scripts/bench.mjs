@@ -8,12 +8,15 @@
  * Debian: apt-get install python3-torch), python3; without one it is left out. Figures to be compared stand in one
  * run of this script; on a machine that does other work too, give it more rounds.
  */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { availableParallelism, tmpdir } from 'node:os';
+import { availableParallelism, constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { helpIfAsked } from './usage.mjs';
+
+helpIfAsked(import.meta.url);
 
 const { values } = parseArgs({
   options: {
@@ -33,20 +36,46 @@ if (!existsSync(MAIN)) {
   process.exit(1);
 }
 
-const lockstep = (...args) => execFileSync(process.execPath, [MAIN, ...args], { encoding: 'utf8' });
+/** What is running, if something is. */
+let child = null;
+let stoppedBy = null;
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+  process.on(signal, () => {
+    stoppedBy ??= signal;
+    child?.kill(signal);
+  });
+}
+
+/** Runs a program to its end, which comes with the end of this one. @returns what it printed */
+async function run(program, args, options = {}) {
+  const started = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'], ...options });
+  child = started;
+  let output = '';
+  started.stdout?.on('data', (chunk) => (output += chunk));
+  const code = await new Promise((resolve, reject) => {
+    started.once('error', reject);
+    started.once('close', resolve);
+  });
+  child = null;
+  if (stoppedBy !== null) process.exit(128 + constants.signals[stoppedBy]);
+  if (code !== 0) throw new Error(`${program} ${args.join(' ')} ended with code ${code}`);
+  return output;
+}
+
+const lockstep = (...args) => run(process.execPath, [MAIN, ...args]);
 const json = (text) => JSON.parse(text.trim().split('\n').at(-1));
 
 /** The lines of the metrics that `lockstep train` leaves behind. */
-function train(...args) {
+async function train(...args) {
   const folder = mkdtempSync(join(tmpdir(), 'lockstep-bench-'));
-  try {
-    const run = join(folder, 'run');
-    lockstep('train', '--quiet', '--out', run, ...args);
-    const lines = readFileSync(join(run, 'metrics.jsonl'), 'utf8').trimEnd().split('\n');
-    return lines.map((line) => JSON.parse(line));
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+  const remove = () => rmSync(folder, { recursive: true, force: true });
+  process.once('exit', remove);
+  const out = join(folder, 'run');
+  await lockstep('train', '--quiet', '--out', out, ...args);
+  const lines = readFileSync(join(out, 'metrics.jsonl'), 'utf8').trimEnd().split('\n');
+  process.off('exit', remove);
+  remove();
+  return lines.map((line) => JSON.parse(line));
 }
 
 /** Before these epochs samples travel and V8 compiles; PyTorch's images/s are taken of the same epochs. */
@@ -54,8 +83,8 @@ const MEASURED_EPOCHS = [2, 3];
 const EPOCHS = String(MEASURED_EPOCHS.at(-1) + 1);
 
 /** images/s, evaluations aside. */
-function ourSpeed(batch) {
-  const lines = train('--batch-size', String(batch), '--epochs', EPOCHS);
+async function ourSpeed(batch) {
+  const lines = await train('--batch-size', String(batch), '--epochs', EPOCHS);
   const steps = lines.filter(
     ({ type, epoch }) => type === 'step' && MEASURED_EPOCHS.includes(epoch),
   );
@@ -63,23 +92,23 @@ function ourSpeed(batch) {
   return (1000 * sum('numImages')) / sum('totalMs');
 }
 
-function theirSpeed(batch) {
-  const { epochs } = ddp('--batch', String(batch), '--epochs', EPOCHS);
+async function theirSpeed(batch) {
+  const { epochs } = await ddp('--batch', String(batch), '--epochs', EPOCHS);
   const perImage = MEASURED_EPOCHS.map((epoch) => 1 / epochs[epoch].imagesPerSecond);
   return perImage.length / perImage.reduce((sum, seconds) => sum + seconds, 0);
 }
 
 /** Seconds of training, evaluations aside on both sides, until the test accuracy is there. */
-function ourSecondsToTarget() {
-  const lines = train('--target-accuracy', String(TARGET));
+async function ourSecondsToTarget() {
+  const lines = await train('--target-accuracy', String(TARGET));
   return (
     lines.filter(({ type }) => type === 'step').reduce((total, { totalMs }) => total + totalMs, 0) /
     1000
   );
 }
 
-const ourGradient = (micro) => {
-  const { engine } = JSON.parse(lockstep('bench', 'engine', '--json', '--seconds', '4'));
+const ourGradient = async (micro) => {
+  const { engine } = JSON.parse(await lockstep('bench', 'engine', '--json', '--seconds', '4'));
   return engine.sizes.find(({ numImages }) => numImages === micro).gradient.median;
 };
 
@@ -102,12 +131,11 @@ function median(numbers) {
 const count = (value) => Math.round(value).toLocaleString('en-US');
 
 /** Ours and theirs in turn, `rounds` times; with what the engine does alone on one core, efficiency too. */
-function compare(what, unit, ours, theirs, engineAlone = null) {
-  const laps = Array.from({ length: rounds }, () => ({
-    engine: engineAlone?.(),
-    own: ours(),
-    other: theirs?.(),
-  }));
+async function compare(what, unit, ours, theirs, engineAlone = null) {
+  const laps = [];
+  for (let round = 0; round < rounds; round++) {
+    laps.push({ engine: await engineAlone?.(), own: await ours(), other: await theirs?.() });
+  }
   const show = (value) => (unit === 's' ? `${value.toFixed(1)} s` : `${count(value)} ${unit}`);
   const middle = (of) => median(laps.map(of));
   const peer = theirs
@@ -123,12 +151,11 @@ function compare(what, unit, ours, theirs, engineAlone = null) {
   );
 }
 
-const bench = spawnSync(
+await run(
   process.execPath,
   [MAIN, 'bench', '--seconds', values.seconds, '--rounds', values.rounds],
   { stdio: 'inherit' },
 );
-if (bench.status !== 0) process.exit(bench.status ?? 1);
 
 const found = findPython();
 console.log(
@@ -144,18 +171,19 @@ const env = {
   MALLOC_TRIM_THRESHOLD_: '4000000000',
   MALLOC_TOP_PAD_: '268435456',
 };
-const torch = (...args) =>
-  json(execFileSync(found.python, [PEER, '--data', data, ...args], { encoding: 'utf8', env }));
+const torch = async (...args) =>
+  json(await run(found.python, [PEER, '--data', data, ...args], { env }));
 const ddp = (...args) => torch('--world', String(NUM_CORES), ...args);
 
-compare(
+await compare(
   'Gradient at 16 images, one core',
   'images/s',
   () => ourGradient(16),
-  found && (() => torch('--single').sizes.find(({ batch }) => batch === 16).imagesPerSecond),
+  found &&
+    (async () => (await torch('--single')).sizes.find(({ batch }) => batch === 16).imagesPerSecond),
 );
 for (const batch of [128, 64]) {
-  compare(
+  await compare(
     `Training on ${NUM_CORES} cores, batch ${batch}`,
     'images/s',
     () => ourSpeed(batch),
@@ -163,11 +191,12 @@ for (const batch of [128, 64]) {
     () => ourGradient(16),
   );
 }
-compare(
+await compare(
   `Training until ${100 * TARGET} % test accuracy, batch 64`,
   's',
   ourSecondsToTarget,
   found &&
-    (() =>
-      ddp('--batch', '64', '--epochs', '12', '--target', String(TARGET)).epochs.at(-1).seconds),
+    (async () =>
+      (await ddp('--batch', '64', '--epochs', '12', '--target', String(TARGET))).epochs.at(-1)
+        .seconds),
 );

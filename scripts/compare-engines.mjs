@@ -10,6 +10,9 @@
 import { createHash } from 'node:crypto';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { helpIfAsked } from './usage.mjs';
+
+helpIfAsked(import.meta.url);
 
 const NUM_IMAGES = 16;
 const ROUNDS = 60;

@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { helpIfAsked } from './usage.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
@@ -50,6 +51,7 @@ function nameOf(path) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  helpIfAsked(import.meta.url);
   const all = productionDependencies();
   const count = (some) => new Set(some.flatMap(({ name, brings }) => [name, ...brings])).size;
   for (const { name, isOptional, brings } of all) {

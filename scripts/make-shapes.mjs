@@ -7,6 +7,9 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { encode } from 'fast-png';
+import { helpIfAsked } from './usage.mjs';
+
+helpIfAsked(import.meta.url);
 
 const SIZE = 32;
 const COLORS = { blue: [50, 80, 230], green: [40, 180, 70], red: [225, 50, 50] };

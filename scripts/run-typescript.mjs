@@ -9,9 +9,12 @@ import { register } from 'node:module';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { isMainThread } from 'node:worker_threads';
 import { transform } from 'esbuild';
+import { helpIfAsked } from './usage.mjs';
 
 // Node runs the two hooks on a thread of their own, which loads this file once more.
 if (isMainThread) {
+  // What follows is the program's.
+  helpIfAsked(import.meta.url, process.argv.slice(2, 3));
   register(import.meta.url);
   const [entry] = process.argv.splice(2, 1);
   process.setSourceMapsEnabled(true);

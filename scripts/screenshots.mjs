@@ -14,6 +14,9 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
 import { reduceColours } from './reduce-colours.mjs';
+import { helpIfAsked } from './usage.mjs';
+
+helpIfAsked(import.meta.url);
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const { values } = parseArgs({

@@ -21,6 +21,8 @@ import {
   type Inputs,
   type Settings,
 } from './settings.js';
+import { unknownVariables, unknownVariablesWarning } from './variables.js';
+import { warn } from './warn.js';
 
 type ShapeOf<Name extends CommandName> = (typeof COMMAND_OPTIONS)[Name];
 
@@ -63,6 +65,10 @@ in the JSON file of --config. Flags override variables, and variables override t
 Example: lockstep ${name} ${example}`,
   );
   return command.action(async () => {
+    const unknown = unknownVariables(process.env);
+    if (unknown.length > 0) warn(unknownVariablesWarning(unknown));
+    // Processes that this one starts need not say so again.
+    for (const variable of unknown) Reflect.deleteProperty(process.env, variable);
     const settings = settingsOf(shape, {
       flags: command.opts<Inputs['flags']>(),
       environment: process.env,

@@ -11,7 +11,7 @@ import type { StepTimes } from '../coordinator/events.js';
 import { sleep, systemClock } from '../shared/clock.js';
 import { UserError } from '../shared/errors.js';
 
-const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
+const PROGRAM = fileURLToPath(new URL('./measured-program.js', import.meta.url));
 /** Exit code of a run that SIGTERM has stopped. */
 const STOPPED_CODE = 143;
 /** For what a run is to say: that it has started, or that steps to warm up are done. */
@@ -53,14 +53,14 @@ export async function measureRun<T>(
   const out = join(folder, 'run');
   const all = { out, epochs: 100_000, 'checkpoint-every': 1e9, ...flags };
   const args = Object.entries(all).flatMap(([flag, value]) => [`--${flag}`, String(value)]);
-  const child = spawn(process.execPath, [MAIN, command, ...args, '--no-progress'], {
-    stdio: ['ignore', 'pipe', 'pipe'],
+  const child = spawn(process.execPath, [PROGRAM, command, ...args, '--no-progress'], {
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     env: environment(),
   });
   let output = '';
   let errors = '';
-  child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
-  child.stderr.on('data', (chunk: Buffer) => (errors += chunk.toString()));
+  child.stdout!.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  child.stderr!.on('data', (chunk: Buffer) => (errors += chunk.toString()));
   const failed = new AbortController();
   const { signal } = failed;
   const fail = (message: string) => failed.abort(new UserError(message));
@@ -88,7 +88,7 @@ export async function measureRun<T>(
           const match = pattern.exec(output);
           if (match) return match;
           if (overdue.aborted) throw new UserError('The measured run takes too long');
-          await once(child.stdout, 'data', { signal: AbortSignal.any([signal, overdue]) }).catch(
+          await once(child.stdout!, 'data', { signal: AbortSignal.any([signal, overdue]) }).catch(
             () => undefined,
           );
         }

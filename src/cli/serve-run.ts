@@ -15,6 +15,7 @@ import {
   openRunDirectory,
   type RunDirectory,
 } from '../coordinator/run/run-directory.js';
+import { readResult } from '../coordinator/run/run-result.js';
 import { createSamples, type Samples } from '../coordinator/samples.js';
 import { openWorkerKey } from '../coordinator/secrets.js';
 import { defaultServerLimits, listen, type CoordinatorServer } from '../coordinator/server.js';
@@ -30,6 +31,7 @@ import { Regularizer } from '../model/regularizer.js';
 import { systemClock } from '../shared/clock.js';
 import { regularizationOf, type RunConfig } from '../shared/config.js';
 import { UsageError, UserError, fromUser } from '../shared/errors.js';
+import { formatCount } from '../shared/format.js';
 import { createLog, type Logger } from '../shared/node/log.js';
 import { fileStorage } from '../shared/node/storage.js';
 import { version } from '../shared/node/version.js';
@@ -301,9 +303,10 @@ async function serve(
  * The newest checkpoint that the run can go on from; null for a run that has none yet.
  *
  * @throws {UserError} if there are some and none can be used: to begin anew would throw the run away
+ * @throws {UsageError} if the run was over, and its checkpoints are gone
  */
 async function findResumable(
-  { config, checkpointsPath }: RunDirectory,
+  { config, path, checkpointsPath }: RunDirectory,
   samples: Samples,
   fingerprint: string,
   warn: (message: string) => void,
@@ -324,7 +327,15 @@ async function findResumable(
         'remove them to begin the run anew',
     );
   }
-  return stored?.checkpoint ?? null;
+  if (stored !== null) return stored.checkpoint;
+  const result = await readResult(join(path, 'result.json'), warn);
+  if (result !== null && result.outcome !== 'stopped') {
+    throw new UsageError(
+      `Cannot resume ${path}: the run was over after ${formatCount(result.globalStep)} steps, ` +
+        'and its checkpoints are gone; choose another --out to train anew',
+    );
+  }
+  return null;
 }
 
 /** The page by which browsers join; a run without them loads nothing of it. */

@@ -16,6 +16,11 @@ let isLedByParent = false;
 export function followParent(): void {
   isLedByParent = true;
   for (const signal of STOP_SIGNALS) process.on(signal, () => undefined);
+  endWithParent();
+}
+
+/** The same, but for the signals, which this process heeds. */
+export function endWithParent(): void {
   if (process.connected) process.once('disconnect', () => process.exit(0));
   else process.exit(0);
 }

@@ -110,6 +110,11 @@ async function checkSame(out: string, sweep: unknown): Promise<void> {
   if (before !== null) {
     throw new UserError(`Cannot sweep in ${out}: it contains another sweep; choose another --out`);
   }
+  await write(path, text);
+}
+
+/** @throws {UserError} */
+async function write(path: string, text: string): Promise<void> {
   try {
     await fileStorage.writeDurably(path, Buffer.from(text));
   } catch (error) {
@@ -125,7 +130,7 @@ async function train(
   stop: AbortSignal,
 ): Promise<boolean> {
   const config = join(out, `${name}.json`);
-  await fileStorage.writeDurably(config, Buffer.from(`${JSON.stringify(values, null, 2)}\n`));
+  await write(config, `${JSON.stringify(values, null, 2)}\n`);
   const args = ['train', '--config', config, '--out', join(out, name), '--resume'];
   // What the environment says holds for all trials, unless the sweep says it: a variable would go before the file.
   const own = ['config', 'json', ...Object.keys(values)].map((key) => [

@@ -238,7 +238,7 @@ export interface RunResult {
     readonly isExact: boolean;
     readonly numImages: number;
   }[];
-  /** False as soon as what an approximate engine computed has counted. */
+  /** False as soon as what an approximate engine computed has counted, and before the first step. */
   readonly reproducible: boolean;
   /** Of the exact engine; null if none took part. */
   readonly engineFingerprint: string | null;

@@ -118,7 +118,7 @@ export class Tally {
       imagesPerSecond: trainingMs > 0 ? (1000 * numImages) / trainingMs : 0,
       seconds,
       workers,
-      reproducible: this.participants.isReproducible,
+      reproducible: globalStep > 0 && this.participants.isReproducible,
       engineFingerprint: hasExact ? fingerprint : null,
       faults,
     };

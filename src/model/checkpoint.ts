@@ -222,6 +222,11 @@ function checkHeader(header: SafetensorsHeader, fileBytes: number, fail: Fail) {
   return { metadata, numParams: model.numParams, optimizerNames };
 }
 
+/** The file of the state after that many updates. */
+export function checkpointName(globalStep: number): string {
+  return `step-${String(globalStep).padStart(8, '0')}.safetensors`;
+}
+
 /**
  * Stores the checkpoint as `step-00001234.safetensors`, and as `best.safetensors` too if it is the best so far; then
  * removes older ones but for the last three, and what was left half-written.
@@ -235,7 +240,7 @@ export async function writeCheckpoint(
   isBest: boolean,
 ): Promise<{ path: string; bytes: number }> {
   const bytes = encodeCheckpoint(checkpoint);
-  const name = `step-${String(checkpoint.globalStep).padStart(8, '0')}.safetensors`;
+  const name = checkpointName(checkpoint.globalStep);
   const path = join(dir, name);
   await storage.writeDurably(path, bytes);
   if (isBest) await storage.writeDurably(join(dir, BEST_NAME), bytes);

@@ -196,7 +196,7 @@ export function unknownOptions(
 }
 
 /** The known name that is most like the given one; null if none is much like it. */
-function nearest(name: string, known: readonly string[]): string | null {
+export function nearest(name: string, known: readonly string[]): string | null {
   const plain = (text: string) => text.replace(/[-_]/g, '').toLowerCase();
   const given = plain(name.slice(0, 64));
   const ranked = known

@@ -9,7 +9,12 @@ import type { Message, Range } from '../shared/protocol.js';
 import type { SampleCache } from './sample-cache.js';
 import type { Task } from './task.js';
 
-/** Creates the computation for a run. @throws {UserError} if this machine cannot compute it */
+/**
+ * Creates the computation for a run.
+ *
+ * @throws {UserError} if this machine cannot compute it
+ * @throws {RangeError} if it has not the memory
+ */
 export type CreateComputation = (
   model: Model,
   regularizer: Regularizer,

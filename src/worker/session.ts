@@ -56,7 +56,7 @@ export type Outcome =
   | { readonly outcome: 'finished'; readonly reason: string }
   | { readonly outcome: 'left' }
   | { readonly outcome: 'refused'; readonly reason: string }
-  /** This machine has not the engine that it was to use. */
+  /** This machine has not the engine that it was to use, or not the memory. */
   | { readonly outcome: 'unable'; readonly reason: string };
 
 /** How one connection ended. */
@@ -232,14 +232,18 @@ export class Session implements ChannelHandler {
     }
     const numBytes = imageBytes(model.input);
     if (!memory.samples?.holds(datasetId, numSamples, numBytes)) {
-      memory.samples = SampleCache.create(datasetId, numSamples, numBytes);
+      memory.samples = await this.fitting(() =>
+        SampleCache.create(datasetId, numSamples, numBytes),
+      );
     }
     memory.identity = { workerId: welcome.workerId, secret: welcome.secret };
     this.options.keepsake?.keepWelcome(memory.identity, memory.samples);
     this.watchdog.timeoutMs = welcome.heartbeatTimeoutMs;
     const regularizer = new Regularizer(model, welcome.regularization);
     const { createComputation } = this.options;
-    const computation = await memory.computationFor(model, regularizer, welcome, createComputation);
+    const computation = await this.fitting(() =>
+      memory.computationFor(model, regularizer, welcome, createComputation),
+    );
     const proof = await computation.prove(welcome.proofSeed);
     if (this.hasEnded()) return;
     const slices = new Slices(model.numParams, welcome.sliceValues);
@@ -262,6 +266,24 @@ export class Session implements ChannelHandler {
       'info',
       `Joined run ${welcome.runId} as ${welcome.workerId}: ${computation.name} on ${computation.device}`,
     );
+  }
+
+  /**
+   * Makes something whose memory is reserved at once.
+   *
+   * @throws {UserError} if there is not so much, or it cannot be addressed: the next connection would find no more
+   */
+  private async fitting<T>(make: () => T | Promise<T>): Promise<T> {
+    try {
+      return await make();
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      const hint = (this.options.numThreads ?? 1) > 1 ? '; try fewer --threads' : '';
+      throw new UserError(
+        `Cannot hold the run's model and samples in memory (${error.message})${hint}`,
+        { cause: error },
+      );
+    }
   }
 
   /** Takes new work, in place of any under an older θ, or more of the same. */

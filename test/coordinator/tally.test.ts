@@ -48,6 +48,13 @@ describe('Tally', () => {
     expect(tally.isMomentous(globalStep + 10, 0.4)).toBe(true);
   });
 
+  it('calls nothing reproducible before the first step', () => {
+    const tally = new Tally(NO_PROGRESS, RULES, 0);
+    const isReproducible = (globalStep: number) =>
+      tally.result(0, globalStep, new Float32Array(1), 'simd/1').reproducible;
+    expect([0, 1].map(isReproducible)).toEqual([false, true]);
+  });
+
   it('adds its time to that of earlier processes', () => {
     const spent = { seconds: 100, trainingMs: 50_000, numImages: 1_000 };
     const tally = new Tally({ ...NO_PROGRESS, spent }, RULES, 7_000);

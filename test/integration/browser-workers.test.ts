@@ -12,7 +12,7 @@ import { temporaryDirectory } from '../support/temporary-directory.js';
 const NUM_NODE_WORKERS = 2;
 /** Browsers take their time to start, where other things are going on. */
 const DEADLINE_MS = 150_000;
-const TOKEN = 'a token of sixteen characters or more';
+const TOKEN = 'a%20token/of#sixteen&characters+or?more';
 
 /** What each calls itself. */
 const HOSTS: Readonly<Record<string, string>> = {

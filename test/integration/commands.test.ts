@@ -315,6 +315,14 @@ describe('bench', () => {
   });
 });
 
+test.skipIf(process.platform !== 'linux')('bench that is killed leaves no process', async () => {
+  const dir = await temporaryDirectory();
+  const bench = start(['bench', 'step', '--workers', '1', '--rounds', '1'], { TMPDIR: dir });
+  await expect.poll(() => processesWith(dir), { timeout: 30_000 }).toHaveLength(1);
+  bench.kill('SIGKILL');
+  await expect.poll(() => processesWith(dir), { timeout: 10_000 }).toEqual([]);
+});
+
 test('runs lists what train made, and prunes after a yes alone', async () => {
   const dir = await temporaryDirectory();
   const dataset = await smallMnist(40, 20);

@@ -48,10 +48,11 @@ describe('a start that fails', () => {
     expect(await readdir(parent)).toEqual([]);
   });
 
-  test('ends at once where no worker will ever start', async () => {
+  test('ends at once where no worker will ever start, and leaves no folder', async () => {
+    const parent = await temporaryDirectory();
     const ended = await lockstep(
       [
-        ...['train', '--workers', '1', '--out', join(await temporaryDirectory(), 'run'), '--quiet'],
+        ...['train', '--workers', '1', '--out', join(parent, 'run'), '--quiet'],
         ...['--dataset', await smallMnist(100, 50), '--port', '0'],
       ],
       { LOCKSTEP_MAX_MEMORY: '1' },
@@ -61,6 +62,7 @@ describe('a start that fails', () => {
       stderr: 'lockstep: Cannot keep any worker running; see the lines above\n',
     });
     expect(ended.stdout.match(/LOCKSTEP_MAX_MEMORY=1/g)).toHaveLength(1);
+    expect(await readdir(parent)).toEqual([]);
   });
 
   test('a worker says that its engine is missing before it looks for a coordinator', async () => {
@@ -155,6 +157,23 @@ describe.skipIf(!mayMount)('a full disk', () => {
     await writeFile(join(disk, 'full'), new Uint8Array(16 * 1024)).catch(() => undefined);
     const ended = await lockstep(['train', '--workers', '1', '--out', join(disk, 'run')]);
     expectSentence(ended, /Cannot (write into|make) the run directory .*ENOSPC/);
+    expect(await readdir(disk)).toEqual(['full']);
+  });
+
+  test('takes no export and no sweep, of which nothing is left', async () => {
+    const folder = await temporaryDirectory();
+    const [run, sweep] = [join(folder, 'run'), join(folder, 'sweep.json')];
+    const dataset = await smallMnist(100, 50);
+    const train = ['train', '--workers', '1', '--epochs', '1', '--port', '0'];
+    expect(await lockstep([...train, '--dataset', dataset, '--out', run])).toMatchObject({
+      code: 0,
+    });
+    await writeFile(sweep, '{"epochs": 1, "lr": [0.01, 0.02]}');
+    const disk = await tinyDisk(16);
+    await writeFile(join(disk, 'full'), new Uint8Array(16 * 1024)).catch(() => undefined);
+    const out = ['--out', join(disk, 'a', 'b')];
+    expectSentence(await lockstep(['export', run, ...out]), /Cannot write into .*ENOSPC/);
+    expectSentence(await lockstep(['sweep', sweep, ...out]), /Cannot write .*ENOSPC/);
     expect(await readdir(disk)).toEqual(['full']);
   });
 });

@@ -83,6 +83,26 @@ describe('train --resume', () => {
     expect(imagesPerSecond).toBeGreaterThan(whole.imagesPerSecond / 2);
   });
 
+  test('refuses a finished run whose checkpoints are gone, with exit code 2, and trains nothing', async () => {
+    const out = join(await temporaryDirectory(), 'run');
+    const flags = ['--dataset', await smallMnist(100, 50), '--epochs', '1', '--workers', '1'];
+    expect((await lockstep(['train', ...flags, '--out', out])).code).toBe(0);
+    await rm(join(out, 'checkpoints'), { recursive: true });
+    const metrics = await readFile(join(out, 'metrics.jsonl'), 'utf8');
+    for (const how of [
+      ['--resume', out],
+      ['--out', out, '--resume', '--epochs', '2'],
+    ]) {
+      const ended = await lockstep(['train', ...how]);
+      expect(ended.code).toBe(2);
+      expect(ended.stderr).toMatch(
+        /^lockstep: Cannot resume \S+: the run was over after 2 steps, and its checkpoints are gone; [^\n]+\n$/,
+      );
+    }
+    expect(await readFile(join(out, 'metrics.jsonl'), 'utf8')).toBe(metrics);
+    expect((await resultOf(out)).outcome).toBe('finished');
+  });
+
   test('gives a run that was over more epochs: the weights of one that had them from the start', async () => {
     const flags = ['--dataset', await smallMnist(), '--schedule', 'step', '--workers', '1'];
     const [out, whole] = [await temporaryDirectory(), await temporaryDirectory()].map((dir) =>

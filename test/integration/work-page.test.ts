@@ -9,7 +9,7 @@ import { hasBrowser, launchBrowser } from '../support/browser.js';
 import { freePort, smallMnist, start } from '../support/lockstep.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 
-const TOKEN = 'a token of sixteen characters or more';
+const TOKEN = 'a%20token/of#sixteen&characters+or?more';
 /** Such as a header can carry. */
 const PLAIN_TOKEN = 'sixteen-characters-or-more';
 const LOOK_TOKEN = 'sixteen-characters-to-look';

@@ -1,9 +1,10 @@
 /** A worker's side of a connection, with the test as the coordinator: what it accepts, refuses and disposes of. */
 import { describe, expect, it } from 'vitest';
+import { createSimdEngine } from '../../src/model/engine/simd/node.js';
 import { buildModel, LENET5, type Model } from '../../src/model/lenet.js';
 import { NO_REGULARIZATION, Regularizer } from '../../src/model/regularizer.js';
 import type { Channel } from '../../src/shared/channel.js';
-import type { Clock } from '../../src/shared/clock.js';
+import { systemClock, type Clock } from '../../src/shared/clock.js';
 import { bytesOf, decodeWorkerMessage, encode } from '../../src/shared/codec.js';
 import { CLOSE_CODES, UserError } from '../../src/shared/errors.js';
 import type {
@@ -14,9 +15,11 @@ import type {
 } from '../../src/shared/protocol.js';
 import { Slices, sliceOf } from '../../src/shared/slices.js';
 import type { Computation } from '../../src/worker/computation.js';
+import { EngineComputation } from '../../src/worker/engine-computation.js';
 import type { Task } from '../../src/worker/task.js';
 import { Memory } from '../../src/worker/memory.js';
 import { Session, type SessionOptions } from '../../src/worker/session.js';
+import { startThreads } from '../../src/worker/threads/thread-computation.js';
 import { createManualClock } from '../support/manual-clock.js';
 
 const MODEL = buildModel(LENET5);
@@ -341,6 +344,55 @@ describe('a session', () => {
       expect(ending.outcome).toBe('unable');
       expect('reason' in ending && ending.reason).toMatch(wanted);
     }
+  });
+
+  it.each<[string, SessionOptions['createComputation'], number, string]>([
+    [
+      'its engine',
+      (model, regularizer) => {
+        const engine = createSimdEngine(model);
+        return Promise.resolve(new EngineComputation(engine, { clock: systemClock, regularizer }));
+      },
+      1,
+      '; take a smaller model)',
+    ],
+    [
+      'the engines of its threads',
+      (model, regularizer) => startThreads(model, regularizer, 3, systemClock),
+      3,
+      '; take a smaller model); try fewer --threads',
+    ],
+  ])(
+    'ends as unable where WebAssembly cannot hold %s',
+    async (_, createComputation, numThreads, ending) => {
+      const wide = { ...LENET5, channels: [6, 16], hidden: [4096, 4096] };
+      const { numParams } = buildModel(wide);
+      const { say, ended, closed } = connect([], new Memory(), Infinity, {
+        createComputation,
+        numThreads,
+      });
+      await say({ ...WELCOME, hyperparameters: wide, numParams });
+      const outcome = await ended;
+      expect(outcome.outcome).toBe('unable');
+      expect('reason' in outcome && outcome.reason).toMatch(
+        /^Cannot hold the run's model and samples in memory \(Cannot place \d+ bytes/,
+      );
+      expect('reason' in outcome && outcome.reason.endsWith(ending)).toBe(true);
+      expect(closed()?.code).toBe(CLOSE_CODES.failed);
+    },
+  );
+
+  it('ends as unable where it cannot reserve memory for the samples', async () => {
+    const input = { channels: 4, height: 1024, width: 1024 };
+    const sparse = { ...LENET5, channels: [1], kernelSize: 1, hidden: [], stride: 8, padding: 0 };
+    const { numParams } = buildModel(sparse, { input, numClasses: 10 });
+    const { say, ended } = connect([new FakeComputation()], new Memory(), Infinity);
+    const large = { hyperparameters: sparse, input, numParams, numSamples: 2_000_000 };
+    await say({ ...WELCOME, ...large });
+    expect(await ended).toMatchObject({
+      outcome: 'unable',
+      reason: expect.stringMatching(/^Cannot hold the run's model and samples in memory/) as string,
+    });
   });
 
   it('refuses a welcome with more samples than a run may have', async () => {

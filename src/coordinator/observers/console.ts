@@ -231,7 +231,9 @@ function summaryLines({ result }: RunFinished, timeSummary: string): string[] {
       'reproducible',
       result.reproducible
         ? `yes, engine ${result.engineFingerprint ?? 'unknown'}`
-        : 'no, an approximate engine took part',
+        : result.globalStep === 0
+          ? 'unknown, no step was made'
+          : 'no, an approximate engine took part',
     ),
   );
   return lines;

@@ -278,19 +278,26 @@ export class Dispatcher {
     }
   }
 
-  /** Probes workers that have had no share for a while. */
+  /**
+   * Probes workers that have had no share for a while, and at once a new one, whose pace is unknown: next to a fast worker
+   * and a slow one it would look too slow for a share. A single new one a round, as each costs a θ.
+   */
   private probeIdle(current: Current, now: number): void {
     const { kind } = current.work;
+    let hasMeasuredNew = false;
     for (const peer of this.activePeers()) {
       if (!current.round.isIdle(peer.member.workerId)) {
         peer.roundsIdle[kind] = 0;
         continue;
       }
+      const pace = peer.paceOf(kind);
+      const isNew: boolean = pace.msPerUnit === null && !hasMeasuredNew;
+      if (++peer.roundsIdle[kind] < ROUNDS_BETWEEN_PROBES && !isNew) continue;
       // A worker still computing the last probe would drop it for a new one.
-      if (++peer.roundsIdle[kind] < ROUNDS_BETWEEN_PROBES) continue;
       if (!peer.isFree || peer.owesSince !== null) continue;
+      hasMeasuredNew ||= isNew;
       peer.roundsIdle[kind] = 0;
-      this.send(current, now, current.round.probe(now, peer.paceOf(kind)));
+      this.send(current, now, current.round.probe(now, pace));
     }
     this.schedule(current, now);
   }

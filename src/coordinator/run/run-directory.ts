@@ -24,11 +24,12 @@
  */
 import { randomBytes } from 'node:crypto';
 import { lstat, readdir, rm, rmdir, stat } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
+import { checkpointName } from '../../model/checkpoint.js';
 import { parseRunConfig, type RunConfig } from '../../shared/config.js';
 import { UsageError, UserError, messageOf } from '../../shared/errors.js';
 import { parseJson } from '../../shared/json.js';
-import { isFolder, makeFolders } from '../../shared/node/folders.js';
+import { isFolder, makeFolders, removeEmptyFolders } from '../../shared/node/folders.js';
 import { readInputText } from '../../shared/node/input-file.js';
 import { fileStorage, writeJson } from '../../shared/node/storage.js';
 import type { RunResult } from '../events.js';
@@ -110,17 +111,17 @@ export async function openRunDirectory(
   if (resume === 'always' && !(await isFolder(path))) throw nothingToResume(path);
   const firstMade = await makeRunFolder(path);
   const release = await lockDirectory(path).catch(async (error: unknown) => {
-    await removeEmpty(path, firstMade);
+    await removeEmptyFolders(path, firstMade);
     throw error;
   });
   const discard = async () => {
     try {
       const entries = await readdir(path);
-      if (await holdsRun(path, entries)) return;
+      if (await holdsRun(path, entries, checkpointName(0))) return;
       const leftovers = entries.filter((entry) => LEFTOVERS.has(entry) && entry !== LOCK);
       for (const entry of leftovers) await rm(join(path, entry), { recursive: true });
       release();
-      await removeEmpty(path, firstMade);
+      await removeEmptyFolders(path, firstMade);
     } catch {
       // The leftovers stay; the next run can still start in the folder.
     }
@@ -149,7 +150,7 @@ export async function openRunDirectory(
     };
   } catch (error) {
     release();
-    await removeEmpty(path, firstMade);
+    await removeEmptyFolders(path, firstMade);
     throw error;
   }
 }
@@ -168,19 +169,6 @@ async function makeRunFolder(path: string): Promise<string | undefined> {
     throw new UserError(`Cannot create the run directory ${path}: ${messageOf(error)}`, {
       cause: error,
     });
-  }
-}
-
-/** Removes the folder and its parents, up to the topmost one that was created for it, as long as they are empty. */
-async function removeEmpty(path: string, firstMade: string | undefined): Promise<void> {
-  if (firstMade === undefined) return;
-  const last = resolve(firstMade);
-  for (let folder = resolve(path); folder.startsWith(last); folder = dirname(folder)) {
-    const isGone = await rmdir(folder).then(
-      () => true,
-      () => false,
-    );
-    if (!isGone) return;
   }
 }
 
@@ -260,7 +248,12 @@ async function checkVacant(path: string, isToBeResumed: boolean): Promise<void> 
   );
 }
 
-async function holdsRun(path: string, entries: readonly string[]): Promise<boolean> {
+/** @param except a checkpoint that does not count */
+async function holdsRun(
+  path: string,
+  entries: readonly string[],
+  except?: string,
+): Promise<boolean> {
   if (entries.includes('result.json')) return true;
   if (entries.includes('metrics.jsonl') && (await stat(join(path, 'metrics.jsonl'))).size > 0) {
     return true;
@@ -268,5 +261,5 @@ async function holdsRun(path: string, entries: readonly string[]): Promise<boole
   const checkpoints = entries.includes('checkpoints')
     ? await fileStorage.list(join(path, 'checkpoints'))
     : [];
-  return checkpoints.length > 0;
+  return checkpoints.some((name) => name !== except);
 }

@@ -2,8 +2,8 @@
  * Folders on disk. Node's own `mkdir` with `recursive` is not used: on a file system where nothing can be created, such as
  * /proc, it retries forever and keeps a whole processor busy.
  */
-import { mkdir, stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { mkdir, rmdir, stat } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 
 /**
  * Makes the folder with those above it.
@@ -18,8 +18,33 @@ export async function makeFolders(path: string): Promise<string | undefined> {
     const above = dirname(path);
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || above === path) throw error;
     const firstMade = await makeFolders(above);
-    const own = await makeFolder(path);
-    return firstMade ?? own;
+    try {
+      const own = await makeFolder(path);
+      return firstMade ?? own;
+    } catch (failure) {
+      await removeEmptyFolders(above, firstMade);
+      throw failure;
+    }
+  }
+}
+
+/**
+ * Removes the folder and those above it, down from the one that was made first, as far as they are empty. Does not reject.
+ *
+ * @param firstMade as `makeFolders` told
+ */
+export async function removeEmptyFolders(
+  path: string,
+  firstMade: string | undefined,
+): Promise<void> {
+  if (firstMade === undefined) return;
+  const last = resolve(firstMade);
+  for (let folder = resolve(path); folder.startsWith(last); folder = dirname(folder)) {
+    const isGone = await rmdir(folder).then(
+      () => true,
+      () => false,
+    );
+    if (!isGone) return;
   }
 }
 

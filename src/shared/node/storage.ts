@@ -3,7 +3,7 @@
  */
 import { lstat, open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { makeFolders } from './folders.js';
+import { makeFolders, removeEmptyFolders } from './folders.js';
 import { openInput, type InputFile } from './input-file.js';
 
 export interface Storage {
@@ -15,7 +15,7 @@ export interface Storage {
    * Replaces the file, whose folder is made if need be. After a crash at any moment the old bytes or the new ones are
    * there, whole; once the promise has resolved, the new ones.
    *
-   * @throws {Error} if it cannot be written, or what is there is no file
+   * @throws {Error} if it cannot be written, or what is there is no file; nothing is left behind then
    */
   writeDurably(path: string, bytes: Uint8Array): Promise<void>;
   /** Removes the file if it is there. */
@@ -38,7 +38,7 @@ export const fileStorage: Storage = {
 
   async writeDurably(path, bytes) {
     const partial = `${path}.partial`;
-    await makeFolders(dirname(path));
+    const firstMade = await makeFolders(dirname(path));
     const there = await lstat(path).catch(() => null);
     // A rename would put the file in place of a device, a pipe, a socket.
     if (there && !there.isFile() && !there.isSymbolicLink()) {
@@ -55,7 +55,8 @@ export const fileStorage: Storage = {
       await rename(partial, path);
     } catch (error) {
       // A full disk is not to be kept full.
-      await rm(partial, { force: true });
+      await rm(partial, { force: true }).catch(() => undefined);
+      await removeEmptyFolders(dirname(path), firstMade);
       throw error;
     }
     await syncFolder(dirname(path));

@@ -124,5 +124,7 @@ describe('createConsoleObserver()', () => {
     ]);
     expect(lines.at(-1)).toBe('  reproducible  no, an approximate engine took part');
     expect(lines.join()).not.toContain('accuracy');
+    const none = linesOf([events.finished({ reproducible: false, globalStep: 0 })]);
+    expect(none.at(-1)).toBe('  reproducible  unknown, no step was made');
   });
 });

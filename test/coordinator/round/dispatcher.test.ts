@@ -103,6 +103,24 @@ describe('Dispatcher', () => {
     expect(anna.closeCode).toBeNull();
   });
 
+  it('measures a newcomer that looks too slow for a share at once, and one a round', async () => {
+    const { join, settle } = await startRun({ minWorkers: 2 });
+    const anna = await join();
+    const bert = await join();
+    for (const [lo, hi] of bert.rangesOf(0)) {
+      for (let unit = lo; unit < hi; unit++)
+        bert.say(bert.partialOf([unit, unit + 1], { computeMs: 1_000 }));
+    }
+    await settle();
+    await anna.answer(anna.rangesOf(0));
+    const newcomers = [await join(), await join()];
+    const asked = () => newcomers.map((worker) => worker.channel.sentOf('step').length);
+    expect(anna.rangesOf(1)).toEqual(WHOLE);
+    expect(asked()).toEqual([0, 0]);
+    await anna.answer(WHOLE as [number, number][]);
+    expect(asked()).toEqual([1, 0]);
+  });
+
   it('gives no share, hedge or samples to a worker whose last frame is still queued', async () => {
     const { join, time } = await startRun({ minWorkers: 2 });
     const anna = await join();

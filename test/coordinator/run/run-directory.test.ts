@@ -157,11 +157,14 @@ describe('openRunDirectory()', () => {
     const directory = await openRunDirectory(path, begin);
     await writeFile(directory.logPath, '{}\n');
     await mkdir(join(directory.tensorboardPath, 'train'), { recursive: true });
+    await mkdir(directory.checkpointsPath);
+    // The state that a run without a step ended in.
+    await writeFile(join(directory.checkpointsPath, 'step-00000000.safetensors'), 'x');
     await directory.discard();
     expect(await readdir(parent)).toEqual([]);
   });
 
-  it.each(['metrics.jsonl', 'checkpoints/step-1.safetensors'])(
+  it.each(['metrics.jsonl', 'checkpoints/step-00000001.safetensors'])(
     'does not discard a run that got to a step, recognized by %s',
     async (file) => {
       const path = join(await temporaryDirectory(), 'run');

@@ -1,4 +1,4 @@
-import { symlink, writeFile } from 'node:fs/promises';
+import { readdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { isFolder, makeFolders } from '../../../src/shared/node/folders.js';
@@ -11,6 +11,12 @@ test('makeFolders() makes those above too, and tells the first that was not ther
   expect(await makeFolders(join(dir, 'a', 'd'))).toBe(join(dir, 'a', 'd'));
   expect(await makeFolders(join(dir, 'a'))).toBeUndefined();
   expect(await makeFolders('/')).toBeUndefined();
+});
+
+test('makeFolders() that fails half-way leaves nothing', async () => {
+  const dir = await temporaryDirectory();
+  await expect(makeFolders(join(dir, 'a', 'b', 'x'.repeat(256)))).rejects.toThrow(/TOOLONG/);
+  expect(await readdir(dir)).toEqual([]);
 });
 
 test('makeFolders() of many at once makes one', async () => {

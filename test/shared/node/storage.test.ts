@@ -25,6 +25,18 @@ describe('fileStorage', () => {
     expect(await readdir(dir)).toEqual(['taken']);
   });
 
+  test('writeDurably() leaves none of the folders that it made when it fails, and all others', async () => {
+    const dir = await temporaryDirectory();
+    await mkdir(join(dir, 'there'));
+    // A name with room for nothing more: the half-written file cannot be made.
+    const name = 'x'.repeat(255);
+    for (const folder of ['a/b', 'there', 'there/c']) {
+      const path = join(dir, folder, name);
+      await expect(fileStorage.writeDurably(path, Uint8Array.of(1))).rejects.toThrow(/TOOLONG/);
+    }
+    expect(await readdir(dir, { recursive: true })).toEqual(['there']);
+  });
+
   test.skipIf(process.platform === 'win32')(
     'writeDurably() leaves a pipe or a device where it is',
     async () => {

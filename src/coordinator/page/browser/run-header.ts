@@ -170,7 +170,9 @@ export class RunHeader {
     if (!result || place.childElementCount > 0) return;
     const why = result.reproducible
       ? 'The same configuration gives these weights on any number of workers.'
-      : 'An approximate engine took part: another run may differ in the last bits.';
+      : result.globalStep === 0
+        ? 'No step was made.'
+        : 'An approximate engine took part: another run may differ in the last bits.';
     place.append(
       element('span', { class: 'result-label' }, 'SHA-256 of the weights'),
       element('code', {}, result.weightsSha256),
