@@ -279,7 +279,7 @@ export class Dispatcher {
   }
 
   /**
-   * Probes workers that have had no share for a while, and at once a new one, whose pace is unknown: next to a fast worker
+   * Probes workers that have had no share for a while, and in a step at once a new one, of unknown pace: next to a fast worker
    * and a slow one it would look too slow for a share. A single new one a round, as each costs a θ.
    */
   private probeIdle(current: Current, now: number): void {
@@ -291,7 +291,7 @@ export class Dispatcher {
         continue;
       }
       const pace = peer.paceOf(kind);
-      const isNew: boolean = pace.msPerUnit === null && !hasMeasuredNew;
+      const isNew: boolean = kind === 'step' && pace.msPerUnit === null && !hasMeasuredNew;
       if (++peer.roundsIdle[kind] < ROUNDS_BETWEEN_PROBES && !isNew) continue;
       // A worker still computing the last probe would drop it for a new one.
       if (!peer.isFree || peer.owesSince !== null) continue;

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { RunResult } from '../../../src/coordinator/events.js';
 import { train, type TrainOptions } from '../../../src/library/train.js';
 import { freePort } from '../free-port.js';
-import { chaosSchedule, type Fault } from './schedule.js';
+import { SHORTEST_JUDGED_MS, chaosSchedule, type Fault } from './schedule.js';
 import { Supervised } from './supervised.js';
 
 export interface ChaosOptions {
@@ -165,8 +165,6 @@ const SAMPLE_MS = 1000;
 export const KEPT = ['coordinator', 'worker-0'];
 /** Of memory, over the second half of the run. */
 export const MOST_GROWTH = 0.03;
-/** A shorter run has not filled its buffers and its history before its second half. */
-export const SHORTEST_JUDGED_MS = 600_000;
 
 /**
  * How much a process grew over the second half of the run: the median of the last quarter of it against that of the

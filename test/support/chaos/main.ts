@@ -12,7 +12,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { KEPT, MOST_GROWTH, SHORTEST_JUDGED_MS, growthOf, runChaos } from './chaos.js';
+import { KEPT, MOST_GROWTH, growthOf, runChaos } from './chaos.js';
+import { SHORTEST_JUDGED_MS } from './schedule.js';
 import { killStarts } from './start-kills.js';
 import { runTree } from './tree.js';
 

@@ -32,16 +32,19 @@ const KINDS: readonly Kind[] = [
 ];
 const MEAN_GAP_MS = 1_500;
 
-/** A worker first fills its memory with samples: of the time, what the kept processes are given for it and more. */
+/** Only in longer runs is memory judged: in less time, buffers and history are not filled before the second half. */
+export const SHORTEST_JUDGED_MS = 600_000;
+/** The share of such a run after which processes are kept: before its second half a worker has to get all samples. */
 const KEPT_FROM = 0.25;
 
 /**
- * The faults of `durationMs`. After a quarter of it the coordinator and worker 0 keep their processes, so that the second
- * half shows whether their memory grows.
+ * The faults of `durationMs`. In a run whose memory is judged, the coordinator and worker 0 keep their processes after a
+ * quarter of it, so that the second half shows whether they grow.
  */
 export function chaosSchedule(seed: number, durationMs: number, numWorkers: number): Fault[] {
   const random = createRandom(seed, 'chaos');
   const totalWeight = KINDS.reduce((total, { weight }) => total + weight, 0);
+  const keptFrom = durationMs < SHORTEST_JUDGED_MS ? Infinity : KEPT_FROM * durationMs;
   const faults: Fault[] = [];
   let at = 1_000;
   for (;;) {
@@ -53,6 +56,6 @@ export function chaosSchedule(seed: number, durationMs: number, numWorkers: numb
     const fault = { at: Math.round(at), action, worker, durationMs: random.below(longestMs) };
     const endsProcess = action === 'kill' || action === 'leave';
     const isKept = worker === null || worker === 0;
-    if (!(endsProcess && isKept && at > KEPT_FROM * durationMs)) faults.push(fault);
+    if (!(endsProcess && isKept && at > keptFrom)) faults.push(fault);
   }
 }
