@@ -12,6 +12,9 @@ import { parseArgs } from 'node:util';
 import { WebSocket, WebSocketServer } from 'ws';
 import { letHeapGrow } from '../dist/cli/v8.js';
 import { LENET5, buildModel } from '../dist/model/lenet.js';
+import { helpIfAsked } from './usage.mjs';
+
+helpIfAsked(import.meta.url);
 
 const NUMS_OF_WORKERS = [1, 4, 16, 64, 256];
 const WARM_UP_S = 2;
@@ -23,12 +26,10 @@ const { values, positionals } = parseArgs({
   options: {
     workers: { type: 'string', default: '64' },
     seconds: { type: 'string', default: '5' },
-    help: { type: 'boolean', short: 'h' },
   },
 });
 
-if (values.help) console.log('node scripts/bench-sockets.mjs [--workers 64] [--seconds 5]');
-else if (positionals.length === 2) await answer(...positionals);
+if (positionals.length === 2) await answer(...positionals);
 else {
   for (const numWorkers of NUMS_OF_WORKERS.filter((num) => num <= Number(values.workers))) {
     const ms = await measure(numWorkers, Number(values.seconds));
