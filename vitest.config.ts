@@ -1,6 +1,16 @@
 import { defineConfig } from 'vitest/config';
 
 const INTEGRATION = 'test/integration/**/*.test.ts';
+/** Of those, files in which nothing depends on how busy the machine is. */
+const PATIENT = [
+  'commands',
+  'export',
+  'hostile-files',
+  'init',
+  'library',
+  'pictures',
+  'tutorial',
+].map((name) => `test/integration/${name}.test.ts`);
 
 export default defineConfig({
   test: {
@@ -18,10 +28,20 @@ export default defineConfig({
       },
       {
         extends: true,
+        test: {
+          name: 'commands',
+          include: PATIENT,
+          testTimeout: 180_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        extends: true,
         // Real processes, with clocks running: one file at a time, when nothing else competes for the processors.
         test: {
           name: 'integration',
           include: [INTEGRATION],
+          exclude: PATIENT,
           fileParallelism: false,
           sequence: { groupOrder: 1 },
           testTimeout: 180_000,

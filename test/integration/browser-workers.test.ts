@@ -46,7 +46,9 @@ describe('tabs as workers', () => {
       const engines = installedEngines();
       const dataset = await smallMnist(1_000, 300);
       const folder = await temporaryDirectory();
-      const common = ['--dataset', dataset, '--epochs', '40', '--batch-size', '64'];
+      // Many small micro-batches: even a slow tab has a share of each step.
+      const size = ['--batch-size', '64', '--micro-batch', '2'];
+      const common = ['--dataset', dataset, '--epochs', '40', ...size];
       const opened = await Promise.all(
         Object.entries(engines).map(
           async ([name, startEngine]) => [name, await startEngine()] as const,

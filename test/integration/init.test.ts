@@ -44,7 +44,9 @@ test('--init starts from a run, with the same bits on any number of workers, and
   });
   const other = await lockstep([...resumed, '--init', join(exported, 'model.safetensors')]);
   expect(other.stderr).toMatch(/Cannot start from .*: its SHA-256 is .*, expected/);
-  await rm(join(dir, 'one', 'checkpoints'), { recursive: true });
+  // As one that was killed before its first checkpoint.
+  for (const left of ['checkpoints', 'result.json'])
+    await rm(join(dir, 'one', left), { recursive: true });
   const without = await lockstep(resumed);
   expect(without.stderr).toMatch(/Cannot start without the initial weights: give --init FILE/);
   const again = await lockstep([...resumed, '--init', first.out]);
