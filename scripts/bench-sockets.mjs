@@ -1,7 +1,7 @@
 /**
- * What sockets alone cost a coordinator: a bare `ws` server sends 247 KB to each of its clients and receives as much from
- * each, as in a step, and does nothing with it. Processor time per client and step, to be held against
- * `lockstep bench coordinator`, which cannot go below it.
+ * What a plain `ws` server costs that sends 247 KB to each of its clients and receives as much from each, as a coordinator
+ * does in a step, and does nothing with it: processor time per client and step, to be compared with
+ * `lockstep bench coordinator`.
  *
  *   node scripts/bench-sockets.mjs [--workers 64] [--seconds 5]
  */
