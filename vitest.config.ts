@@ -15,6 +15,8 @@ const PATIENT = [
 export default defineConfig({
   test: {
     globalSetup: 'test/support/build.ts',
+    // Vitest itself would leave a core free, of two as of many.
+    maxWorkers: '100%',
     projects: [
       {
         extends: true,
