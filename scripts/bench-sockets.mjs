@@ -63,6 +63,7 @@ async function measure(numClients, seconds) {
   };
   server.on('connection', (socket) => {
     sockets.push(socket);
+    socket.on('error', () => undefined);
     socket.on('message', () => {
       if (++numAnswers % numClients > 0) return;
       numSteps++;
@@ -74,6 +75,7 @@ async function measure(numClients, seconds) {
   const before = { numSteps, cpu: process.cpuUsage() };
   await sleep(1000 * seconds);
   const { user, system } = process.cpuUsage(before.cpu);
+  if (numSteps === before.numSteps) throw new Error('No step was made: give it more --seconds');
   const ms = (user + system) / 1000 / (numSteps - before.numSteps) / numClients;
   child.disconnect();
   for (const socket of sockets) socket.terminate();

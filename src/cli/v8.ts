@@ -19,7 +19,7 @@ export function letHeapGrow(): void {
 
 /**
  * Bytes that a kernel processes, by V8's estimate, before it is compiled again with optimizations: a few micro-batches, where
- * by default it takes some dozens.
+ * by default it takes a dozen or more.
  */
 const TIERING_BUDGET = 100_000;
 

@@ -93,7 +93,8 @@ export function addRanges(task: Task, message: Message<'step'> | Message<'evalua
       from += place.length;
     }
   }
-  task.ranges.push(...message.ranges);
+  // Not spread: there may be more than a call takes arguments.
+  for (const range of message.ranges) task.ranges.push(range);
 }
 
 /** The sample indices of a range of units. */
