@@ -130,6 +130,7 @@ export async function listen(options: ServerOptions): Promise<CoordinatorServer>
   const { maxWaiting, maxAnswering, maxClosing, maxWebSockets } = limits;
   server.maxConnections = maxWaiting + maxAnswering + maxClosing + maxWebSockets;
 
+  if (tls) deferHandshakes(server, options);
   const sockets = new Set<Socket>();
   const channels = new Set<SocketChannel>();
   const evict = (socket: Socket) => socket.destroy();
@@ -243,6 +244,26 @@ export async function listen(options: ServerOptions): Promise<CoordinatorServer>
       await closed;
     },
   };
+}
+
+/**
+ * A TLS socket costs several times what the connection below it does, so it is made once the client has said something:
+ * silent connections cost no more than on a port without TLS.
+ */
+function deferHandshakes(server: Server, { limits, clock }: ServerOptions): void {
+  const listeners = server.listeners('connection');
+  // Bun begins its handshakes by itself.
+  if (listeners.length === 0) return;
+  server.removeAllListeners('connection');
+  server.on('connection', (socket: Socket) => {
+    const deadline = clock.schedule(limits.requestMs, () => socket.destroy());
+    socket.once('close', () => deadline.cancel());
+    socket.once('readable', () => {
+      deadline.cancel();
+      if (socket.readableLength === 0) socket.destroy();
+      else for (const listener of listeners) Reflect.apply(listener, server, [socket]);
+    });
+  });
 }
 
 const PLAIN_HTTP =

@@ -1,8 +1,10 @@
 /** TLS between worker and coordinator, over real sockets. */
+import { createHook } from 'node:async_hooks';
 import { createPublicKey, generateKeyPairSync, randomBytes, X509Certificate } from 'node:crypto';
 import { get as getPlain } from 'node:http';
 import { get, type RequestOptions } from 'node:https';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
+import { setTimeout } from 'node:timers/promises';
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { isLoopback, selfSignedCertificate } from '../../src/coordinator/certificate.js';
@@ -220,11 +222,32 @@ describe('the port that speaks TLS', () => {
     expect(await ask(server.port, { ca: tls.cert })).toBe('ok');
   });
 
-  it('does not wait forever for a handshake', async () => {
-    const { server } = await start(identity(), { requestMs: 100 });
-    const socket = connect(server.port, '127.0.0.1');
-    await new Promise((resolve) => socket.on('error', () => undefined).once('close', resolve));
+  it('makes no TLS socket for clients that have said nothing', async () => {
+    const { server } = await start(identity());
+    let numTlsSockets = 0;
+    const init = (_id: number, type: string) => {
+      if (type === 'TLSWRAP') numTlsSockets++;
+    };
+    const hook = createHook({ init }).enable();
+    onTestFinished(() => void hook.disable());
+    const silent = connect(server.port, '127.0.0.1');
+    onTestFinished(() => void silent.destroy());
+    await new Promise((resolve) => silent.once('connect', resolve));
+    await setTimeout(50);
+    expect(numTlsSockets).toBe(0);
+    silent.write(Buffer.of(0x16));
+    await expect.poll(() => numTlsSockets).toBe(1);
   });
+
+  it.each([0, 1])(
+    'does not wait forever for a handshake of which %i bytes came',
+    async (numBytes) => {
+      const { server } = await start(identity(), { requestMs: 100 });
+      const socket = connect(server.port, '127.0.0.1');
+      socket.write(Buffer.of(0x16).subarray(0, numBytes));
+      await new Promise((resolve) => socket.on('error', () => undefined).once('close', resolve));
+    },
+  );
 
   it('survives nonsense', async () => {
     const tls = identity();

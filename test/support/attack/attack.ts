@@ -209,8 +209,8 @@ async function settled(stage: Stage, numDescriptors: number) {
 }
 
 const NUM_MEDDLED = 2;
-/** However short the attack: a process takes its time to start. */
-const MIN_CHANGED = 50;
+/** However short the attack: a process takes its time to start, and each change costs it its connection. */
+const MIN_CHANGED = 10;
 
 /** Workers whose frames, and the coordinator's to them, are changed on the way. @returns how many were */
 async function meddle(
