@@ -5,6 +5,8 @@ const INTEGRATION = 'test/integration/**/*.test.ts';
 export default defineConfig({
   test: {
     globalSetup: 'test/support/build.ts',
+    // Starting a process for each file would take longer than most files. Tests undo what they change globally.
+    isolate: false,
     projects: [
       {
         extends: true,

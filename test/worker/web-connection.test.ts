@@ -1,12 +1,13 @@
 /** A worker's connection over the platform's WebSocket, as in browsers; `ws` stands in for it here. */
 import type { AddressInfo } from 'node:net';
-import { beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import { joinFrame, type Channel } from '../../src/shared/channel.js';
 import { systemClock } from '../../src/shared/clock.js';
 import { dialFromBrowser } from '../../src/worker/web-connection.js';
 
 beforeAll(() => void vi.stubGlobal('WebSocket', WebSocket));
+afterAll(() => void vi.unstubAllGlobals());
 
 async function pair(greeting: Uint8Array | string | null = null) {
   const server = new WebSocketServer({ host: '127.0.0.1', port: 0 });
