@@ -147,7 +147,7 @@ export class Crew implements Computation {
 
   async run(task: Task, samples: SampleCache, answers: Answers): Promise<void> {
     this.samples = samples;
-    while (task.ranges.length > 0) {
+    while (task.ranges.length > 0 && !task.signal.aborted) {
       const ranges = this.takeRanges(task);
       for (const range of ranges) samples.expect(indicesOf(task, range));
       const leaving: Promise<void>[] = [];

@@ -244,7 +244,10 @@ export class Session implements ChannelHandler {
     const computation = await this.fitting(() =>
       memory.computationFor(model, regularizer, welcome, createComputation),
     );
-    const proof = await computation.prove(welcome.proofSeed);
+    const proof = await computation.prove(welcome.proofSeed).catch(async (error: unknown) => {
+      await this.forget(computation);
+      throw error;
+    });
     if (this.hasEnded()) return;
     const slices = new Slices(model.numParams, welcome.sliceValues);
     const assembly = () => new Assembly(slices, new Float32Array(model.numParams));

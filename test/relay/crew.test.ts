@@ -7,6 +7,7 @@ import { bytesOf } from '../../src/shared/codec.js';
 import { CLOSE_CODES } from '../../src/shared/errors.js';
 import type { Message, Range } from '../../src/shared/protocol.js';
 import { createRandom } from '../../src/shared/random.js';
+import { Slices } from '../../src/shared/slices.js';
 import { Crew, type CrewOptions } from '../../src/relay/crew.js';
 import type { Answers, Timing } from '../../src/worker/computation.js';
 import type { EvaluationTask, StepTask } from '../../src/worker/task.js';
@@ -21,7 +22,7 @@ const HEARTBEAT_TIMEOUT_MS = 3_000;
 const NUM_UNITS = 7;
 
 /** A crew with what it needs, and the tasks that it is given. */
-function createCrew(overrides: Partial<CrewOptions> = {}) {
+function createCrew(overrides: Partial<CrewOptions> = {}, sliceValues = 1e9) {
   const training = allTrainings()[0];
   const { samples, model, config } = training;
   const time = new VirtualTime();
@@ -39,7 +40,7 @@ function createCrew(overrides: Partial<CrewOptions> = {}) {
     microBatch: config.microBatch,
     evaluationBlock: EVALUATION_BLOCK,
     numParams: model.numParams,
-    sliceValues: 1e9,
+    sliceValues,
     datasetId: samples.datasetId,
     numSamples: samples.numTrain + samples.numValidation + samples.numTest,
     proofSeed: 1,
@@ -114,6 +115,9 @@ function createCrew(overrides: Partial<CrewOptions> = {}) {
       task.ranges.push(...ranges);
       return crew.run(task, cache, answers);
     },
+    /** The same step again, as after a new connection to the parent. */
+    giveAgain: (...ranges: Range[]) =>
+      crew.run({ ...task, ranges, signal: new AbortController().signal }, cache, answers),
     evaluate: (evaluation: EvaluationTask) => crew.run(evaluation, cache, answers),
     join: async () => {
       const channel = new FakeChannel();
@@ -262,6 +266,59 @@ describe('the crew of a relay', () => {
       [0, 2],
       [4, 7],
     ]);
+  });
+
+  it('begins no further piece of a superseded task', async () => {
+    const { join, give, task, abort, settle } = createCrew();
+    const worker = await join();
+    const done = give([0, 1]);
+    await settle();
+    task.ranges.push([2, 3]);
+    abort.abort();
+    await done;
+    await settle();
+    expect(worker.rangesOf(4)).toEqual([[0, 1]]);
+  });
+
+  it('takes the rest of a gradient that a piece before it began for late, not for wrong', async () => {
+    const sliceValues = 50;
+    const { join, give, giveAgain, abort, partials, settle, welcome, task } = createCrew(
+      {},
+      sliceValues,
+    );
+    const worker = await join();
+    const first = give([0, 1]);
+    await settle();
+    const gradient = bytesOf(Float32Array.from({ length: welcome.numParams }, (_, i) => i));
+    const slices = new Slices(welcome.numParams, sliceValues);
+    const part = ([from, end]: Range) => gradient.subarray(4 * from, 4 * end);
+    const sendSlice = (slice: Range) =>
+      worker.say({
+        ...{ type: 'gradientSlice', globalStep: 4, range: [0, 1] },
+        ...{ first: slice[0], values: part(slice) },
+      });
+    const sendLast = () =>
+      worker.say({
+        ...{ type: 'partial', globalStep: 4, range: [0, 1], gradient: part(slices.last) },
+        ...{ lossSum: 1, numCorrect: 0, numImages: task.unitSize, startedAt: 0, computeMs: 1 },
+      });
+    expect(slices.early.length).toBeGreaterThan(1);
+    sendSlice(slices.early[0]);
+    abort.abort();
+    await first;
+
+    const second = giveAgain([0, 1]);
+    await settle();
+    slices.early.slice(1).forEach(sendSlice);
+    sendLast();
+    await settle();
+    expect(worker.closeCode).toBeNull();
+    expect(partials).toEqual([]);
+    slices.early.forEach(sendSlice);
+    sendLast();
+    await second;
+    expect(partials.map(({ range }) => range)).toEqual([[0, 1]]);
+    expect(Buffer.from(bytesOf(partials[0].gradient))).toEqual(Buffer.from(gradient));
   });
 
   it('sends a worker with NaN away, and sends up what its own engine gets', async () => {

@@ -155,6 +155,22 @@ describe('a session', () => {
     expect(first.memory.computation).toBe(sound);
   });
 
+  it('does the same if the computation fails in its proof', async () => {
+    class Lost extends FakeComputation {
+      override prove() {
+        return Promise.reject(new Error('The GPU is lost'));
+      }
+    }
+    const lost = new Lost();
+    const first = connect([lost]);
+    await first.say(WELCOME);
+    expect(await first.ended).toMatchObject({ outcome: 'lost', reason: 'The GPU is lost' });
+    expect(lost.isDisposed).toBe(true);
+    const second = connect([new FakeComputation()], first.memory);
+    await second.say(WELCOME);
+    expect(second.said.map(({ type }) => type)).toEqual(['hello', 'ready']);
+  });
+
   it('assembles θ from slices, and sends gradients in the same slices', async () => {
     const numParams = MODEL.numParams;
     const params = Float32Array.from({ length: numParams }, (_, i) => i);

@@ -95,11 +95,14 @@ export class Reception {
     const isOwner = id !== null && secret !== null && this.identity.isOwner(id, secret);
     const known = isOwner ? this.roster.get(id) : undefined;
     const origin = this.addresses.of(address);
+    // An id is given before any proof: it speaks for a worker only once that has taken part.
+    const isKnown =
+      known !== undefined && (known.hasTakenPart || known.history.keptOutUntil === Infinity);
     const admission = decideAdmission(
       clock.now(),
       {
-        history: isOwner ? (known?.history ?? NO_FAILURES) : origin,
-        isNew: !isOwner,
+        history: isKnown ? known.history : origin,
+        isNew: !isKnown,
         tokenMatches: this.options.isTokenRight(hello.token),
         protocolVersion: hello.protocolVersion,
         isConnected: known?.connection != null,
@@ -116,18 +119,20 @@ export class Reception {
     }
     if (known?.connection) this.lose(known.connection, 'replaced', 'it connected again');
     const workerId = isOwner ? id : this.newWorkerId();
-    const member: Member = known ?? {
-      ...{ workerId, name, host, engine, address },
-      device: '',
-      numWorkers: 1,
-      isExact: false,
-      history: NO_FAILURES,
-      isOnProbation: !isOwner && origin.numShutOut > 0,
-      connection: null,
-      absentSince: 0,
-      clockOffset: new ClockOffset(),
-      hasTakenPart: false,
-    };
+    const member: Member = isKnown
+      ? known
+      : {
+          ...{ workerId, name, host, engine, address },
+          device: '',
+          numWorkers: 1,
+          isExact: false,
+          history: NO_FAILURES,
+          isOnProbation: origin.numShutOut > 0,
+          connection: null,
+          absentSince: 0,
+          clockOffset: new ClockOffset(),
+          hasTakenPart: false,
+        };
     member.name = name;
     member.host = host;
     member.engine = engine;

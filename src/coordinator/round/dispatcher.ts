@@ -320,10 +320,9 @@ export class Dispatcher {
       const slices = hasParams.has(workerId)
         ? []
         : work.earlySlices(peer.numSlicesOf(work.globalStep));
-      peer.give(samples, [...slices, frame]);
+      peer.give(planned, samples, slices, frame);
       hasParams.add(workerId);
       const sentAt = this.clock.now();
-      peer.owesSince ??= sentAt;
       const answer = current.answers.get(workerId);
       if (answer) answer.busySince ??= sentAt;
       else current.answers.set(workerId, firstSent(member, sentAt));

@@ -163,13 +163,18 @@ export class Gatherer implements GroupHandler {
     this.checkBegun(message);
     // What is said of an earlier step, or was not asked for, its last slice will tell.
     if (current?.kind !== 'step' || current.globalStep !== message.globalStep) return;
-    if (this.dispatcher.owes(member, message.range)) this.gradients.take(member, message);
+    if (!this.dispatcher.owes(member, message.range)) return;
+    if (message.first !== 0 && this.isOfEarlierPiece(member, message.range)) return;
+    this.gradients.take(member, message);
   }
 
   answered(member: Member, message: Message<'partial'> | Message<'evaluation'>): void {
     const { current } = this;
     this.checkBegun(message);
-    const isLate = this.options.isRelay === true && !this.dispatcher.owes(member, message.range);
+    const isLate =
+      this.options.isRelay === true &&
+      (!this.dispatcher.owes(member, message.range) ||
+        (message.type === 'partial' && this.isOfEarlierPiece(member, message.range)));
     if (current?.globalStep === message.globalStep && !isLate) {
       if (message.type === 'partial' && current.kind === 'step') {
         this.takePartial(member, message, current);
@@ -185,6 +190,11 @@ export class Gatherer implements GroupHandler {
       }
     }
     this.takeStale(member, message);
+  }
+
+  /** Whether the slices before were ignored: a relay may be given once more what a worker is just answering. */
+  private isOfEarlierPiece(member: Member, range: Range): boolean {
+    return this.options.isRelay === true && !this.gradients.canComplete(member, range);
   }
 
   /** @throws {ProtocolError} if it speaks of a step that has not begun */

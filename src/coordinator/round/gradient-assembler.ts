@@ -37,13 +37,23 @@ export class GradientAssembler {
   complete(member: Member, { range, gradient }: Message<'partial'>): Float32Array {
     if (this.slices.isWhole) {
       const whole = this.allocate();
-      copyFloat32(gradient, whole, 'gradient');
-      return whole;
+      try {
+        copyFloat32(gradient, whole, 'gradient');
+        return whole;
+      } catch (error) {
+        this.free.push(whole);
+        throw error;
+      }
     }
     const assembly = this.assemblyOf(member, range);
     assembly.take(this.slices.last[0], gradient, 'gradient');
     this.open.delete(member);
     return assembly.values;
+  }
+
+  /** Whether the last slice completes that gradient, as far as can be told. */
+  canComplete(member: Member, range: Range): boolean {
+    return this.slices.isWhole || this.openOf(member, range) !== null;
   }
 
   /** What is open of the worker's gradient will not become whole. */
@@ -68,11 +78,16 @@ export class GradientAssembler {
   }
 
   private assemblyOf(member: Member, range: Range): Assembly {
-    const open = this.open.get(member);
-    if (open?.range[0] === range[0] && open.range[1] === range[1]) return open.assembly;
+    const assembly = this.openOf(member, range);
+    if (assembly) return assembly;
     throw new ProtocolError(
       'malformed',
       `A slice of units [${range.join(', ')}) without those before it`,
     );
+  }
+
+  private openOf(member: Member, range: Range): Assembly | null {
+    const open = this.open.get(member);
+    return open?.range[0] === range[0] && open.range[1] === range[1] ? open.assembly : null;
   }
 }

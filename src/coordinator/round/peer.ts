@@ -33,7 +33,9 @@ export class Peer {
   /** Bit i is set if the worker has sample i. */
   private cached: Uint8Array = new Uint8Array(0);
   /** To be sent in this order: samples, by index, and complete frames. */
-  private waiting: (Uint32Array | { readonly frame: Frame })[] = [];
+  private waiting: (Uint32Array | { readonly frame: Frame; readonly isRequest: boolean })[] = [];
+  /** Whether a request for an answer that it owes has left for it. */
+  private isAsked = false;
   /** How many slices of θ after `globalStep` updates it was sent before the round began. */
   private slicesAhead: { readonly globalStep: number; readonly numSlices: number } | null = null;
   /** Samples to prefetch when there is nothing else to send. */
@@ -70,11 +72,23 @@ export class Peer {
     return this.meters[kind].paceOf(this.member.workerId);
   }
 
-  /** Sends work, preceded by the samples that it needs. */
-  give(samples: readonly Uint32Array[], frames: readonly Frame[]): void {
+  /** Sends work, preceded by the samples and slices of θ that it needs; it owes an answer from `now` on. */
+  give(
+    now: number,
+    samples: readonly Uint32Array[],
+    slices: readonly Frame[],
+    request: Frame,
+  ): void {
     this.ahead = [];
     this.slicesAhead = null;
-    this.waiting.push(...samples, ...frames.map((frame) => ({ frame })));
+    if (this.owesSince === null) {
+      this.owesSince = now;
+      this.isAsked = false;
+    }
+    this.waiting.push(...samples, ...slices.map((frame) => ({ frame, isRequest: false })), {
+      frame: request,
+      isRequest: true,
+    });
     this.pump();
   }
 
@@ -101,9 +115,10 @@ export class Peer {
     this.pump();
   }
 
-  /** Drops unsent work: its round is over. */
+  /** Drops unsent work: its round is over. A worker that was not asked owes nothing. */
   forget(): void {
     this.waiting = [];
+    if (!this.isAsked) this.owesSince = null;
   }
 
   /** Sends as much as the send queue has room for. */
@@ -117,6 +132,7 @@ export class Peer {
         if (this.sendSamples(next)) continue;
       } else {
         channel.send(next.frame);
+        this.isAsked ||= next.isRequest;
       }
       this.waiting.shift();
     }

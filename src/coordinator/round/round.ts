@@ -7,6 +7,7 @@
  *
  * The queries made on every answer (`isComplete`, `hasOrphans`, `mayBeLate`) take time independent of the number of workers.
  */
+import { DEADLINES } from '../../shared/deadlines.js';
 import type { Range } from '../../shared/protocol.js';
 import { planShares, type Pace } from './planner.js';
 
@@ -198,7 +199,8 @@ export class Round {
           this.unheld.delete(unit);
         }
       const expectedMs = pace.overheadMs + pending.size * (pace.msPerUnit ?? UNKNOWN_MS_PER_UNIT);
-      const lateAt = now + LATE_FACTOR * expectedMs + LATE_SLACK_MS;
+      // However slow it says that it is, it has to answer something within the deadline.
+      const lateAt = now + Math.min(LATE_FACTOR * expectedMs + LATE_SLACK_MS, DEADLINES.answerMs);
       this.holdings.set(pace.workerId, { pending, since: now, lateAt, numGiven: pending.size });
       this.nextLate = Math.min(this.nextLate, lateAt);
     }

@@ -51,6 +51,24 @@ describe('an id', () => {
     expect((await comeWith(elsewhere, { workerId, secret })).workerId).not.toBe(workerId);
   });
 
+  it('has no record of its own until it has taken part, but that of its address', async () => {
+    const harness = await startRun();
+    const hoarder = harness.connect();
+    hoarder.hello();
+    const { workerId } = hoarder;
+    hoarder.channel.break();
+    const codeOf = async () => (await comeWith(harness, { workerId })).closeCode;
+    expect(await codeOf()).toBeNull();
+
+    const another = harness.connect();
+    another.hello();
+    const { workerId: hoarded } = another;
+    another.channel.break();
+    for (let i = 0; i < 4; i++) await comeWith(harness, { token: `guess ${i}` });
+    expect((await comeWith(harness, { workerId: hoarded })).closeCode).toBe(4429);
+    expect(await codeOf()).toBeNull();
+  });
+
   it('never has its secret disclosed in events or checkpoints', async () => {
     const harness = await startRun({ checkpointEverySteps: 1 });
     const anna = await harness.join();

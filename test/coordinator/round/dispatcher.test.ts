@@ -171,6 +171,35 @@ describe('Dispatcher', () => {
     expect(bert.rangesOf(1)).toEqual([]);
   });
 
+  it('does not evict a worker for work that was dropped before it left', async () => {
+    const { connect, join, settle, time } = await startRun({
+      heartbeatTimeoutMs: 10 * DEADLINES.answerMs,
+    });
+    const anna = await join();
+    const bert = connect();
+    const send = bert.channel.send.bind(bert.channel);
+    bert.channel.send = (frame) => {
+      send(frame);
+      if (bert.channel.sent.at(-1)!.type === 'samples')
+        bert.channel.bufferedBytes += MAX_QUEUED_BYTES;
+    };
+    bert.hello();
+    bert.ready();
+    await settle();
+    await anna.answer(WHOLE as [number, number][]);
+    expect(bert.rangesOf(1)).toEqual([]);
+    await anna.answer(anna.rangesOf(1));
+    await time.advance(2_000);
+    await anna.answer(anna.rangesOf(1).slice(1));
+    expect(anna.rangesOf(2)).toEqual(WHOLE);
+    for (let unit = 0; unit < 6; unit += 2) {
+      await time.advance(0.9 * DEADLINES.answerMs);
+      await anna.answer([[unit, unit + 2]]);
+    }
+    expect(anna.closeCode).toBeNull();
+    expect(bert.closeCode).toBeNull();
+  });
+
   it('counts each partial once, however many workers were asked for it', async () => {
     const { join, time, eventsOf } = await startRun();
     const anna = await join();

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Pace } from '../../../src/coordinator/round/planner.js';
 import { Round, type Shares } from '../../../src/coordinator/round/round.js';
+import { DEADLINES } from '../../../src/shared/deadlines.js';
 import type { Range } from '../../../src/shared/protocol.js';
 
 const pace = (workerId: string): Pace => ({ workerId, msPerUnit: 1, overheadMs: 2 });
@@ -85,5 +86,17 @@ describe('Round', () => {
       }),
       { numRuns: 500 },
     );
+  });
+
+  test('a worker is late by the deadline for answers, however slow it says that it is', () => {
+    const round = new Round({
+      numUnits: 4,
+      isTree: true,
+      isDone: () => false,
+      isOpen: () => true,
+    });
+    round.handOut(0, [{ workerId: 'a', msPerUnit: 86_400_000, overheadMs: 0 }]);
+    expect(round.nextLateAt).toBe(DEADLINES.answerMs);
+    expect([...round.hedge(DEADLINES.answerMs, [pace('b')])]).toEqual([['b', [[0, 4]]]]);
   });
 });
