@@ -59,7 +59,12 @@ async function lineOf(where: string): Promise<JoinLine> {
     (found) => found.isDirectory(),
     () => false,
   );
-  if (!isFolder) return parseJoinLine(where);
+  if (!isFolder) {
+    if (/^wss?:/i.test(where)) return parseJoinLine(where);
+    throw new UsageError(
+      `Cannot find the run ${shorten(where.split('#')[0])}: there is no such directory; expected a run's directory or wss://HOST:7700#TOKEN.PIN`,
+    );
+  }
   try {
     return parseJoinLine(await readInputText(join(where, 'join'), MAX_LINE_BYTES));
   } catch (error) {

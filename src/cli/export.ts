@@ -1,10 +1,10 @@
 /** `lockstep export`: writes a trained model in the formats of other libraries. */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { findCheckpoint } from '../model/checkpoint.js';
 import { exportModel, type ExportedFile } from '../model/export/export.js';
 import { UserError, messageOf } from '../shared/errors.js';
 import { formatCount } from '../shared/format.js';
+import { withInput } from '../shared/node/input-file.js';
 import { fileStorage } from '../shared/node/storage.js';
 import { optionCommand } from './command.js';
 import { warn } from './warn.js';
@@ -38,11 +38,12 @@ async function write(
 ): Promise<void> {
   const wanted: ExportedFile[] = [];
   for (const file of files) {
-    const found = await readFile(join(dir, file.name)).catch(() => null);
-    if (found?.equals(file.bytes)) continue;
-    if (found && !isForced) {
+    const path = join(dir, file.name);
+    const isSame = await holds(path, file.bytes);
+    if (isSame === true) continue;
+    if (isSame === false && !isForced) {
       throw new UserError(
-        `Cannot write ${join(dir, file.name)}: a different file exists; choose another --out, or give --force to replace it`,
+        `Cannot write ${path}: a different file exists; choose another --out, or give --force to replace it`,
       );
     }
     wanted.push(file);
@@ -53,5 +54,23 @@ async function write(
     }
   } catch (error) {
     throw new UserError(`Cannot write into ${dir}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+/**
+ * Whether the file has exactly these bytes; null if there is none.
+ *
+ * @throws {UserError} if it cannot be read, or is a folder, a pipe or a device: then it is not replaced either
+ */
+async function holds(path: string, bytes: Uint8Array): Promise<boolean | null> {
+  try {
+    return await withInput(
+      path,
+      async (file) =>
+        file.size === bytes.length && Buffer.compare(await file.read(0, file.size), bytes) === 0,
+    );
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return null;
+    throw new UserError(`Cannot replace ${path}: ${messageOf(error)}`, { cause: error });
   }
 }

@@ -161,7 +161,11 @@ function openDoor(
     port,
     tls,
     numParams,
-    limits: defaultServerLimits(numParams, MAX_STRANGERS + MORE_PROVING + 2 * maxWorkers),
+    limits: defaultServerLimits(
+      numParams,
+      MAX_STRANGERS + MORE_PROVING + 2 * maxWorkers,
+      crew.numSlices,
+    ),
     clock: systemClock,
     warn: (message) => log.warn(message),
     accept: (channel, address) => crew.accept(channel, address),

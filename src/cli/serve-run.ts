@@ -246,6 +246,7 @@ async function serve(
       limits: defaultServerLimits(
         model.numParams,
         MAX_STRANGERS + MORE_PROVING + 2 * options.maxWorkers,
+        Math.ceil(model.numParams / (options.sliceValues ?? model.numParams)),
       ),
       clock: systemClock,
       warn,

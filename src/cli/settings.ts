@@ -128,15 +128,18 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** @throws {UsageError} if it cannot be read, or is too large for a configuration */
-export function readConfigFile(path: string): string {
+/**
+ * @param what it is, for the error
+ * @throws {UsageError} if it cannot be read, or is too large for a configuration
+ */
+export function readConfigFile(
+  path: string,
+  what = `the configuration ${shorten(path)} (--config)`,
+): string {
   try {
     return readShortText(path, MAX_FILE_BYTES);
   } catch (error) {
-    throw new UsageError(
-      `Cannot read the configuration ${shorten(path)} (--config): ${shorten(messageOf(error))}`,
-      { cause: error },
-    );
+    throw new UsageError(`Cannot read ${what}: ${shorten(messageOf(error))}`, { cause: error });
   }
 }
 

@@ -11,7 +11,7 @@ import { formatNoun, formatPercent } from '../shared/format.js';
 import { parseJson } from '../shared/json.js';
 import { readInputText } from '../shared/node/input-file.js';
 import { fileStorage } from '../shared/node/storage.js';
-import { textOf, variableName } from '../shared/option.js';
+import { shorten, textOf, variableName } from '../shared/option.js';
 import { leftAligned } from '../shared/table.js';
 import { optionCommand } from './command.js';
 import { quoted } from './resume-command.js';
@@ -45,7 +45,10 @@ export function sweepCommand() {
     'train with every combination of options in a file, or with random ones',
     'sweep.json --out sweeps/lr --trials 20',
     async ({ values: { out, trials: numTrials = null, seed, json } }, [file]) => {
-      const space = parseSpace(parseSweep(readConfigFile(file), file), file);
+      const space = parseSpace(
+        parseSweep(readConfigFile(file, `the sweep ${shorten(file)}`), file),
+        file,
+      );
       const stop = stopSignal();
       const plan = numTrials === null ? gridTrials(space) : randomTrials(space, numTrials, seed);
       await checkSame(out, { space: [...space], seed: numTrials === null ? null : seed });

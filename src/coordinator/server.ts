@@ -54,8 +54,15 @@ const ANSWERING_BURST_MS = 3_000;
 /** Delay of the answer to a client that exceeds its rate, ms: an immediate one would be retried immediately. */
 const SLOW_ANSWER_MS = 1_000;
 
-/** @param numParams P: frames that carry θ or a gradient are the longest */
-export function defaultServerLimits(numParams: number, maxWebSockets: number): ServerLimits {
+/**
+ * @param numParams P: frames that carry θ or a gradient are the longest
+ * @param numSlices in which gradients are sent
+ */
+export function defaultServerLimits(
+  numParams: number,
+  maxWebSockets: number,
+  numSlices = 1,
+): ServerLimits {
   const frameBytes = 4 * numParams + FRAME_OVERHEAD_BYTES;
   return {
     maxWaiting: 256,
@@ -66,7 +73,7 @@ export function defaultServerLimits(numParams: number, maxWebSockets: number): S
     requestsPerSecond: 100,
     answeringShare: 0.1,
     channel: {
-      framesPerSecond: 10_000,
+      framesPerSecond: Math.max(10_000, 1_000 * numSlices),
       strangerFramesPerSecond: 50,
       bytesPerSecond: Math.max(256 * 1024 * 1024, 500 * frameBytes),
       maxQueuedBytes: 64 * 1024 * 1024 + 4 * frameBytes,

@@ -116,6 +116,11 @@ export class Crew implements Computation {
     return this.group.active().reduce((sum, { numWorkers }) => sum + numWorkers, 0);
   }
 
+  /** In which gradients are sent. */
+  get numSlices(): number {
+    return this.slices.ranges.length;
+  }
+
   isFor(welcome: Message<'welcome'>): boolean {
     // A restarted coordinator has a different run id, and cannot use answers from before.
     const runOf = (of: Message<'welcome'>) =>

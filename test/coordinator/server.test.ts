@@ -441,6 +441,12 @@ describe('listen()', () => {
   });
 });
 
+it('defaultServerLimits() lets gradients through in as many slices as they have', () => {
+  const framesOf = (numSlices: number) =>
+    defaultServerLimits(NUM_PARAMS, 8, numSlices).channel.framesPerSecond;
+  expect([1, 10, 242].map(framesOf)).toEqual([10_000, 10_000, 242_000]);
+});
+
 describe('CoordinatorServer.close()', () => {
   it('ends all connections, and frees the port', async () => {
     const { server, client, pair } = await start();

@@ -48,6 +48,11 @@ test('lockstep ctl pauses, saves, resumes, evicts and stops a run, over TLS with
   expect(await ctl('stop', '--token', lookToken)).toMatch(/^1 .*Cannot stop: The token is wrong/);
   const { stderr, code } = await lockstep(['ctl', 'wss://127.0.0.1:1#x.' + 'A'.repeat(43), 'stop']);
   expect([code, stderr]).toEqual([1, expect.stringMatching(/Cannot reach the run at wss/)]);
+  const mistyped = await lockstep(['ctl', 'runs/mistyped', 'stop']);
+  expect([mistyped.code, mistyped.stderr]).toEqual([
+    2,
+    expect.stringMatching(/Cannot find the run runs\/mistyped: there is no such directory/),
+  ]);
   expect(await ctl('stop')).toMatch(/^0 The run stops after this step/);
   const { code: ending, stdout } = await program.ended;
   expect(ending).toBe(143);

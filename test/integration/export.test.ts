@@ -1,6 +1,6 @@
 /** A trained model, all of the test set: every format tells the same digits as the run itself. */
-import { execFile } from 'node:child_process';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { execFile, execFileSync } from 'node:child_process';
+import { mkdir, mkdtemp, readFile, readdir, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
@@ -78,6 +78,23 @@ describe('lockstep export', () => {
     expect(await readFile(join(out, 'README.md'), 'utf8')).toBe('mine');
     expect((await lockstep([...args, '--force'])).code).toBe(0);
     expect(await readFile(join(out, 'README.md'), 'utf8')).not.toBe('mine');
+  });
+
+  test.each([
+    ['a pipe', (path: string) => void execFileSync('mkfifo', [path])],
+    ['a folder', (path: string) => mkdir(path)],
+    // Longer than Node reads at once.
+    [
+      'a file of 3 GiB',
+      (path: string) => writeFile(path, '').then(() => truncate(path, 3 * 2 ** 30)),
+    ],
+  ])('writes nothing where there is %s in the place of a file', async (_, put) => {
+    const out = await temporaryDirectory();
+    await put(join(out, 'README.md'));
+    const { code, stderr } = await lockstep(['export', run, '--format', 'js', '--out', out]);
+    expect(stderr).toMatch(/^lockstep: Cannot (replace|write) \S+README\.md: /);
+    expect(code).toBe(1);
+    expect(await readdir(out)).toEqual(['README.md']);
   });
 
   test('knows no other formats', async () => {

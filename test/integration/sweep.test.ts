@@ -42,6 +42,12 @@ test('trains each combination once, goes on after Ctrl-C, and ranks them', async
   expect(other.stderr).toMatch(/it contains another sweep; choose another --out/);
 });
 
+test('names the file that it cannot read', async () => {
+  const { code, stderr } = await lockstep(['sweep', 'mistyped.json', '--out', 'nowhere']);
+  expect(stderr).toMatch(/^lockstep: Cannot read the sweep mistyped\.json: ENOENT/);
+  expect(code).toBe(2);
+});
+
 test('goes on after a trial that failed, and says so at the end', async () => {
   const { file, out } = await sweepFile({
     epochs: 1,

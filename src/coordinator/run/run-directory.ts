@@ -129,8 +129,11 @@ export async function openRunDirectory(
   try {
     await removeUnfinishedTraces(path);
     const stored = resume === 'never' ? null : await readConfig(path);
-    if (stored === null) await checkVacant(path, resume !== 'never');
-    if (stored === null && resume === 'always') throw nothingToResume(path);
+    if (stored === null) {
+      await refuseOtherRun(path, resume !== 'never');
+      if (resume === 'always') throw nothingToResume(path);
+      await refuseOtherFiles(path);
+    }
     const config = configure(stored);
     if (config !== stored) await writeJson(join(path, 'config.json'), config);
     return {
@@ -230,22 +233,28 @@ async function readConfig(path: string): Promise<RunConfig | null> {
   }
 }
 
+async function refuseOtherRun(path: string, isToBeResumed: boolean): Promise<void> {
+  if (!(await holdsRun(path, await entriesOf(path)))) return;
+  throw new UserError(
+    `Cannot start a run in ${path}: it holds another run; ` +
+      (isToBeResumed
+        ? 'its config.json is missing'
+        : 'add --resume to go on with it, or take another --out'),
+  );
+}
+
 /** A run may start in an empty folder, or in one with only the leftovers of a start that never got to a step. */
-async function checkVacant(path: string, isToBeResumed: boolean): Promise<void> {
-  const entries = (await readdir(path)).filter((entry) => !entry.endsWith('.partial'));
-  if (await holdsRun(path, entries)) {
-    throw new UserError(
-      `Cannot start a run in ${path}: it holds another run; ` +
-        (isToBeResumed
-          ? 'its config.json is missing'
-          : 'add --resume to go on with it, or take another --out'),
-    );
-  }
-  const foreign = entries.find((entry) => !LEFTOVERS.has(entry));
+async function refuseOtherFiles(path: string): Promise<void> {
+  const foreign = (await entriesOf(path)).find((entry) => !LEFTOVERS.has(entry));
   if (foreign === undefined) return;
   throw new UserError(
     `Cannot start a run in ${path}: the directory is not empty (${foreign}); choose another --out`,
   );
+}
+
+/** Without files that were being written. */
+async function entriesOf(path: string): Promise<string[]> {
+  return (await readdir(path)).filter((entry) => !entry.endsWith('.partial'));
 }
 
 /** @param except a checkpoint that does not count */

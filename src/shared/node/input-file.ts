@@ -79,7 +79,8 @@ export function readShortText(path: string, maxBytes: number): string {
     closeSync(file);
   }
   if (numBytes > maxBytes) throw new Error(`it has more than ${maxBytes} bytes`);
-  return bytes.toString('utf8', 0, numBytes);
+  // Without the mark that some editors put before it.
+  return new TextDecoder().decode(bytes.subarray(0, numBytes));
 }
 
 /**

@@ -12,7 +12,7 @@ it('gradients of the wrong length take no memory', () => {
       numAllocated++;
       return new Float32Array(4);
     },
-  } as VectorOps;
+  } as Partial<VectorOps> as VectorOps;
   const assembler = new GradientAssembler(new Slices(4, 1e9), vectors);
   const partial = (numBytes: number) =>
     ({ range: [0, 1], gradient: new Uint8Array(numBytes) }) as unknown as Message<'partial'>;

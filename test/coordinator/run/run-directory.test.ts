@@ -73,19 +73,21 @@ describe('openRunDirectory()', () => {
     directory.release();
   });
 
-  it.each([true, false])(
-    'refuses to resume a run that does not exist, and leaves nothing behind (folder exists: %s)',
-    async (isThere) => {
+  it.each(['no folder', 'an empty folder', 'a folder of something else'])(
+    'refuses to resume a run that does not exist, and leaves nothing behind: there is %s',
+    async (what) => {
       const parent = await temporaryDirectory();
       const path = join(parent, 'mistyped');
-      if (isThere) await mkdir(path);
+      if (what !== 'no folder') await mkdir(path);
+      if (what === 'a folder of something else') await writeFile(join(path, 'thesis.tex'), '');
+      const before = await readdir(parent, { recursive: true });
       const opening = openRunDirectory(path, { ...resume, resume: 'always' });
       await expect(opening).rejects.toThrow(
         new UsageError(
           `Cannot resume ${path}: there is no run; to start one if there is none, give --out ${path} --resume`,
         ),
       );
-      expect(await readdir(parent, { recursive: true })).toEqual(isThere ? ['mistyped'] : []);
+      expect(await readdir(parent, { recursive: true })).toEqual(before);
     },
   );
 

@@ -56,6 +56,10 @@ test('readInput() reads nothing of a file that is too long', async () => {
   await expect(readInput(path, 2 ** 30)).rejects.toThrow('it has more than 1073741824 bytes');
 });
 
+test('readShortText() leaves out a byte order mark', async () => {
+  expect(readShortText(await fileOf('\uFEFF{}'), 100)).toBe('{}');
+});
+
 test('readShortText() stops at its bound, and takes a pipe', async () => {
   expect(readShortText(await fileOf('abc'), 3)).toBe('abc');
   const path = await fileOf('abcd');
