@@ -4,6 +4,8 @@
  */
 import { proveEngine } from '../../model/engine/proof.js';
 import type { SimdEngine } from '../../model/engine/simd/engine.js';
+import { createSharedKernels, createSimdEngine } from '../../model/engine/simd/node.js';
+import type { Kernels } from '../../model/engine/simd/wasm.js';
 import { TreeSum, addLoss } from '../../model/engine/tree-sum.js';
 import { Regularizer } from '../../model/regularizer.js';
 import type { Range } from '../../shared/protocol.js';
@@ -13,11 +15,13 @@ import {
   CONTROL,
   NODE,
   NODE_FIELDS,
-  createThreadEngine,
   paramsOf,
   slotOf,
   type SharedState,
 } from './shared-state.js';
+
+/** Gradients of an engine: the sum of a leaf, and one for each level of the tree within it, up to 2^16 micro-batches. */
+const NUM_GRADIENTS = 17;
 
 /** Asked between micro-batches: whether the work is still wanted. */
 type Proceed = () => Promise<boolean> | boolean;
@@ -27,6 +31,8 @@ export class Leaves {
   private readonly state: SharedState;
   private readonly thread: number;
   private readonly engine: SimdEngine;
+  /** Over the slots. */
+  private readonly shared: Kernels;
   private readonly treeSum: TreeSum;
   private readonly regularizer: Regularizer;
   private paramsSeen = 0;
@@ -38,7 +44,8 @@ export class Leaves {
     this.state = state;
     this.thread = thread;
     this.nodeDone = nodeDone;
-    this.engine = createThreadEngine(state, state.model, thread);
+    this.engine = createSimdEngine(state.model, { numGradients: NUM_GRADIENTS });
+    this.shared = createSharedKernels(state.memory);
     this.treeSum = new TreeSum(this.engine);
     this.regularizer = new Regularizer(state.model, state.regularization);
   }
@@ -77,8 +84,9 @@ export class Leaves {
     const { plan } = this.state;
     const range = [plan[leaf * NODE_FIELDS + NODE.lo], plan[leaf * NODE_FIELDS + NODE.hi]] as const;
     const batchOf = (units: Range) => this.batchOf(units);
-    const partial = await this.treeSum.sum(range, batchOf, proceed, this.gradientOf(leaf));
+    const partial = await this.treeSum.sum(range, batchOf, proceed);
     if (!partial) return false;
+    this.gradientOf(leaf).set(partial.gradient);
     this.note(leaf, partial);
     let node = leaf;
     for (;;) {
@@ -92,7 +100,8 @@ export class Leaves {
       if (Atomics.add(plan, parent * NODE_FIELDS + NODE.numArrived, 1) === 0) return true;
       const left = plan[parent * NODE_FIELDS + NODE.left];
       const right = plan[parent * NODE_FIELDS + NODE.right];
-      this.engine.add(this.gradientOf(left), this.gradientOf(right));
+      const { byteOffset, length } = this.gradientOf(left);
+      this.shared.add(byteOffset, this.gradientOf(right).byteOffset, length);
       this.note(parent, addLoss(this.lossOf(left), this.lossOf(right)));
       node = parent;
     }

@@ -1,9 +1,7 @@
 /**
- * The shared state of a computation's threads: θ, a slot for each leaf's sum and memory for each thread's engine, in one
- * WebAssembly memory; and the plan of the current work.
+ * The shared state of a computation's threads: θ and a slot for each leaf's sum, in one WebAssembly memory; and the plan of
+ * the current work. Each thread's engine has a memory of its own.
  */
-import { createSimdEngine } from '../../model/engine/simd/node.js';
-import { simdMemoryBytes, type SimdEngine } from '../../model/engine/simd/engine.js';
 import { Layout, createMemory, type WasmMemory } from '../../model/engine/simd/wasm.js';
 import type { Model } from '../../model/lenet.js';
 import type { Regularization } from '../../shared/config.js';
@@ -73,8 +71,6 @@ export interface SharedState {
   readonly maxLeaves: number;
   /** Address of the (maxLeaves, P) slots. */
   readonly slots: number;
-  /** Where the engine of each thread begins. */
-  readonly engines: readonly number[];
   readonly control: Int32Array;
   /** (MAX_NODES, NODE_FIELDS) */
   readonly plan: Int32Array;
@@ -97,8 +93,6 @@ export function createSharedState(
   const params = layout.take(P);
   const maxLeaves = Math.min(MAX_LEAVES, LEAVES_OF_THREAD * numThreads);
   const slots = layout.take(maxLeaves * P);
-  const engineBytes = simdMemoryBytes(model, NUM_LEVELS);
-  const engines = Array.from({ length: numThreads }, () => layout.take(engineBytes));
   const int32 = (length: number) => new Int32Array(new SharedArrayBuffer(4 * length));
   return {
     model,
@@ -107,7 +101,6 @@ export function createSharedState(
     params,
     maxLeaves,
     slots,
-    engines,
     control: int32(NUM_CONTROLS),
     plan: int32(MAX_NODES * NODE_FIELDS),
     lossSums: new Float32Array(new SharedArrayBuffer(4 * MAX_NODES)),
@@ -116,17 +109,6 @@ export function createSharedState(
     indices: new Uint32Array(new SharedArrayBuffer(4 * MAX_IMAGES)),
     predictions: new Uint16Array(new SharedArrayBuffer(2 * MAX_IMAGES)),
   };
-}
-
-/** Levels of the tree within a leaf: up to 2^16 micro-batches. */
-const NUM_LEVELS = 16;
-
-/** The engine of one thread. */
-export function createThreadEngine(state: SharedState, model: Model, thread: number): SimdEngine {
-  return createSimdEngine(model, {
-    numGradients: NUM_LEVELS,
-    place: { memory: state.memory, begin: state.engines[thread] },
-  });
 }
 
 export function paramsOf({ memory, params }: SharedState, numParams: number): Float32Array {

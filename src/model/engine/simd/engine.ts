@@ -34,7 +34,6 @@ import {
   createMemory,
   instantiate,
   type Kernels,
-  type WasmMemory,
   type WasmModule,
 } from './wasm.js';
 
@@ -51,14 +50,12 @@ export interface StageTime {
 export interface SimdEngineOptions {
   /** Buffers that `allocateGradient` can place in the engine's memory; further ones are ordinary arrays, slower. */
   readonly numGradients?: number;
-  /** A region of a memory that threads share, for an engine on each; by default the engine has a memory of its own. */
-  readonly place?: { readonly memory: WasmMemory; readonly begin: number };
 }
 
 /** Where an engine keeps everything, and what its stages do with it; nothing is taken yet. */
-function layOut(model: Model, numGradients: number, begin?: number) {
+function layOut(model: Model, numGradients: number) {
   const { layers, numParams } = model;
-  const layout = new Layout(begin);
+  const layout = new Layout();
   const params = layout.take(numParams * F32);
   const scratch = [layout.take(numParams * F32), layout.take(numParams * F32)] as const;
   const images = layout.take(CHUNK_IMAGES * imageBytes(model.input));
@@ -146,18 +143,15 @@ export class SimdEngine implements Engine {
   /** 0, or NaN while θ is not finite. */
   #poison = 0;
 
-  /** Where its memory ends, bytes. */
-  readonly end: number;
-
-  /** @param module simd-shared.wasm for a place in shared memory, else simd.wasm */
+  /** @param module simd.wasm */
   constructor(
     module: WasmModule,
     model: Model,
-    { numGradients = NUM_GRADIENTS, place }: SimdEngineOptions = {},
+    { numGradients = NUM_GRADIENTS }: SimdEngineOptions = {},
   ) {
     this.model = model;
     const { numParams } = model;
-    const plan = layOut(model, numGradients, place?.begin);
+    const plan = layOut(model, numGradients);
     const { params, scratch, images, labels, losses, predictions, hidden } = plan;
     this.#padding = plan.padding;
     this.#pixels = plan.pixels;
@@ -165,8 +159,7 @@ export class SimdEngine implements Engine {
     this.#dLogits = plan.logits.address;
     this.#freeGradients = [...plan.gradients];
 
-    this.end = plan.end;
-    const { kernels, buffer } = instantiate(module, place?.memory ?? createMemory(plan.end));
+    const { kernels, buffer } = instantiate(module, createMemory(plan.end));
     this.#kernels = kernels;
     this.#buffer = buffer;
     this.#stages = plan.stages.map((stage) => stage(kernels, buffer));

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { Model } from '../../lenet.js';
 import { SimdEngine, type SimdEngineOptions } from './engine.js';
 import { VectorOps, type VectorOptions } from './vector.js';
-import type { WasmModule } from './wasm.js';
+import { instantiate, type Kernels, type WasmMemory, type WasmModule } from './wasm.js';
 
 declare const WebAssembly: { Module: new (bytes: Uint8Array) => WasmModule };
 
@@ -13,8 +13,12 @@ const compiled = new Map<string, WasmModule>();
 
 /** Takes a few milliseconds. */
 export function createSimdEngine(model: Model, options?: SimdEngineOptions): SimdEngine {
-  const file = options?.place ? 'simd-shared.wasm' : 'simd.wasm';
-  return new SimdEngine(kernelsOf(file), model, options);
+  return new SimdEngine(kernelsOf('simd.wasm'), model, options);
+}
+
+/** The kernels over a memory that threads share: a tenth slower than over a memory of one's own. */
+export function createSharedKernels(memory: WasmMemory): Kernels {
+  return instantiate(kernelsOf('simd-shared.wasm'), memory).kernels;
 }
 
 /** @param length values in each vector, ≥ 1 */
