@@ -373,9 +373,9 @@ describe('a session', () => {
       '; take a smaller model)',
     ],
     [
-      'the engines of its threads',
-      (model, regularizer) => startThreads(model, regularizer, 3, systemClock),
-      3,
+      'what its threads share',
+      (model, regularizer) => startThreads(model, regularizer, 4, systemClock),
+      4,
       '; take a smaller model); try fewer --threads',
     ],
   ])(

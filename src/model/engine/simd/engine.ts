@@ -29,13 +29,7 @@ import {
 } from './stages/stage.js';
 import { planWinograd, suitsWinograd } from './stages/winograd.js';
 import { Dropout, type HiddenLayer } from './dropout.js';
-import {
-  Layout,
-  createMemory,
-  instantiate,
-  type Kernels,
-  type WasmModule,
-} from './wasm.js';
+import { Layout, createMemory, instantiate, type Kernels, type WasmModule } from './wasm.js';
 
 const CHUNK_IMAGES = LANES * MAX_GROUPS;
 const NUM_GRADIENTS = 64;
