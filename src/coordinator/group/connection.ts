@@ -60,8 +60,8 @@ export class Connection implements ChannelHandler {
   proofSeed = 0;
   /** As its hello said. */
   wantsProgress = false;
-  /** The samples that the worker says it has, bit i for sample i. */
-  cached: Uint8Array = new Uint8Array(0);
+  /** The samples that the worker says it has, bit i for sample i; null until it is admitted, where it has none of the run. */
+  cached: Uint8Array | null = null;
   private readonly owner: ConnectionOwner;
   private readonly clock: Clock;
   private deadline: Timer | null = null;

@@ -240,7 +240,7 @@ export class WorkerGroup implements ConnectionOwner {
   private admit(connection: Connection, member: Member, ready: Message<'ready'>): void {
     const refusal = this.reception.admit(connection, member, ready);
     if (refusal) this.refuse(connection, refusal, member.name);
-    else this.handler.joined(member, connection.cached);
+    else this.handler.joined(member, connection.cached!);
   }
 
   private dropConnection(connection: Connection): void {

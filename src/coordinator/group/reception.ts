@@ -154,7 +154,7 @@ export class Reception {
 
   /** Handles ready: checks the proof and admits the worker. @returns null if it was admitted */
   admit(connection: Connection, member: Member, ready: Message<'ready'>): Refusal | null {
-    const { clock, report, judge, maxWorkers } = this.options;
+    const { clock, report, judge, maxWorkers, welcome } = this.options;
     // The run may have filled up since hello.
     if (this.roster.active().length >= maxWorkers) return fullRun(maxWorkers);
     const verdict = judge(ready, connection.proofSeed);
@@ -167,6 +167,7 @@ export class Reception {
     member.device = ready.device;
     member.hasTakenPart = true;
     this.proving.leave(connection);
+    connection.cached ??= new Uint8Array(Math.ceil(welcome.numSamples / 8));
     connection.admit();
     const { workerId, name, host, engine, device, isExact } = member;
     report({
@@ -209,17 +210,19 @@ export class Reception {
   }
 }
 
-/** Which samples the worker says it has, bit i for sample i; none if they are of another data set. */
-function cachedSamples(hello: Message<'hello'>, datasetId: string, numSamples: number): Uint8Array {
+/** Which samples the worker says it has, bit i for sample i; null if they are of another data set. */
+function cachedSamples(
+  hello: Message<'hello'>,
+  datasetId: string,
+  numSamples: number,
+): Uint8Array | null {
+  if (hello.datasetId !== datasetId) return null;
   const numBytes = Math.ceil(numSamples / 8);
-  const cached = new Uint8Array(numBytes);
-  if (hello.datasetId !== datasetId) return cached;
   if (hello.cached.length !== numBytes) {
     throw new ProtocolError(
       'malformed',
       `Wrong length of cached: ${hello.cached.length} bytes, expected ${numBytes}`,
     );
   }
-  cached.set(hello.cached);
-  return cached;
+  return hello.cached.slice();
 }

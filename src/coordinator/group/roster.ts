@@ -20,7 +20,11 @@ export class Roster {
 
   /** The workers that are ready for work, in rank order. */
   active(): Member[] {
-    return [...this.members.values()].filter(({ connection }) => connection?.state === 'active');
+    const active: Member[] = [];
+    for (const member of this.members.values()) {
+      if (member.connection?.state === 'active') active.push(member);
+    }
+    return active;
   }
 
   /** The connected workers with that name or id. */

@@ -2,6 +2,7 @@
  * A run of real processes that are killed, stopped, slowed and restarted, compared with one that was left alone.
  */
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { RunResult } from '../../../src/coordinator/events.js';
 import { train, type TrainOptions } from '../../../src/library/train.js';
@@ -129,7 +130,9 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const actual = resultOf(disturbed);
   signal?.throwIfAborted();
   if (!actual) violations.push('The run did not come to its end');
-  else log(`The same ${actual.globalStep} steps, left alone`);
+  // The steps left alone may take as long again.
+  sayMemory(memory, durationMs, log);
+  if (actual) log(`\nThe same ${actual.globalStep} steps, left alone`);
   const expected = actual && (await trainAlone(config, actual.globalStep, signal));
   if (actual && actual.weightsSha256 !== expected?.weightsSha256)
     violations.push('The weights differ from those of the undisturbed run');
@@ -162,9 +165,9 @@ const PATIENCE_MS = 60_000;
 /** Between two readings of the memory. */
 const SAMPLE_MS = 1000;
 /** These keep their processes after a quarter of the time (schedule.ts). */
-export const KEPT = ['coordinator', 'worker-0'];
+const KEPT = ['coordinator', 'worker-0'];
 /** Of memory, over the second half of the run. */
-export const MOST_GROWTH = 0.03;
+const MOST_GROWTH = 0.03;
 
 /**
  * How much a process grew over the second half of the run: the median of the last quarter of it against that of the
@@ -184,6 +187,29 @@ export function growthOf(residentMb: readonly (number | null)[]): number {
 }
 
 /** As many steps of the run, in one process that nobody disturbs. */
+function sayMemory(memory: ChaosReport['memory'], durationMs: number, log: (line: string) => void) {
+  log('\nResident memory, MB, the most in each tenth of the run');
+  for (const { name, residentMb } of memory) {
+    const tenths = Array.from({ length: 10 }, (_, i) => {
+      const part = residentMb.slice(
+        Math.floor((i * residentMb.length) / 10),
+        Math.floor(((i + 1) * residentMb.length) / 10),
+      );
+      return Math.round(Math.max(0, ...part.map((mb) => mb ?? 0)));
+    });
+    log(`${name.padEnd(12)} ${tenths.map((mb) => String(mb).padStart(4)).join(' ')}`);
+  }
+  for (const { name, residentMb } of memory.filter(({ name }) => KEPT.includes(name))) {
+    const growth = growthOf(residentMb.slice(0, durationMs / SAMPLE_MS));
+    log(
+      `${name} over the second half of the faults: ${(100 * growth).toFixed(1)} %` +
+        (durationMs >= SHORTEST_JUDGED_MS
+          ? `, ${100 * MOST_GROWTH} at most`
+          : ', not judged in so short a time'),
+    );
+  }
+}
+
 async function trainAlone(
   config: ChaosOptions['config'],
   numSteps: number,
@@ -192,6 +218,7 @@ async function trainAlone(
   const done = new AbortController();
   const { result } = await train({
     config,
+    threads: availableParallelism(),
     onEvent: (event) => {
       if (event.type === 'step' && event.globalStep + 1 === numSteps) done.abort();
     },

@@ -12,8 +12,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { KEPT, MOST_GROWTH, growthOf, runChaos } from './chaos.js';
-import { SHORTEST_JUDGED_MS } from './schedule.js';
+import { runChaos } from './chaos.js';
 import { killStarts } from './start-kills.js';
 import { runTree } from './tree.js';
 
@@ -76,24 +75,6 @@ async function disturb(): Promise<readonly string[]> {
   console.log(
     `Weights undisturbed  ${report.weights[0]}\n        disturbed    ${report.weights[1]}`,
   );
-  console.log('\nResident memory, MB, the most in each tenth of the run');
-  for (const { name, residentMb } of report.memory) {
-    const tenths = Array.from({ length: 10 }, (_, i) => {
-      const part = residentMb.slice(
-        Math.floor((i * residentMb.length) / 10),
-        Math.floor(((i + 1) * residentMb.length) / 10),
-      );
-      return Math.round(Math.max(0, ...part.map((mb) => mb ?? 0)));
-    });
-    console.log(`${name.padEnd(12)} ${tenths.map((mb) => String(mb).padStart(4)).join(' ')}`);
-  }
-  for (const { name, residentMb } of report.memory.filter(({ name }) => KEPT.includes(name))) {
-    const isJudged = 1000 * durationS >= SHORTEST_JUDGED_MS;
-    console.log(
-      `${name} over the second half of the faults: ${(100 * growthOf(residentMb.slice(0, durationS))).toFixed(1)} %` +
-        (isJudged ? `, ${100 * MOST_GROWTH} at most` : ', not judged in so short a time'),
-    );
-  }
   return report.violations;
 }
 
