@@ -5,8 +5,6 @@ const INTEGRATION = 'test/integration/**/*.test.ts';
 export default defineConfig({
   test: {
     globalSetup: 'test/support/build.ts',
-    // Starting a process for each file would take longer than most files. Tests undo what they change globally.
-    isolate: false,
     projects: [
       {
         extends: true,
@@ -14,6 +12,8 @@ export default defineConfig({
           name: 'unit',
           include: ['test/**/*.test.ts'],
           exclude: [INTEGRATION],
+          // Starting a process for each file would take longer than most files. Tests undo what they change globally.
+          isolate: false,
           testTimeout: 30_000,
           hookTimeout: 60_000,
         },
