@@ -10,7 +10,7 @@ import { simulate } from '../support/simulator/simulation.js';
 import { allTrainings } from '../support/simulator/training.js';
 
 const SEEDS_PER_TEST = 25;
-const NUM_TESTS = effort(40, 8);
+const NUM_TESTS = effort(25, 8);
 /** Seeds that a mutant is given to be noticed. */
 const MUTANT_SEEDS = 200;
 

@@ -27,7 +27,7 @@ import { effort } from '../../support/effort.js';
 import { checkedDirection } from '../../support/tensors.js';
 import { createOn, tfjsBackends } from '../../support/tfjs.js';
 
-const NUM_MODELS = Number(process.env.LOCKSTEP_RANDOM_MODELS ?? effort(300, 60));
+const NUM_MODELS = Number(process.env.LOCKSTEP_RANDOM_MODELS ?? effort(200, 60));
 const SEED = Number(process.env.LOCKSTEP_RANDOM_SEED ?? 1);
 /** Products of the reference's forward pass at most, so that a model takes milliseconds. */
 const MAX_MULTIPLY_ADDS = 400_000;
