@@ -32,7 +32,7 @@ export interface ServerLimits {
   readonly requestMs: number;
   /** Requests of HTTP of one address; those for `/healthz` and `/readyz` do not count. */
   readonly requestsPerSecond: number;
-  /** Of this process's time, how much answers may take, of all addresses together; a request counts as 0.5 ms at least. */
+  /** Of a processor's time, how much answers may take, of all addresses together; a request counts as 0.5 ms at least. */
   readonly answeringShare: number;
   /** Of each WebSocket. */
   readonly channel: ChannelLimits;

@@ -5,7 +5,10 @@
 export const DEADLINES = {
   /** Worker: for the TCP connection and the upgrade to a WebSocket, ms. */
   dialMs: 5_000,
-  /** Coordinator: for a request of HTTP, an upgrade among them, from the connection to the end of its headers, ms. */
+  /**
+   * Coordinator: for a request of HTTP, an upgrade among them, from the connection to the end of its headers, ms. Over TLS, the
+   * first byte and the handshake have as long each before it.
+   */
   requestMs: 5_000,
   /** Coordinator: for an answer of HTTP to be read on, ms. The page's event stream says something more often. */
   responseStallMs: 30_000,

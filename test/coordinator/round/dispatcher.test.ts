@@ -5,9 +5,24 @@ import { CLOSE_CODES } from '../../../src/shared/errors.js';
 import { Sampler } from '../../../src/coordinator/sampler.js';
 import { uint32From } from '../../../src/shared/codec.js';
 import type { Range } from '../../../src/shared/protocol.js';
-import { startRun, type FakeWorker } from '../../support/coordinator-harness.js';
+import { startRun, type FakeWorker, type Harness } from '../../support/coordinator-harness.js';
 
 const WHOLE = [[0, 6]];
+
+/** Joins a worker whose send queue is full from the first frame of samples on. */
+async function joinWithFullQueue({ connect, settle }: Harness): Promise<FakeWorker> {
+  const worker = connect();
+  const { channel } = worker;
+  const send = channel.send.bind(channel);
+  channel.send = (frame) => {
+    send(frame);
+    if (channel.sent.at(-1)!.type === 'samples') channel.bufferedBytes += MAX_QUEUED_BYTES;
+  };
+  worker.hello();
+  worker.ready();
+  await settle();
+  return worker;
+}
 
 describe('Dispatcher', () => {
   it('sends θ again to a worker that reconnects within a step', async () => {
@@ -147,19 +162,10 @@ describe('Dispatcher', () => {
   });
 
   it('adds nothing to a full queue, and drops waiting work when the round is over', async () => {
-    const { connect, join, settle, time } = await startRun();
+    const harness = await startRun();
+    const { join, time } = harness;
     const anna = await join();
-    const bert = connect();
-    // Bert's send queue is full from the first frame of samples on.
-    const send = bert.channel.send.bind(bert.channel);
-    bert.channel.send = (frame) => {
-      send(frame);
-      if (bert.channel.sent.at(-1)!.type === 'samples')
-        bert.channel.bufferedBytes += MAX_QUEUED_BYTES;
-    };
-    bert.hello();
-    bert.ready();
-    await settle();
+    const bert = await joinWithFullQueue(harness);
     await anna.answer(WHOLE as [number, number][]);
     expect(bert.channel.sentOf('samples')).toHaveLength(1);
     expect(bert.rangesOf(1)).toEqual([]);
@@ -172,20 +178,10 @@ describe('Dispatcher', () => {
   });
 
   it('does not evict a worker for work that was dropped before it left', async () => {
-    const { connect, join, settle, time } = await startRun({
-      heartbeatTimeoutMs: 10 * DEADLINES.answerMs,
-    });
+    const harness = await startRun({ heartbeatTimeoutMs: 10 * DEADLINES.answerMs });
+    const { join, time } = harness;
     const anna = await join();
-    const bert = connect();
-    const send = bert.channel.send.bind(bert.channel);
-    bert.channel.send = (frame) => {
-      send(frame);
-      if (bert.channel.sent.at(-1)!.type === 'samples')
-        bert.channel.bufferedBytes += MAX_QUEUED_BYTES;
-    };
-    bert.hello();
-    bert.ready();
-    await settle();
+    const bert = await joinWithFullQueue(harness);
     await anna.answer(WHOLE as [number, number][]);
     expect(bert.rangesOf(1)).toEqual([]);
     await anna.answer(anna.rangesOf(1));

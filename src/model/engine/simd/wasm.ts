@@ -297,11 +297,7 @@ export const MAX_MEMORY_BYTES = PAGE_BYTES * MAX_PAGES;
 
 /** Hands out 16-byte aligned addresses, ascending; address 0 stands for "none" and is never handed out. */
 export class Layout {
-  #end: number;
-
-  constructor(begin = 16) {
-    this.#end = begin;
-  }
+  #end = 16;
 
   /** Where the next thing would go. */
   get bytes(): number {
