@@ -1,6 +1,5 @@
 /** How a run ends that is told to, by one signal or several, to one process or a group. */
-import { execFileSync } from 'node:child_process';
-import { open, readFile, readdir } from 'node:fs/promises';
+import { readFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { randomUUID } from 'node:crypto';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -38,17 +37,6 @@ async function expectCleanStop(out: string, mark: string): Promise<void> {
 }
 
 describe('a run that is told to stop', () => {
-  test.skipIf(process.platform === 'win32')('ends at once while it waits for a file', async () => {
-    const pipe = join(await temporaryDirectory(), 'weights');
-    execFileSync('mkfifo', [pipe]);
-    const program = start(['train', '--init', pipe, '--out', `${pipe}.run`]);
-    // The kernel opens it once the other side has.
-    const file = await open(pipe, 'w');
-    onTestFinished(() => file.close());
-    program.kill('SIGTERM');
-    expect(await program.ended).toMatchObject({ signal: 'SIGTERM', stderr: '' });
-  });
-
   test.each([
     ['SIGINT', 130],
     ['SIGTERM', 143],
