@@ -1,11 +1,13 @@
 // Trains LeNet-5 in this process, stops at 97 %, and writes the model as one JavaScript file.
 //
 //   node examples/train.mjs [FOLDER]
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { modelFrom, train } from 'lockstep';
 
 const folder = process.argv[2] ?? 'trained';
+// Those of the last time: checkpoints of two runs do not go into one folder.
+await rm(join(folder, 'checkpoints'), { recursive: true, force: true });
 
 const { result, last } = await train({
   config: { epochs: 3, seed: 1 },

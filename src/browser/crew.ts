@@ -1,34 +1,7 @@
 /** The threads of this page, each a separately named worker of the run, and the sum of what they report. */
-import type { RunProgress } from '../shared/protocol.js';
 import type { Identity } from '../worker/keepsake.js';
-import type { WorkerOutcome } from '../worker/worker.js';
+import { WINDOW_MS, sumOf, type Core, type Sum } from './cores.js';
 import type { FromThread, ToThread } from './messages.js';
-
-/** Speed and share are those of so long, by the coordinator's clock, ms. */
-const WINDOW_MS = 5_000;
-
-interface Moment {
-  readonly progress: RunProgress;
-  readonly sentAt: number;
-}
-
-/** One thread. */
-export interface Core {
-  readonly name: string;
-  /** Of the last seconds, oldest first. */
-  moments: Moment[];
-  /** What it said last that is not settled: why it is without a coordinator. */
-  trouble: string;
-  outcome: WorkerOutcome | null;
-}
-
-export interface Sum {
-  readonly numImages: number;
-  /** Of the last seconds; null before there are any. */
-  readonly pace: { readonly share: number; readonly imagesPerSecond: number } | null;
-  /** The latest of all threads; null before the first. */
-  readonly run: RunProgress | null;
-}
 
 export interface CrewOptions {
   readonly url: string;
@@ -90,26 +63,7 @@ export class Crew {
   }
 
   sum(): Sum {
-    let numImages = 0;
-    let share = 0;
-    let imagesPerSecond = 0;
-    let hasPace = false;
-    let last: Moment | null = null;
-    for (const { moments } of this.cores) {
-      const [first] = moments;
-      const now = moments.at(-1);
-      if (!now) continue;
-      if (!last || now.sentAt > last.sentAt) last = now;
-      numImages += now.progress.numImages;
-      const done = now.progress.numImages - first.progress.numImages;
-      const ofAll = now.progress.numImagesOfAll - first.progress.numImagesOfAll;
-      if (ofAll > 0) share += done / ofAll;
-      if (now.sentAt <= first.sentAt) continue;
-      hasPace = true;
-      imagesPerSecond += (1000 * done) / (now.sentAt - first.sentAt);
-    }
-    const pace = hasPace ? { share, imagesPerSecond } : null;
-    return { numImages, pace, run: last?.progress ?? null };
+    return sumOf(this.cores);
   }
 
   private heard(core: Core, place: number, message: FromThread): void {

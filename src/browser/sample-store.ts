@@ -1,34 +1,25 @@
 /**
  * Samples that outlast the page, stored as received in the browser's IndexedDB, if it is available. All threads of all tabs
- * write to one database; each reads what all have written when it starts.
+ * write to one database, each sample once; each reads what all have written when it starts.
  *
  * The id of a data set is a hash of its entire content, so cached samples stay valid forever.
  */
 import { SampleCache } from '../worker/sample-cache.js';
 import type { Identity, Keepsake } from '../worker/keepsake.js';
 import type { Message } from '../shared/protocol.js';
+import { withoutKept, type KeptSamples } from './kept-samples.js';
 
 const DATABASE = 'lockstep-samples';
+/** 1 stored a sample once for each thread. */
+const VERSION = 2;
 const SAMPLES = 'samples';
-const SHAPES = 'shapes';
-/** Kept at most, of all data sets together; MNIST has 55 MB. */
-const MAX_BYTES = 256e6;
+const DATASETS = 'datasets';
+/** The only data set that is kept. */
+const LATEST = 0;
 /** Samples are read in batches of so many messages, each of 64 KB at most. */
 const BATCH = 64;
 /** A browser that says nothing, as some do in private windows, keeps nothing. */
 const OPEN_MS = 2_000;
-
-/** What samples of a data set look like. */
-interface Shape {
-  readonly datasetId: string;
-  readonly numSamples: number;
-  readonly imageBytes: number;
-}
-/** What one message brought. */
-interface Stored {
-  readonly datasetId: string;
-  readonly message: Message<'samples'>;
-}
 
 /** @param remember keeps an identity for the next page */
 export async function openKeepsake(
@@ -37,32 +28,36 @@ export async function openKeepsake(
 ): Promise<Keepsake> {
   const database = await openDatabase().catch(() => null);
   const kept = database && (await readSamples(database).catch(() => null));
-  let datasetId = kept?.samples.datasetId ?? null;
-  let freeBytes = MAX_BYTES - (kept?.numBytes ?? 0);
+  let datasetId = kept?.datasetId ?? null;
   return {
     identity,
-    samples: kept?.samples ?? null,
-    keepWelcome(known, samples) {
+    samples: kept,
+    keepWelcome(known, { datasetId: id, numSamples, memory }) {
       remember(known);
-      if (!database || samples.datasetId === datasetId) return;
-      datasetId = samples.datasetId;
-      freeBytes = MAX_BYTES;
-      const { numSamples, memory } = samples;
-      const shape: Shape = { datasetId, numSamples, imageBytes: memory.imageBytes };
+      if (!database || id === datasetId) return;
+      datasetId = id;
+      const { imageBytes } = memory;
+      const shape: KeptSamples = {
+        ...{ datasetId: id, numSamples, imageBytes },
+        ...{ kept: new Uint8Array(Math.ceil(numSamples / 8)), numKept: 0 },
+      };
       replaceDataset(database, shape);
     },
     keepSamples(message) {
-      freeBytes -= message.pixels.length;
-      if (!database || datasetId === null || freeBytes < 0) return;
-      const { type, indices, labels, pixels } = message;
-      // Copies, as each is a view of a whole frame.
-      const copy = {
-        type,
-        indices: indices.slice(),
-        labels: labels.slice(),
-        pixels: pixels.slice(),
-      };
-      write(database, SAMPLES, (store) => store.add({ datasetId, message: copy }));
+      if (!database || datasetId === null) return;
+      const id = datasetId;
+      write(database, (samples, datasets) => {
+        const found = datasets.get(LATEST);
+        found.onsuccess = () => {
+          const before = found.result as KeptSamples | undefined;
+          // Another tab may have joined a run with another data set.
+          if (before?.datasetId !== id) return;
+          const { kept: after, message: rest } = withoutKept(before, message);
+          if (rest === null) return;
+          samples.add(rest);
+          datasets.put(after, LATEST);
+        };
+      });
     },
   };
 }
@@ -70,78 +65,80 @@ export async function openKeepsake(
 function openDatabase(): Promise<IDBDatabase> {
   return new Promise((resolve, reject) => {
     // Firefox throws where storage is forbidden.
-    const request = indexedDB.open(DATABASE, 1);
+    const request = indexedDB.open(DATABASE, VERSION);
     const late = setTimeout(() => reject(new Error('IndexedDB does not answer')), OPEN_MS);
     request.onupgradeneeded = () => {
+      for (const name of request.result.objectStoreNames) request.result.deleteObjectStore(name);
       request.result.createObjectStore(SAMPLES, { autoIncrement: true });
-      request.result.createObjectStore(SHAPES);
+      request.result.createObjectStore(DATASETS);
     };
     request.onsuccess = () => {
       clearTimeout(late);
+      // A later version of the page, in another tab, is not to wait for this one.
+      request.result.onversionchange = () => request.result.close();
       resolve(request.result);
     };
     request.onerror = () => reject(request.error ?? new Error('IndexedDB cannot be opened'));
   });
 }
 
-/** Everything kept of the last data set. */
-async function readSamples(
-  database: IDBDatabase,
-): Promise<{ readonly samples: SampleCache; readonly numBytes: number } | null> {
-  const shape = (await read(database, SHAPES, (store) => store.get(0))) as Shape | undefined;
-  if (!shape) return null;
-  const samples = SampleCache.create(shape.datasetId, shape.numSamples, shape.imageBytes);
-  let numBytes = 0;
-  let after = 0;
-  for (;;) {
+/** Everything kept of the last data set; null if there is none. */
+async function readSamples(database: IDBDatabase): Promise<SampleCache | null> {
+  const [dataset] = await read(database, (_, datasets) => [datasets.get(LATEST)]);
+  if (dataset === undefined) return null;
+  const { datasetId, numSamples, imageBytes } = dataset as KeptSamples;
+  const samples = SampleCache.create(datasetId, numSamples, imageBytes);
+  for (let after = 0; ;) {
     const range = IDBKeyRange.lowerBound(after, true);
-    const keys = await read(database, SAMPLES, (store) => store.getAllKeys(range, BATCH));
-    const batch = (await read(database, SAMPLES, (store) =>
+    // At once, or another thread could write in between.
+    const [now, keys, messages] = await read(database, (store, datasets) => [
+      datasets.get(LATEST),
+      store.getAllKeys(range, BATCH),
       store.getAll(range, BATCH),
-    )) as Stored[];
-    if (batch.length === 0) return { samples, numBytes };
-    for (const { datasetId, message } of batch) {
-      if (datasetId !== shape.datasetId) continue;
-      numBytes += message.pixels.length;
-      samples.store(message);
-    }
-    after = keys.at(batch.length - 1) as number;
+    ]);
+    if ((now as KeptSamples).datasetId !== datasetId) return null;
+    for (const message of messages as Message<'samples'>[]) samples.store(message);
+    if ((keys as number[]).length === 0) return samples;
+    after = (keys as number[]).at(-1)!;
   }
 }
 
 /** Whatever another data set left goes. */
-function replaceDataset(database: IDBDatabase, shape: Shape): void {
-  const transaction = database.transaction([SAMPLES, SHAPES], 'readwrite');
-  transaction.onerror = (event) => event.preventDefault();
-  const shapes = transaction.objectStore(SHAPES);
-  const before = shapes.get(0);
-  before.onsuccess = () => {
-    // Another thread may have been faster.
-    if ((before.result as Shape | undefined)?.datasetId === shape.datasetId) return;
-    transaction.objectStore(SAMPLES).clear();
-    shapes.put(shape, 0);
-  };
+function replaceDataset(database: IDBDatabase, dataset: KeptSamples): void {
+  write(database, (samples, datasets) => {
+    const before = datasets.get(LATEST);
+    before.onsuccess = () => {
+      // Another thread may have been faster.
+      if ((before.result as KeptSamples | undefined)?.datasetId === dataset.datasetId) return;
+      samples.clear();
+      datasets.put(dataset, LATEST);
+    };
+  });
 }
 
 /** What cannot be kept, as where the disk is full, is sent again another time. */
-function write(database: IDBDatabase, name: string, action: (store: IDBObjectStore) => void): void {
+function write(
+  database: IDBDatabase,
+  action: (samples: IDBObjectStore, datasets: IDBObjectStore) => void,
+): void {
   try {
-    const transaction = database.transaction(name, 'readwrite');
+    const transaction = database.transaction([SAMPLES, DATASETS], 'readwrite');
     transaction.onerror = (event) => event.preventDefault();
-    action(transaction.objectStore(name));
+    action(transaction.objectStore(SAMPLES), transaction.objectStore(DATASETS));
   } catch {
     // Closed under us: the user has cleared the site's data.
   }
 }
 
-function read<T>(
+/** The results of some requests, of one moment. */
+function read(
   database: IDBDatabase,
-  name: string,
-  action: (store: IDBObjectStore) => IDBRequest<T>,
-): Promise<T> {
+  action: (samples: IDBObjectStore, datasets: IDBObjectStore) => IDBRequest[],
+): Promise<unknown[]> {
   return new Promise((resolve, reject) => {
-    const request = action(database.transaction(name).objectStore(name));
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error ?? new Error('IndexedDB cannot be read'));
+    const transaction = database.transaction([SAMPLES, DATASETS]);
+    const requests = action(transaction.objectStore(SAMPLES), transaction.objectStore(DATASETS));
+    transaction.oncomplete = () => resolve(requests.map((request) => request.result as unknown));
+    transaction.onabort = () => reject(transaction.error ?? new Error('IndexedDB cannot be read'));
   });
 }

@@ -24,13 +24,25 @@ export function boardCommand() {
     'runs/first runs/second',
     async ({ values: { host, port, dataset } }, paths) => {
       const stop = stopSignal();
-      const dirs = (await Promise.all(paths.map(runDirectories))).flat();
-      if (dirs.length > MAX_RUNS) {
-        throw new UserError(`Cannot compare ${dirs.length} runs: at most ${MAX_RUNS} at a time`);
+      const found = (await Promise.all(paths.map(runDirectories))).flat();
+      if (found.length > MAX_RUNS) {
+        throw new UserError(`Cannot compare ${found.length} runs: at most ${MAX_RUNS} at a time`);
       }
-      const runs = await Promise.all(
-        dirs.map((dir) => openStoredRun(dir, { warn, ...(dataset !== undefined && { dataset }) })),
+      const opened = await Promise.all(
+        found.map(async ({ dir, isNamed }) => {
+          try {
+            return await openStoredRun(dir, { warn, ...(dataset !== undefined && { dataset }) });
+          } catch (error) {
+            // One that was not asked for by its name does not keep the others from being shown.
+            if (isNamed || found.length === 1 || !(error instanceof UserError)) throw error;
+            warn(error.message);
+            return [];
+          }
+        }),
       );
+      const runs = opened.flat();
+      if (runs.length === 0)
+        throw new UserError(`Cannot show ${paths.join(', ')}: no run can be read`);
       const board = await createBoard(runs);
       // Anyone who reaches the port may look, but no other site may through their browser.
       const gate = new Gate({
@@ -65,9 +77,15 @@ export function boardCommand() {
   ).argument('<runs...>', 'run directories, or a folder of them (its latest 8)');
 }
 
+interface FoundRun {
+  readonly dir: string;
+  /** Whether the user named it, rather than a folder that it is in. */
+  readonly isNamed: boolean;
+}
+
 /** The directory itself if it holds a run, else the latest runs in it. */
-async function runDirectories(path: string): Promise<string[]> {
-  if (await isRun(path)) return [path];
+async function runDirectories(path: string): Promise<FoundRun[]> {
+  if (await isRun(path)) return [{ dir: path, isNamed: true }];
   let names: string[];
   try {
     names = await readdir(path);
@@ -81,7 +99,7 @@ async function runDirectories(path: string): Promise<string[]> {
   }
   if (found.length === 0) throw new UserError(`Cannot show ${path}: it contains no run`);
   found.sort((a, b) => a.changedAt - b.changedAt);
-  return found.slice(-MAX_RUNS).map(({ dir }) => dir);
+  return found.slice(-MAX_RUNS).map(({ dir }) => ({ dir, isNamed: false }));
 }
 
 function isRun(dir: string): Promise<boolean> {

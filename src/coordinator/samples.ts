@@ -43,12 +43,32 @@ interface LabelledDataset {
   readonly test: LabelledImages;
 }
 
-/** @throws {UserError} if the validation set would leave nothing to train on, or there are too many images */
+/**
+ * @throws {UserError} if images, labels and classes do not fit, the validation set would leave nothing to train on, or there are
+ * too few images or too many
+ */
 export function createSamples(
   { input, classNames, train, test }: LabelledDataset,
   validationSize: number,
 ): Samples {
   const numBytes = imageBytes(input);
+  for (const [name, { images, labels }] of [
+    ['training', train],
+    ['test', test],
+  ] as const) {
+    if (images.length !== labels.length * numBytes) {
+      throw new UserError(
+        `Cannot train: the ${name} set has ${labels.length} labels, and ${images.length} bytes of images of ${numBytes} bytes`,
+      );
+    }
+    const wrong = labels.find((label) => label >= classNames.length);
+    if (wrong !== undefined) {
+      throw new UserError(
+        `Cannot train: the ${name} set has a label ${wrong}, and there are ${classNames.length} classes`,
+      );
+    }
+  }
+  if (test.labels.length === 0) throw new UserError('Cannot train: the test set is empty');
   const numInFile = train.labels.length;
   const numTrain = numInFile - validationSize;
   if (numTrain < 1) {

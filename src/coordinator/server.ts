@@ -137,7 +137,7 @@ export async function listen(options: ServerOptions): Promise<CoordinatorServer>
   const { maxWaiting, maxAnswering, maxClosing, maxWebSockets } = limits;
   server.maxConnections = maxWaiting + maxAnswering + maxClosing + maxWebSockets;
 
-  if (tls) deferHandshakes(server, options);
+  awaitFirstBytes(server, options);
   const sockets = new Set<Socket>();
   const channels = new Set<SocketChannel>();
   const evict = (socket: Socket) => socket.destroy();
@@ -160,31 +160,30 @@ export async function listen(options: ServerOptions): Promise<CoordinatorServer>
   if (tls) enterSecured(server, waiting, enter);
 
   const requestRate = new RequestRate(limits, options.clock);
-  /** Connections whose request came too often, and is answered late. */
-  const slowed = new Set<Socket>();
+  /** Connections with a response under way. */
+  const busy = new Set<Socket>();
   server.on('request', (request, response) => {
     const { socket } = request;
     const address = addressOf(socket);
-    waiting.leave(socket);
-    answering.enter(socket, address);
-    response.once('close', () => {
-      answering.leave(socket);
-      if (!socket.destroyed) waiting.enter(socket, address);
-    });
-    // Who does not wait for an answer that is late is not worth one.
-    if (slowed.has(socket)) {
+    // Requests that do not wait for one another would be held in memory; and Node tells none but the first when its
+    // connection is gone.
+    if (busy.has(socket)) {
       socket.destroy();
       return;
     }
+    busy.add(socket);
+    waiting.leave(socket);
+    answering.enter(socket, address);
+    response.once('close', () => {
+      busy.delete(socket);
+      answering.leave(socket);
+      if (!socket.destroyed) waiting.enter(socket, address);
+    });
     if (!requestRate.allows(request)) {
-      slowed.add(socket);
       const timer = options.clock.schedule(SLOW_ANSWER_MS, () =>
         answerText(response, 429, 'Too many requests; come back in a second'),
       );
-      response.once('close', () => {
-        slowed.delete(socket);
-        timer.cancel();
-      });
+      response.once('close', () => timer.cancel());
       return;
     }
     requestRate.answer(() => {
@@ -196,6 +195,9 @@ export async function listen(options: ServerOptions): Promise<CoordinatorServer>
       }
     });
   });
+
+  // Node would answer 417 and go on, at no limit.
+  server.on('checkExpectation', ({ socket }) => socket.destroy());
 
   const webSocketOptions: WebSocketServerOptions & Record<string, unknown> = {
     noServer: true,
@@ -254,12 +256,12 @@ export async function listen(options: ServerOptions): Promise<CoordinatorServer>
 }
 
 /**
- * A TLS socket costs several times what the connection below it does, so it is made once the client has said something:
- * silent connections cost no more than on a port without TLS.
+ * A parser of HTTP costs as much as the connection below it, and a TLS socket several times that, so they are made once the client
+ * has said something.
  */
-function deferHandshakes(server: Server, { limits, clock }: ServerOptions): void {
+function awaitFirstBytes(server: Server, { limits, clock }: ServerOptions): void {
   const listeners = server.listeners('connection');
-  // Bun begins its handshakes by itself.
+  // Bun accepts connections by itself.
   if (listeners.length === 0) return;
   server.removeAllListeners('connection');
   server.on('connection', (socket: Socket) => {

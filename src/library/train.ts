@@ -1,9 +1,9 @@
 /** A whole run in one process: the coordinator and a worker of some threads, with a channel in memory between them. */
 import { availableParallelism, hostname } from 'node:os';
 import { randomBytes } from 'node:crypto';
-import type * as z from 'zod';
+import * as z from 'zod';
 import { Coordinator } from '../coordinator/coordinator.js';
-import type { Observer, RunResult } from '../coordinator/events.js';
+import type { RunEvent, RunResult } from '../coordinator/events.js';
 import { createSamples } from '../coordinator/samples.js';
 import { writeCheckpoint, type Checkpoint } from '../model/checkpoint.js';
 import type { Dataset } from '../model/data/dataset.js';
@@ -17,9 +17,11 @@ import { Regularizer } from '../model/regularizer.js';
 import { systemClock } from '../shared/clock.js';
 import { float32From } from '../shared/codec.js';
 import { parseRunConfig, regularizationOf, type runConfigSchema } from '../shared/config.js';
+import { UserError, fromUser } from '../shared/errors.js';
 import { memoryChannels } from '../shared/memory-channel.js';
 import { fileStorage } from '../shared/node/storage.js';
 import { createRandom } from '../shared/random.js';
+import { MAX_THREADS } from '../worker/computation.js';
 import { EngineComputation } from '../worker/engine-computation.js';
 import { startThreads } from '../worker/threads/thread-computation.js';
 import { Worker } from '../worker/worker.js';
@@ -41,15 +43,15 @@ export interface TrainOptions {
   readonly targetAccuracy?: number;
   /** Stops after as many epochs without a better accuracy on the validation set, else the test set. */
   readonly patience?: number;
-  /** Called with each event of the run, in order; must not wait. What it throws ends the run. */
-  readonly onEvent?: Observer;
+  /** Called with each event of the run, in order; is not waited for. What it throws, or rejects with, ends the run. */
+  readonly onEvent?: (event: RunEvent) => unknown;
   /** Finishes the step, and returns. */
   readonly signal?: AbortSignal;
   /** Goes on from the state of a run with the same configuration, or with fewer epochs. */
   readonly resumeFrom?: Checkpoint;
   /** θ₀ (P,) in place of that of the seed. */
   readonly initialParams?: Float32Array;
-  /** Folder that checkpoints are written to; none by default. */
+  /** Folder that checkpoints are written to, with none of another run in it; none by default. */
   readonly checkpointsPath?: string;
 }
 
@@ -70,9 +72,17 @@ export interface TrainOutcome {
 export async function train(options: TrainOptions = {}): Promise<TrainOutcome> {
   const { onEvent, resumeFrom = null, checkpointsPath } = options;
   const config = parseRunConfig(options.config ?? {});
+  checkOptions(options);
+  if (checkpointsPath !== undefined && resumeFrom === null) await refuseOthers(checkpointsPath);
   const dataset = options.dataset ?? (await loadDataset(config.dataset, config));
   const samples = createSamples(dataset, config.validationSize);
-  const model = buildModel(config.hyperparameters, samples);
+  const model = fromUser(() => buildModel(config.hyperparameters, samples));
+  const numGiven = options.initialParams?.length ?? model.numParams;
+  if (numGiven !== model.numParams) {
+    throw new UserError(
+      `Cannot start from ${numGiven} parameters: the model has ${model.numParams}`,
+    );
+  }
   const arbiter = createSimdEngine(model);
   const regularizer = new Regularizer(model, regularizationOf(config));
   const judge = createProofJudge(arbiter, createReferenceEngine(model), regularizer);
@@ -93,7 +103,10 @@ export async function train(options: TrainOptions = {}): Promise<TrainOutcome> {
     workerKey: randomBytes(32),
     report(event) {
       try {
-        if (!failed.signal.aborted) onEvent?.(event);
+        const answer = failed.signal.aborted ? null : onEvent?.(event);
+        if (answer instanceof Promise) answer.catch(fail);
+        // Nobody can be cut off in one process: it would fail again.
+        if (event.type === 'workerLost' && !event.isGraceful) fail(new Error(event.message));
       } catch (error) {
         fail(error);
       }
@@ -141,6 +154,27 @@ export async function train(options: TrainOptions = {}): Promise<TrainOutcome> {
     await working;
     arbiter.dispose();
   }
+}
+
+const optionsSchema = z.object({
+  threads: z.number().int().min(1).max(MAX_THREADS).optional(),
+  targetAccuracy: z.number().gt(0).max(1).optional(),
+  patience: z.number().int().min(1).optional(),
+});
+
+/** @throws {UserError} if one of the options besides `config` is wrong */
+function checkOptions(options: TrainOptions): void {
+  const { error } = optionsSchema.safeParse(options);
+  if (error) throw new UserError(`${error.issues[0].path.join('.')}: ${error.issues[0].message}`);
+}
+
+/** @throws {UserError} if the folder has checkpoints */
+async function refuseOthers(path: string): Promise<void> {
+  const names = await fileStorage.list(path);
+  if (!names.some((name) => name.endsWith('.safetensors'))) return;
+  throw new UserError(
+    `Cannot write checkpoints to ${path}: it has those of another run; choose another folder, or resume from one of them`,
+  );
 }
 
 function createWorker(coordinator: Coordinator, numThreads: number): Worker {

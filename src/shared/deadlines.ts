@@ -6,8 +6,8 @@ export const DEADLINES = {
   /** Worker: for the TCP connection and the upgrade to a WebSocket, ms. */
   dialMs: 5_000,
   /**
-   * Coordinator: for a request of HTTP, an upgrade among them, from the connection to the end of its headers, ms. Over TLS, the
-   * first byte and the handshake have as long each before it.
+   * Coordinator: for the first byte of a connection, and from then on for a request of HTTP, an upgrade among them, ms. Over TLS,
+   * the handshake has as long in between.
    */
   requestMs: 5_000,
   /** Coordinator: for an answer of HTTP to be read on, ms. The page's event stream says something more often. */

@@ -4,6 +4,7 @@ import { growthOf, runChaos } from '../support/chaos/chaos.js';
 import { chaosSchedule, type Fault } from '../support/chaos/schedule.js';
 import { killStarts } from '../support/chaos/start-kills.js';
 import { runTree } from '../support/chaos/tree.js';
+import { effort } from '../support/effort.js';
 import { smallMnist } from '../support/lockstep.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 
@@ -35,7 +36,7 @@ test('the weights do not show what was done to the processes', async () => {
 test('a run that is killed while it starts leaves nothing behind, and comes to the same weights', async () => {
   const { numWithWorkers, violations } = await killStarts({
     seed: 1,
-    numKills: 10,
+    numKills: effort(10, 3),
     flags: ['--dataset', await smallMnist(), '--epochs', '20'],
     folder: await temporaryDirectory(),
     log: () => undefined,

@@ -1,6 +1,6 @@
 /** What users get told, and with which exit code; the commands that use a result; the package. */
 import { execFile } from 'node:child_process';
-import { readFile, readdir, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -336,6 +336,18 @@ test('runs lists what train made, and prunes after a yes alone', async () => {
   expect(listed.stdout).toMatch(
     /^run +state +model .*\nrun-2 +finished +6,16 120,84 sigmoid avg .* \d+\.\d\d % +1\/1 .*\nrun-1 .*\n2 runs, /,
   );
+  // One that cannot be read does not keep the others from being shown.
+  await mkdir(join(dir, 'broken'));
+  await writeFile(join(dir, 'broken', 'config.json'), '{');
+  const board = start(['board', dir, '--port', '0']);
+  await board.said(/^run-1, run-2: http.* until Ctrl-C/m);
+  board.kill('SIGTERM');
+  const { code, stderr } = await board.ended;
+  expect(stderr).toMatch(/^lockstep: Cannot show \S+broken: it contains no run/);
+  expect(code).toBe(0);
+  expect(await lockstep(['board', join(dir, 'broken')])).toMatchObject({ code: 1 });
+  await rm(join(dir, 'broken'), { recursive: true });
+
   const prune = ['runs', dir, '--prune', '--keep-last', '1'];
   const asked = await lockstep(prune);
   expect(asked.stdout).toMatch(

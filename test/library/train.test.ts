@@ -11,6 +11,7 @@ import {
   type RunEvent,
   type TrainOptions,
 } from '../../src/index.js';
+import { UserError } from '../../src/shared/errors.js';
 import { initParams } from '../../src/model/init.js';
 import { LENET5 } from '../../src/model/lenet.js';
 import { smallMnist } from '../support/lockstep.js';
@@ -81,6 +82,59 @@ describe('train()', () => {
       if (event.type === 'step') throw new TypeError('a mistake of mine');
     };
     await expect(run({ onEvent })).rejects.toThrow(new TypeError('a mistake of mine'));
+    const later = async (event: RunEvent) => {
+      await Promise.resolve();
+      onEvent(event);
+    };
+    await expect(run({ onEvent: later })).rejects.toThrow(new TypeError('a mistake of mine'));
+  });
+
+  test.each<[string, (all: Dataset) => Partial<Dataset>, RegExp]>([
+    [
+      'few images',
+      ({ train: { images, labels } }) => ({ train: { images: images.slice(784), labels } }),
+      /320 labels, and 250096 bytes of images of 784 bytes/,
+    ],
+    [
+      'a label of no class',
+      ({ test: { images, labels } }) => ({ test: { images, labels: labels.with(7, 10) } }),
+      /the test set has a label 10, and there are 10 classes/,
+    ],
+    [
+      'no test set',
+      ({ test: { images, labels } }) => ({
+        test: { images: images.slice(0, 0), labels: labels.slice(0, 0) },
+      }),
+      /the test set is empty/,
+    ],
+  ])('refuses a dataset with %s', async (_what, change, message) => {
+    const wrong = { ...dataset, ...change(dataset) };
+    const refused = run({ dataset: wrong });
+    await expect(refused).rejects.toThrow(message);
+    await expect(refused).rejects.toBeInstanceOf(UserError);
+  });
+
+  test.each<[TrainOptions, RegExp]>([
+    [{ threads: 0 }, /threads/],
+    [{ threads: NaN }, /threads/],
+    [{ targetAccuracy: 98 }, /targetAccuracy/],
+    [{ patience: -1 }, /patience/],
+    [{ initialParams: new Float32Array(7) }, /7 parameters: the model has 61706/],
+  ])('refuses %j', async (options, message) => {
+    const refused = run(options);
+    await expect(refused).rejects.toThrow(message);
+    await expect(refused).rejects.toBeInstanceOf(UserError);
+  });
+
+  test('does not mix checkpoints of two runs in one folder', async () => {
+    const checkpointsPath = await temporaryDirectory();
+    const { last } = await run({ checkpointsPath });
+    const names = await readdir(checkpointsPath);
+    await expect(run({ checkpointsPath })).rejects.toThrow(/it has those of another run/);
+    expect(await readdir(checkpointsPath)).toEqual(names);
+    const config = { ...CONFIG, epochs: 3 };
+    const { result } = await run({ config, checkpointsPath, resumeFrom: last });
+    expect(result).toMatchObject({ outcome: 'finished', globalStep: 15 });
   });
 
   test('refuses a configuration that is wrong, and a model that does not fit', async () => {

@@ -50,16 +50,18 @@ export async function createMetricsFile(
 }
 
 /**
- * Cuts the file before the first line of an update that a run resumed at `globalStep` will make again: lines stand in
- * the order of updates. A line that cannot be read, such as one torn when the coordinator died, is cut off likewise.
+ * Cuts the file after the last line of an update that a run resumed at `globalStep` will not make again: lines stand in
+ * the order of updates. A line torn when the coordinator died is cut off likewise; one that cannot be read between others stays,
+ * and is skipped by whoever reads the file.
  */
 async function cutMetrics(path: string, globalStep: number): Promise<void> {
-  let keptBytes = 0;
+  let [numBytes, keptBytes] = [0, 0];
   try {
     for await (const line of linesOf(path, MAX_LINE_BYTES)) {
       const updates = line?.at(-1) === NEWLINE ? updatesBefore(line.toString()) : null;
-      if (line === null || updates === null || updates > globalStep) break;
-      keptBytes += line.length;
+      if (line === null || (updates !== null && updates > globalStep)) break;
+      numBytes += line.length;
+      if (updates !== null) keptBytes = numBytes;
     }
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;

@@ -63,6 +63,8 @@ export function createRunStatus(): RunStatus {
   };
 }
 
+/** Workers that are gone are not shown for so long, ms. */
+const FORGET_MS = 60_000;
 /** Steps over which figures are averaged. */
 const SMOOTHING = 50;
 
@@ -97,6 +99,9 @@ export function updateRunStatus(status: RunStatus, event: RunEvent): void {
       status.worldSize = event.worldSize;
       const worker = status.workers.get(event.workerId);
       if (worker === undefined) break;
+      for (const [id, { lostAt }] of status.workers) {
+        if (lostAt !== null && event.time - lostAt > FORGET_MS) status.workers.delete(id);
+      }
       worker.state = event.isGraceful ? 'left' : 'lost';
       worker.share = 0;
       worker.lostAt = event.time;
@@ -145,9 +150,10 @@ function updateStep(status: RunStatus, event: StepDone): void {
   status.lastStepAt = event.time;
   status.worldSize = event.worldSize;
 
+  const shares = new Map(event.workers.map((share) => [share.workerId, share]));
   for (const worker of status.workers.values()) {
     if (worker.lostAt !== null) continue;
-    const share = event.workers.find(({ workerId }) => workerId === worker.workerId);
+    const share = shares.get(worker.workerId);
     worker.state = share === undefined ? 'idle' : 'working';
     worker.share = share === undefined ? 0 : share.numImages / event.numImages;
     if (share !== undefined) {

@@ -230,9 +230,7 @@ export class RunHistory {
       this.dirty.evaluations.push(row);
     }
     if (this.dirty.evaluations.length > MAX_EVALUATIONS) this.dirty.evaluations.shift();
-    if (this.evaluations.length > MAX_EVALUATIONS) {
-      this.evaluations = this.evaluations.filter((_, index) => index % 2 === 1);
-    }
+    if (this.evaluations.length > MAX_EVALUATIONS) this.evaluations = thinned(this.evaluations);
     // The first evaluation may come before the first step.
     this.keepFilters(event.params);
     if (labels.length === 0 || (set === 'validation' && this.detail?.set === 'test')) return;
@@ -296,4 +294,13 @@ function finishedMessage(outcome: RunResult['outcome']): string {
     case 'stopped':
       return 'Run stopped';
   }
+}
+
+/** Every other one of each set, the newest among them. */
+function thinned(rows: readonly EvaluationRow[]): EvaluationRow[] {
+  const numSeen = { validation: 0, test: 0 };
+  return rows
+    .toReversed()
+    .filter(({ set }) => numSeen[set]++ % 2 === 0)
+    .reverse();
 }

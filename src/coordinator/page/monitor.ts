@@ -144,6 +144,7 @@ export function createMonitor(options: MonitorOptions): Monitor {
       if (event.type === 'started') {
         totalSteps = event.totalSteps;
         numBytes = imageBytes(event.input);
+        if (event.params) setParams?.(event.params);
       }
       if (event.type === 'evaluation' || event.type === 'step') freshen(event);
       if (event.type === 'evaluation') examine();

@@ -187,7 +187,10 @@ export async function removeRun(path: string): Promise<void> {
   const release = await lockDirectory(path);
   try {
     const entries = await readdir(path);
-    const foreign = entries.find((entry) => !isOwn(entry));
+    const checkpoints = await readdir(join(path, 'checkpoints')).catch(() => []);
+    const foreign =
+      entries.find((entry) => !isOwn(entry)) ??
+      checkpoints.find((entry) => !/\.safetensors(\.partial)?$/.test(entry));
     if (foreign !== undefined) {
       throw new Error(`it holds ${foreign}, which is no run's; move that elsewhere first`);
     }
@@ -203,10 +206,10 @@ export async function removeRun(path: string): Promise<void> {
   }
 }
 
+/** Whether a run has such a file, or one that becomes it once it is written. */
 function isOwn(entry: string): boolean {
-  return (
-    LEFTOVERS.has(entry) || entry === 'result.json' || /^trace-\d+\.json$|\.partial$/.test(entry)
-  );
+  const name = entry.replace(/(\.growing|\.\d+)?\.partial$/, '');
+  return LEFTOVERS.has(name) || name === 'result.json' || /^trace-\d+\.json$/.test(name);
 }
 
 /** Removes traces that a killed run had not finished writing. */

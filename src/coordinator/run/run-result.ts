@@ -1,5 +1,6 @@
 /** result.json: the result of a run that has finished or was stopped. */
 import * as z from 'zod';
+import type { RunConfig } from '../../shared/config.js';
 import { UserError, messageOf } from '../../shared/errors.js';
 import { parseJson } from '../../shared/json.js';
 import { readInputText } from '../../shared/node/input-file.js';
@@ -30,6 +31,19 @@ const resultSchema = z.object({
   engineFingerprint: z.string().nullable(),
   faults: z.partialRecord(z.enum(FAULT_KINDS), z.number()),
 });
+
+/**
+ * Whether the run has gone on since it had this result, with more epochs or beyond it, and not come to an end again.
+ *
+ * @param latestStep of its checkpoints; null if there is none
+ */
+export function isOutdated(
+  { outcome, epochs, globalStep }: RunResult,
+  config: Pick<RunConfig, 'epochs'>,
+  latestStep: number | null,
+): boolean {
+  return (outcome === 'finished' && epochs < config.epochs) || (latestStep ?? 0) > globalStep;
+}
 
 /** Null if there is none, or it is damaged. */
 export async function readResult(

@@ -10,7 +10,7 @@ import { fileStorage } from '../../shared/node/storage.js';
 import type { RunResult } from '../events.js';
 import { readRunConfig } from './run-directory.js';
 import { isInUse } from './run-lock.js';
-import { readResult } from './run-result.js';
+import { isOutdated, readResult } from './run-result.js';
 
 /** `interrupted`: killed. `stopped`: stopped on request. Both can be resumed. */
 export type RunState = 'running' | RunResult['outcome'] | 'interrupted' | 'damaged';
@@ -68,8 +68,10 @@ export async function summarizeRun(path: string): Promise<RunSummary | null> {
   );
   if (!isRun) return null;
   const config = await readConfig(configPath);
-  const result = await readResult(join(path, 'result.json'), () => undefined);
-  const progress = result === null ? await progressIn(join(path, 'checkpoints')) : null;
+  const progress = await progressIn(join(path, 'checkpoints'));
+  const stored = await readResult(join(path, 'result.json'), () => undefined);
+  const result =
+    stored && config && isOutdated(stored, config, progress?.globalStep ?? null) ? null : stored;
   const { bytes, changedAt } = await sizeOf(path, MAX_DEPTH);
   return {
     path,
@@ -102,10 +104,10 @@ const metricsSchema = z.object({ evaluatedStep: z.number(), bestAccuracy: z.numb
 async function progressIn(dir: string) {
   const stored = await readLatestCheckpoint(fileStorage, dir, () => undefined).catch(() => null);
   if (stored === null) return null;
-  const { metrics, epoch } = stored.checkpoint;
+  const { metrics, epoch, globalStep } = stored.checkpoint;
   const measured = metricsSchema.safeParse(metrics).data;
   const accuracy = measured && measured.evaluatedStep > 0 ? measured.bestAccuracy : null;
-  return { accuracy, epochs: epoch };
+  return { accuracy, epochs: epoch, globalStep };
 }
 
 /** Total size and last change of the files in the folder, without following links or failing on files that vanish. */

@@ -23,7 +23,7 @@ import {
   type MetricsLine,
 } from './metrics-line.js';
 import { readRunConfig } from './run-directory.js';
-import { readResult } from './run-result.js';
+import { isOutdated, readResult } from './run-result.js';
 
 /** About 100,000 steps. */
 const MAX_REPLAYED_BYTES = 64 * 1024 * 1024;
@@ -61,10 +61,11 @@ export async function openStoredRun(
 ): Promise<StoredRun> {
   const name = basename(resolve(dir));
   const config = await readConfig(dir);
-  const result = await readResult(join(dir, 'result.json'), warn);
   const metrics = join(dir, 'metrics.jsonl');
   const stored = await readLatestCheckpoint(fileStorage, join(dir, 'checkpoints'), warn);
   const checkpoint = stored?.checkpoint ?? null;
+  const end = await readResult(join(dir, 'result.json'), warn);
+  const result = end && isOutdated(end, config, checkpoint?.globalStep ?? null) ? null : end;
   const engine = checkpoint && engineOf(checkpoint);
   return {
     name,
@@ -197,8 +198,7 @@ function startedEvent(
     config,
     input,
     classNames,
-    numParams: buildModel(config.hyperparameters, { input, numClasses: classNames.length })
-      .numParams,
+    numParams: numParamsOf(config, { input, classNames }),
     numTrain,
     numValidation,
     numTest,
@@ -208,6 +208,17 @@ function startedEvent(
     isResumed: false,
     params: null,
   };
+}
+
+/** 0 if there is no such model: then the data are a guess, or the run never began. */
+function numParamsOf({ hyperparameters }: RunConfig, data: DataDescription): number {
+  try {
+    const { input, classNames } = data;
+    return buildModel(hyperparameters, { input, numClasses: classNames.length }).numParams;
+  } catch (error) {
+    if (error instanceof RangeError) return 0;
+    throw error;
+  }
 }
 
 /** A guess for runs without a checkpoint, which have no images to show either. */

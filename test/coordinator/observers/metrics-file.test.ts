@@ -34,6 +34,25 @@ async function readMetrics(path: string): Promise<Line[]> {
 const brief = (lines: Line[]) => lines.map(({ type, globalStep }) => `${type} ${globalStep}`);
 
 describe('createMetricsFile()', () => {
+  it('keeps what follows a damaged line when a run is resumed, but nothing torn at the end', async () => {
+    const path = join(await temporaryDirectory(), 'metrics.jsonl');
+    await writeMetrics(
+      path,
+      [0, 1, 2, 3].map((step) => events.step(step)),
+    );
+    const lines = (await readFile(path, 'utf8')).trimEnd().split('\n');
+    lines[1] = '{"type":"st\u0000';
+    await writeFile(path, `${lines.join('\n')}\n{"type":"step","glo`);
+    await writeMetrics(path, [events.step(4)], 4);
+    const kept = (await readFile(path, 'utf8')).trimEnd().split('\n');
+    expect(kept.slice(0, 4)).toEqual(lines);
+    expect(JSON.parse(kept[4])).toMatchObject({ globalStep: 4 });
+    expect(kept).toHaveLength(5);
+    // Damaged ones behind the last that stays go with the rest.
+    await writeMetrics(path, [events.step(1)], 1);
+    expect(brief(await readMetrics(path))).toEqual(['step 0', 'step 1']);
+  });
+
   it('writes a flat line per step, with the share of each worker', async () => {
     const path = join(await temporaryDirectory(), 'metrics.jsonl');
     await writeMetrics(path, [

@@ -31,6 +31,21 @@ describe('RunHistory', () => {
     expect(update.result?.weightsSha256).toHaveLength(64);
   });
 
+  it('thins evaluations of each set, and keeps the newest', () => {
+    const made = history(run.started());
+    for (let step = 1; step <= 4_000; step += 1) {
+      made.observe(run.evaluation({ set: 'validation', globalStep: step }));
+      made.observe(run.evaluation({ set: 'test', globalStep: step }));
+      const { evaluations = [] } = step % 500 === 1 ? made.snapshot(0) : {};
+      if (evaluations.length === 0) continue;
+      for (const set of ['validation', 'test']) {
+        const rows = evaluations.filter((row) => row.set === set);
+        expect(rows.length).toBeGreaterThanOrEqual(Math.min(step, 1_000));
+        expect(rows.at(-1)?.globalStep).toBe(step);
+      }
+    }
+  });
+
   it('takeDelta() returns each change once', () => {
     const made = history(run.started(), run.joined('anna'), run.step(0));
     made.takeDelta(0);

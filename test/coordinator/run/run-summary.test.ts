@@ -8,6 +8,7 @@ import {
   type RunState,
   type RunSummary,
 } from '../../../src/coordinator/run/run-summary.js';
+import { isOutdated } from '../../../src/coordinator/run/run-result.js';
 import { parseRunConfig } from '../../../src/shared/config.js';
 import { UserError } from '../../../src/shared/errors.js';
 import * as events from '../../support/run-events.js';
@@ -47,6 +48,21 @@ describe('listRuns()', () => {
     expect(first.epochs).toBe(result.epochs);
     expect(first.bytes).toBeGreaterThan(100);
     await expect(listRuns(join(dir, 'nowhere'))).rejects.toThrow(UserError);
+  });
+
+  test('a run that went on after it was over, and was killed, is over no more', async () => {
+    const dir = await temporaryDirectory();
+    const { result } = events.finished({ epochs: 2 });
+    const run = await beginRun(dir, 'extended');
+    await run.writeResult({ ...result, outcome: 'finished' });
+    run.release();
+    const [summary] = await listRuns(dir);
+    expect(summary).toMatchObject({ state: 'interrupted', epochs: 0, accuracy: null });
+    expect(runsToPrune([summary], { keepBest: 0, keepLast: 0, unfinished: false })).toEqual([]);
+    const stopped = { ...result, outcome: 'stopped' } as const;
+    expect(isOutdated(stopped, config, null)).toBe(false);
+    expect(isOutdated(stopped, config, result.globalStep)).toBe(false);
+    expect(isOutdated(stopped, config, result.globalStep + 1)).toBe(true);
   });
 });
 
@@ -92,10 +108,18 @@ describe('removeRun()', () => {
     await expect(removeRun(path)).rejects.toThrow("it holds notes.txt, which is no run's");
     expect(await readdir(path)).toEqual(['config.json', 'notes.txt']);
     await rm(join(path, 'notes.txt'));
+    await writeFile(join(path, 'thesis.partial'), 'mine');
+    await expect(removeRun(path)).rejects.toThrow('it holds thesis.partial');
+    await rm(join(path, 'thesis.partial'));
+    await mkdir(join(path, 'checkpoints'));
+    await writeFile(join(path, 'checkpoints', 'notes.txt'), 'mine');
+    await expect(removeRun(path)).rejects.toThrow('it holds notes.txt');
+    await rm(join(path, 'checkpoints', 'notes.txt'));
     await symlink('run', join(dir, 'link'));
     await expect(removeRun(join(dir, 'link'))).rejects.toThrow('it is a link');
-    await mkdir(join(path, 'checkpoints'));
+    await writeFile(join(path, 'checkpoints', 'step-00000001.safetensors.partial'), '');
     await writeFile(join(path, 'trace-12.json'), '[]');
+    await writeFile(join(path, 'result.json.partial'), '');
     await removeRun(path);
     expect(await readdir(dir)).toEqual(['link']);
   });

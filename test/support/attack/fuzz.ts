@@ -50,11 +50,17 @@ export interface FuzzReport {
   readonly numUndisturbed: number;
   /** Errors that nobody expected, and results that are not the honest ones. */
   readonly violations: readonly string[];
-  /** What the worst frame took, ms of processor time. */
+  /** What the worst frame took, ms of processor time, and which it was. */
   readonly longestMs: number;
+  readonly longest: string;
   /** What is alive once garbage has been collected, after the first fifth, when all code has run, and at the end. */
   readonly aliveMb: readonly [before: number, after: number];
   readonly seconds: number;
+}
+
+/** As much of a frame as finds it again. */
+function textOf(frame: Buffer): string {
+  return `${frame.length} bytes, ${frame.toString('hex').slice(0, 400)}`;
 }
 
 /** The other end of a hostile connection. */
@@ -95,7 +101,7 @@ class Tally {
   readonly byState: Record<string, number> = {};
   readonly violations: string[] = [];
   private longestMs = 0;
-  private turnFrom = process.cpuUsage();
+  private longest = '';
   private before = 0;
   private readonly startedAt = performance.now();
   private readonly options: FuzzOptions;
@@ -114,34 +120,32 @@ class Tally {
     this.numFrames++;
     this.byState[state] = (this.byState[state] ?? 0) + 1;
     const from = performance.now();
+    const before = process.cpuUsage();
     try {
       channel.handler.received([frame]);
     } catch (error) {
-      this.violations.push(`${state}: ${String(error)} on ${frame.toString('hex').slice(0, 400)}`);
+      this.violations.push(`${state}: ${String(error)} on ${textOf(frame)}`);
     }
-    const ms = performance.now() - from;
-    // The system may have been busy with others meanwhile: no frame took more than all since the turn began.
-    if (ms > this.longestMs) this.longestMs = Math.max(this.longestMs, Math.min(ms, this.turnMs()));
+    const { user, system } = process.cpuUsage(before);
+    // The system may have been busy with others meanwhile, or this process on other threads.
+    const ms = Math.min(performance.now() - from, (user + system) / 1000);
+    if (ms > this.longestMs) {
+      this.longestMs = ms;
+      this.longest = `${state}: ${textOf(frame)}`;
+    }
     const { numFrames: total, onProgress } = this.options;
     if (this.numFrames % Math.ceil(total / 10) === 0) onProgress?.(this.numFrames);
     if (this.before === 0 && this.numFrames >= total / 5) this.before = aliveMb();
   }
 
-  beginTurn(): void {
-    this.turnFrom = process.cpuUsage();
-  }
-
-  private turnMs(): number {
-    const { user, system } = process.cpuUsage(this.turnFrom);
-    return (user + system) / 1000;
-  }
-
   report(): FuzzReport {
-    const { numFrames, numConnections, byState, numUndisturbed, violations, longestMs } = this;
+    const { numFrames, numConnections, byState, numUndisturbed, violations } = this;
+    const { longestMs, longest } = this;
     const seconds = (performance.now() - this.startedAt) / 1000;
     const after = aliveMb();
     return {
-      ...{ numFrames, numConnections, byState, numUndisturbed, violations, longestMs, seconds },
+      ...{ numFrames, numConnections, byState, numUndisturbed, violations },
+      ...{ longestMs, longest, seconds },
       aliveMb: [this.before === 0 ? after : this.before, after],
     };
   }
@@ -272,7 +276,6 @@ class Crowd {
 
   takeTurn(): void {
     const { tally, random } = this;
-    tally.beginTurn();
     this.seats.forEach((seat, i) => (this.seats[i] = this.answer(seat)));
     for (let i = 0; i < VISITS_A_TURN && !tally.isOver; i++) {
       this.visit(GREETINGS_OF_WORKERS[random.below(GREETINGS_OF_WORKERS.length)]);
@@ -363,7 +366,6 @@ export async function fuzzWorker(options: FuzzOptions): Promise<FuzzReport> {
   await trainAmong(corpus, null, random);
   const memory = new Memory();
   for (let visit = 0; !tally.isOver; visit++) {
-    tally.beginTurn();
     await meetHostile(memory, corpus, tally, random);
     if (visit % 1_000 > 0) continue;
     if (await provesItself(memory, corpus)) tally.numUndisturbed++;

@@ -76,7 +76,7 @@ console.log(violations.length === 0 ? '\nEvery promise was kept' : '\nNot kept')
 process.exit(violations.length === 0 ? 0 : 1);
 
 function judge(to: string, report: FuzzReport): string[] {
-  const { numConnections, longestMs, aliveMb, seconds } = report;
+  const { numConnections, longestMs, longest, aliveMb, seconds } = report;
   const states = Object.entries(report.byState).map(([state, count]) => `${count} ${state}`);
   console.log(`
 To a ${to}: ${report.numFrames} frames over ${numConnections} connections in ${seconds.toFixed(0)} s
@@ -84,7 +84,8 @@ To a ${to}: ${report.numFrames} frames over ${numConnections} connections in ${s
   blocked for ${longestMs.toFixed(1)} ms at most; ${aliveMb.join(' → ')} MB alive
   undisturbed beside: ${report.numUndisturbed}`);
   const found = report.violations.map((violation) => `To a ${to}: ${violation}`);
-  if (longestMs > MAX_BLOCKED_MS) found.push(`To a ${to}: a frame took ${longestMs.toFixed(0)} ms`);
+  if (longestMs > MAX_BLOCKED_MS)
+    found.push(`To a ${to}: a frame took ${longestMs.toFixed(0)} ms: ${longest}`);
   const [before, after] = aliveMb;
   if (after > (1 + MAX_GROWTH) * before) found.push(`To a ${to}: ${before} → ${after} MB`);
   return found;

@@ -35,10 +35,8 @@ export function rasterizeCentred(
   const points = strokes.flat();
   const unit = Math.min(size.width, size.height) / SIDE;
   const radius = PEN_RADIUS * unit;
-  const xs = points.map(([x]) => x);
-  const ys = points.map(([, y]) => y);
-  const [left, right] = [Math.min(...xs), Math.max(...xs)];
-  const [top, bottom] = [Math.min(...ys), Math.max(...ys)];
+  const [left, right] = extremesOf(points.map(([x]) => x));
+  const [top, bottom] = extremesOf(points.map(([, y]) => y));
   const least = Math.min(extent.width, extent.height) / 5;
   const scale = (BOX * unit - 2 * radius) / Math.max(right - left, bottom - top, least);
   const place = (dx: number, dy: number) =>
@@ -118,4 +116,12 @@ function distance([x, y]: Point, a: Point, b: Point): number {
   const along = squared > 0 ? ((x - a[0]) * dx + (y - a[1]) * dy) / squared : 0;
   const t = Math.min(1, Math.max(0, along));
   return Math.hypot(x - a[0] - t * dx, y - a[1] - t * dy);
+}
+
+/** A call with all of them as arguments would overflow the stack. */
+function extremesOf(values: readonly number[]): readonly [least: number, most: number] {
+  return [
+    values.reduce((least, value) => Math.min(least, value), Infinity),
+    values.reduce((most, value) => Math.max(most, value), -Infinity),
+  ];
 }

@@ -3,10 +3,8 @@ import type { RunConfig } from '../../../shared/config.js';
 import type { EvaluationRow, RunInfo } from '../update.js';
 import { byId, element, setText } from './element.js';
 import { NOTHING, formatDuration, formatInteger, formatPercent, formatSmall } from './format.js';
+import { paceOf } from './pace.js';
 import type { RunStore } from './run-store.js';
-
-/** The pace over this time gives the time left. */
-const PACE_SECONDS = 20;
 
 export class RunHeader {
   private readonly store: RunStore;
@@ -57,7 +55,7 @@ export class RunHeader {
     };
     setText(byId('figure-loss'), at < 0 ? NOTHING : formatSmall(recent('loss')));
     setText(byId('note-loss'), last ? `${last.set} ${formatSmall(last.loss)}` : '');
-    const pace = this.pace();
+    const pace = paceOf(store.series);
     const rate = store.result?.imagesPerSecond ?? pace?.imagesPerSecond ?? NaN;
     setText(byId('figure-speed'), formatInteger(rate));
     const here = store.workers.filter(({ state }) => state === 'here').length;
@@ -143,24 +141,6 @@ export class RunHeader {
       `step ${formatInteger(head.globalStep)} of ${formatInteger(totalSteps)}`,
     );
     setText(byId('progress-percent'), formatPercent(fraction, 0));
-  }
-
-  /** Recent pace, including evaluations; null before two points. */
-  private pace(): { secondsPerStep: number; imagesPerSecond: number } | null {
-    const { series } = this.store;
-    const seconds = series.column('seconds');
-    const last = series.length - 1;
-    if (last < 1) return null;
-    let from = last - 1;
-    while (from > 0 && seconds[last] - seconds[from] < PACE_SECONDS) from -= 1;
-    const steps = series.lastStep[last] - series.lastStep[from];
-    const took = seconds[last] - seconds[from];
-    if (steps === 0 || took <= 0) return null;
-    let images = 0;
-    for (let at = from + 1; at <= last; at += 1) {
-      images += series.column('numImages')[at] * series.column('count')[at];
-    }
-    return { secondsPerStep: took / steps, imagesPerSecond: images / took };
   }
 
   private showResult(): void {

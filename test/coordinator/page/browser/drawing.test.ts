@@ -39,6 +39,14 @@ function centreOf(image: Uint8Array) {
 }
 
 describe('rasterizeCentred()', () => {
+  it('takes a drawing of any length', () => {
+    const long = Array.from(
+      { length: 200_000 },
+      (_, i) => [60 + (i % 100), 50 + (i % 150)] as const,
+    );
+    expect(extentOf(rasterize([long.map(([x, y]) => [x, y])])).height).toBe(20);
+  });
+
   it('fills a box of 20 pixels, keeping the proportions', () => {
     expect(extentOf(rasterize(seven))).toEqual({ height: 20, width: 16 });
   });

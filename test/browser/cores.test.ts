@@ -1,0 +1,27 @@
+import { describe, expect, it } from 'vitest';
+import { sumOf, type Core } from '../../src/browser/cores.js';
+
+/** A core that did 500 of 1,000 images in a second. */
+function core(changes: Partial<Core> = {}): Core {
+  const ofRun = { globalStep: 1, totalSteps: 9, numWorkers: 2, loss: 1, testAccuracy: null };
+  const moments = [0, 1].map((second) => ({
+    progress: { ...ofRun, numImages: 500 * second, numImagesOfAll: 1_000 * second },
+    sentAt: 1_000 * second,
+  }));
+  return { name: 'core', moments, trouble: '', outcome: null, ...changes };
+}
+
+describe('sumOf()', () => {
+  it('adds up the cores, and leaves those that have ended out of the pace', () => {
+    expect(sumOf([core(), core()])).toMatchObject({
+      numImages: 1_000,
+      pace: { share: 1, imagesPerSecond: 1_000 },
+    });
+    const ended = core({ outcome: { outcome: 'refused', reason: 'no' } });
+    expect(sumOf([core(), ended])).toMatchObject({
+      numImages: 1_000,
+      pace: { share: 0.5, imagesPerSecond: 500 },
+    });
+    expect(sumOf([ended]).pace).toBeNull();
+  });
+});
