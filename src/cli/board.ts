@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { createBoard } from '../coordinator/page/board.js';
 import { Gate } from '../coordinator/page/gate.js';
 import { openStoredRun } from '../coordinator/run/stored-run.js';
+import { listenError } from '../shared/node/listen-error.js';
 import { systemClock } from '../shared/clock.js';
 import { UserError } from '../shared/errors.js';
 import { optionCommand } from './command.js';
@@ -22,7 +23,7 @@ export function boardCommand() {
     'board',
     'serve the page of finished runs, and compare several',
     'runs/first runs/second',
-    async ({ values: { host, port, dataset } }, paths) => {
+    async ({ values: { host, port, dataset, allowedHosts = [] } }, paths) => {
       const stop = stopSignal();
       const found = (await Promise.all(paths.map(runDirectories))).flat();
       if (found.length > MAX_RUNS) {
@@ -31,7 +32,10 @@ export function boardCommand() {
       const opened = await Promise.all(
         found.map(async ({ dir, isNamed }) => {
           try {
-            return await openStoredRun(dir, { warn, ...(dataset !== undefined && { dataset }) });
+            return await openStoredRun(dir, {
+              warn: (message) => warn(`${dir}: ${message}`),
+              ...(dataset !== undefined && { dataset }),
+            });
           } catch (error) {
             // One that was not asked for by its name does not keep the others from being shown.
             if (isNamed || found.length === 1 || !(error instanceof UserError)) throw error;
@@ -47,7 +51,7 @@ export function boardCommand() {
       // Anyone who reaches the port may look, but no other site may through their browser.
       const gate = new Gate({
         ...{ joiningToken: null, lookingToken: null, key: new Uint8Array(32) },
-        ...{ allowedHosts: [host], clock: systemClock },
+        ...{ allowedHosts: [host, ...allowedHosts], clock: systemClock },
       });
       const server = createServer((request, response) => {
         if (gate.turnsAway(request, response) || board.handle(request, response)) return;
@@ -56,9 +60,7 @@ export function boardCommand() {
       server.maxConnections = MAX_CONNECTIONS;
       await new Promise<void>((resolve, reject) => {
         server.once('error', (error) => {
-          const hint = 'choose another --port, or 0 for a free one';
-          const message = `Cannot listen on ${host}:${port}: ${error.message}; ${hint}`;
-          reject(new UserError(message, { cause: error }));
+          reject(new UserError(listenError(error, host, port), { cause: error }));
         });
         server.listen(port, host, resolve);
       });
@@ -90,7 +92,11 @@ async function runDirectories(path: string): Promise<FoundRun[]> {
   try {
     names = await readdir(path);
   } catch (error) {
-    throw new UserError(`Cannot show ${path}: there is no such directory`, { cause: error });
+    const why = (error as NodeJS.ErrnoException).code;
+    throw new UserError(
+      `Cannot show ${path}: ${why === 'ENOTDIR' ? 'it is no directory' : 'there is no such directory'}`,
+      { cause: error },
+    );
   }
   const found: { dir: string; changedAt: number }[] = [];
   for (const name of names) {

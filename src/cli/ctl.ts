@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises';
 import { request as plainRequest } from 'node:http';
 import { request as secureRequest } from 'node:https';
 import { join } from 'node:path';
+import { isInUse } from '../coordinator/run/run-lock.js';
 import { ACTIONS, CONTROL_HEADER, type Action } from '../coordinator/page/control.js';
 import { UsageError, UserError, messageOf } from '../shared/errors.js';
 import { parseJoinLine, type JoinLine } from '../shared/join-line.js';
@@ -65,13 +66,17 @@ async function lineOf(where: string): Promise<JoinLine> {
       `Cannot find the run ${shorten(where.split('#')[0])}: there is no such directory; expected a run's directory or wss://HOST:7700#TOKEN.PIN`,
     );
   }
+  let line: JoinLine;
   try {
-    return parseJoinLine(await readInputText(join(where, 'join'), MAX_LINE_BYTES));
+    line = parseJoinLine(await readInputText(join(where, 'join'), MAX_LINE_BYTES));
   } catch (error) {
     throw new UserError(`Cannot find where ${where} is served: ${messageOf(error)}`, {
       cause: error,
     });
   }
+  // Where it was served another run may be served now.
+  if (await isInUse(where)) return line;
+  throw new UserError(`Cannot control ${where}: no coordinator is at work in it`);
 }
 
 function ask(

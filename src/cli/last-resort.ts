@@ -2,6 +2,7 @@
 import { appendFileSync, writeSync } from 'node:fs';
 import { BOOLEAN_WORDS } from '../shared/boolean-words.js';
 import { UsageError, UserError, messageOf } from '../shared/errors.js';
+import { printable } from '../shared/printable.js';
 
 let logPath: string | null = null;
 
@@ -64,8 +65,10 @@ function mostFiles(): number {
 
 /** Straight to the descriptor: a stream may be what is broken. */
 function say(text: string): void {
+  // A stack has lines; what else it has may come from a file's name.
+  const lines = text.split('\n').map((line) => printable(line));
   try {
-    writeSync(2, `lockstep: ${text}\n`);
+    writeSync(2, `lockstep: ${lines.join('\n')}\n`);
   } catch {
     // Nobody listens.
   }

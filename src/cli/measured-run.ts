@@ -11,7 +11,7 @@ import type { StepTimes } from '../coordinator/events.js';
 import { sleep, systemClock } from '../shared/clock.js';
 import { UserError } from '../shared/errors.js';
 
-const PROGRAM = fileURLToPath(new URL('./measured-program.js', import.meta.url));
+const PROGRAM = fileURLToPath(new URL('./child-program.js', import.meta.url));
 /** Exit code of a run that SIGTERM has stopped. */
 const STOPPED_CODE = 143;
 /** For what a run is to say: that it has started, or that steps to warm up are done. */

@@ -309,6 +309,7 @@ export const COMMAND_OPTIONS = {
       help: 'port to listen on; 0 for any free one',
       value: 'port',
     }),
+    allowedHosts: serveOptions.allowedHosts,
     dataset: testImages,
   },
 } satisfies Record<string, OptionShape>;

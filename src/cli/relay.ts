@@ -28,6 +28,7 @@ import { createJudge } from './judge.js';
 import { randomSeed } from './random-seed.js';
 import { checkCrewSize } from './serve-options.js';
 import { stopSignal } from './signals.js';
+import { IS_RELAY } from '../shared/link-check.js';
 import { readToken } from './token.js';
 
 export function relayCommand() {
@@ -170,8 +171,9 @@ function openDoor(
     warn: (message) => log.warn(message),
     accept: (channel, address) => crew.accept(channel, address),
     handle: (request: IncomingMessage, response: ServerResponse) => {
-      if (request.url !== '/healthz') return false;
-      response.writeHead(200, { 'content-type': 'text/plain' }).end('ok\n');
+      const isHealth = request.url === '/healthz';
+      response.writeHead(isHealth ? 200 : 404, { 'content-type': 'text/plain; charset=utf-8' });
+      response.end(isHealth ? 'ok\n' : IS_RELAY);
       return true;
     },
   });

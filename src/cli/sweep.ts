@@ -5,6 +5,7 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { lockDirectory } from '../coordinator/run/run-lock.js';
 import { FINAL_STATES, summarizeRun, type RunState } from '../coordinator/run/run-summary.js';
 import { messageOf, UsageError, UserError } from '../shared/errors.js';
 import { formatNoun, formatPercent } from '../shared/format.js';
@@ -26,7 +27,7 @@ import {
   type TrialValues,
 } from './sweep-plan.js';
 
-const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
+const PROGRAM = fileURLToPath(new URL('./child-program.js', import.meta.url));
 
 /** Of what a sweep is of: as much as the file that says it may have. */
 const MAX_SWEEP_BYTES = 2_000_000;
@@ -52,6 +53,8 @@ export function sweepCommand() {
       const stop = stopSignal();
       const plan = numTrials === null ? gridTrials(space) : randomTrials(space, numTrials, seed);
       await checkSame(out, { space: [...space], seed: numTrials === null ? null : seed });
+      // Released when the process ends.
+      await lockDirectory(out, 'another sweep');
       const say = (line: string) =>
         void (json ? process.stderr : process.stdout).write(`${line}\n`);
       say(`${formatNoun(plan.length, 'trial')} in ${out}`);
@@ -143,9 +146,9 @@ async function train(
   const env = { ...process.env, ...(Object.fromEntries(own) as NodeJS.ProcessEnv) };
   const child = spawn(
     process.execPath,
-    [...process.execArgv, MAIN, ...args, '--port', '0', '--quiet'],
+    [...process.execArgv, PROGRAM, ...args, '--port', '0', '--quiet'],
     {
-      stdio: ['ignore', 'ignore', 'inherit'],
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
       env,
     },
   );

@@ -12,6 +12,7 @@ import type { Channel } from '../shared/channel.js';
 import type { Clock } from '../shared/clock.js';
 import { DEADLINES } from '../shared/deadlines.js';
 import { UserError, stackOf } from '../shared/errors.js';
+import { listenError } from '../shared/node/listen-error.js';
 import { SocketChannel, type ChannelLimits } from '../shared/node/socket-channel.js';
 import { FRAME_OVERHEAD_BYTES } from '../shared/protocol.js';
 import { TokenBucket } from '../shared/token-bucket.js';
@@ -367,18 +368,4 @@ function startListening(server: Server, { host, port }: ServerOptions): Promise<
     });
     server.listen(port, host, BACKLOG, resolve);
   });
-}
-
-function listenError(error: NodeJS.ErrnoException, host: string, port: number): string {
-  switch (error.code ?? '') {
-    case 'EADDRINUSE':
-      return `Cannot listen on ${host}:${port}: the port is in use; choose another with --port, or 0 for a free one`;
-    case 'EACCES':
-      return `Cannot listen on ${host}:${port}: ports below 1024 need privileges; choose another with --port`;
-    case 'EADDRNOTAVAIL':
-    case 'ENOTFOUND':
-      return `Cannot listen on ${host}:${port}: this machine has no such address; see --host`;
-    default:
-      return `Cannot listen on ${host}:${port}: ${error.message}`;
-  }
 }

@@ -9,6 +9,8 @@ import * as z from 'zod';
 import { hyperparametersSchema, inputShapeSchema } from './config.js';
 
 export const LINK_CHECK_PATH = '/api/link';
+/** What a relay answers to everything but its health. */
+export const IS_RELAY = 'This is a relay: ask the coordinator behind it\n';
 /** Of bytes in one request, either way. */
 export const MAX_LINK_CHECK_BYTES = 4 * 1024 * 1024;
 

@@ -112,6 +112,12 @@ test('a file sets every kind of option', async () => {
 });
 
 describe('exit code 1 and one sentence', () => {
+  test('whatever a file is called', async () => {
+    const { code, stderr } = await lockstep(['evaluate', '\u001b]0;mine\u0007.safetensors']);
+    expect(stderr).toMatch(/^lockstep: [^\p{Cc}]*\\u\{1b\}\]0;mine[^\p{Cc}]*\n$/u);
+    expect(code).toBe(1);
+  });
+
   test('for a kernel that does not fit, before anything starts', async () => {
     await expectSentence(
       ['train', '--kernel-size', '15', '--out', await runPath()],

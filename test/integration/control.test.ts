@@ -80,6 +80,15 @@ test('on loopback without a token, whoever is on this machine; but no page of an
   const { stdout } = await lockstep(['ctl', out, 'stop']);
   expect(stdout).toMatch(/stops after this step/);
   expect((await program.ended).code).toBe(143);
+
+  // Another run where the first one was: it is not meant.
+  const other = await train('--workers', '1', '--port', new URL(url).port);
+  expect(await lockstep(['ctl', out, 'stop'])).toMatchObject({
+    code: 1,
+    stderr: `lockstep: Cannot control ${out}: no coordinator is at work in it\n`,
+  });
+  expect((await lockstep(['ctl', other.out, 'stop'])).code).toBe(0);
+  expect((await other.program.ended).code).toBe(143);
 });
 
 test.each([

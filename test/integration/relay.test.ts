@@ -53,6 +53,28 @@ describe('lockstep relay', () => {
     }
   });
 
+  it('says what it is to doctor and ctl', async () => {
+    const [port, at] = await Promise.all([freePort(), freePort()]);
+    const out = join(await temporaryDirectory(), 'run');
+    const coordinator = start([
+      ...['coordinator', '--dataset', await smallMnist(), '--out', out, '--port', `${port}`],
+    ]);
+    const relay = start(['relay', `ws://127.0.0.1:${port}`, '--port', `${at}`, '--name', 'left']);
+    const url = `ws://127.0.0.1:${at}`;
+    await relay.said(new RegExp(url));
+    const { code, stdout } = await lockstep(['doctor', url]);
+    expect(stdout).toMatch(/✗ token +This is a relay: ask the coordinator behind it/);
+    expect(code).toBe(1);
+    expect(await lockstep(['ctl', url, 'pause'])).toMatchObject({
+      code: 1,
+      stderr: 'lockstep: Cannot pause: This is a relay: ask the coordinator behind it\n',
+    });
+    relay.kill('SIGTERM');
+    expect((await relay.ended).code).toBe(143);
+    coordinator.kill('SIGTERM');
+    await coordinator.ended;
+  });
+
   it('speaks TLS off loopback, with a key and a join line of its own and the token of the run', async () => {
     const data = await smallMnist();
     const wanted = await hashAlone(data);

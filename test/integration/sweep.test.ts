@@ -1,7 +1,9 @@
 /** `lockstep sweep` with real trainings. */
+import { randomUUID } from 'node:crypto';
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
+import { MARK, marked } from '../support/descendants.js';
 import { lockstep, smallMnist, start } from '../support/lockstep.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 
@@ -40,6 +42,27 @@ test('trains each combination once, goes on after Ctrl-C, and ranks them', async
   const other = await lockstep(args);
   expect(other).toMatchObject({ code: 1 });
   expect(other.stderr).toMatch(/it contains another sweep; choose another --out/);
+});
+
+test('takes its trial along when it is killed, and goes on; two in one folder do not mix', async () => {
+  const { file, out } = await sweepFile({ lr: [0.01, 0.02], epochs: 100_000 });
+  const args = ['sweep', file, '--out', out];
+  const mark = randomUUID();
+  onTestFinished(() => marked(mark).forEach((pid) => process.kill(pid, 'SIGKILL')));
+  const first = start(args, { [MARK]: mark });
+  await vi.waitFor(() => stat(join(out, 'trial-0001', 'metrics.jsonl')), 30_000);
+  expect(await lockstep(args)).toMatchObject({
+    code: 1,
+    stderr: expect.stringMatching(/another sweep is at work in it \(process \d+ on /) as unknown,
+  });
+  first.kill('SIGKILL');
+  await first.ended;
+  await vi.waitFor(() => expect(marked(mark)).toEqual([]), 10_000);
+  const again = start(args, { [MARK]: mark });
+  await vi.waitFor(() => expect(marked(mark).length).toBeGreaterThan(2), 30_000);
+  again.kill('SIGINT');
+  expect(await again.ended).toMatchObject({ code: 130 });
+  expect(marked(mark)).toEqual([]);
 });
 
 test('names the file that it cannot read', async () => {

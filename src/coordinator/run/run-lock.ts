@@ -1,6 +1,6 @@
-/** The lock of a run directory: one coordinator at a time. A lock whose process has died is taken over. */
+/** The lock of the directory of a run, or of a sweep: one process at a time. A lock whose process has died is taken over. */
 import { readFileSync, rmSync } from 'node:fs';
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { open, readFile, rename, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -25,30 +25,24 @@ type Lock = z.infer<typeof lockSchema>;
 /**
  * Locks the folder, replacing a stale lock if necessary.
  *
+ * @param who might hold it
  * @returns a function that releases the lock
- * @throws {UserError} if a coordinator that may be alive holds it
+ * @throws {UserError} if one that may be alive holds it
  */
-export async function lockDirectory(path: string): Promise<() => void> {
+export async function lockDirectory(path: string, who = 'a coordinator'): Promise<() => void> {
   const file = join(path, LOCK);
   const mine = JSON.stringify({
     pid: process.pid,
     host: hostname(),
     startTicks: await startTicks(process.pid),
   } satisfies Lock);
-  for (;;) {
-    try {
-      await writeFile(file, mine, { flag: 'wx' });
-      break;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'EEXIST') {
-        await removeStaleLock(path, file);
-        continue;
-      }
-      await rm(file, { force: true });
-      throw new UserError(`Cannot write into the run directory ${path}: ${messageOf(error)}`, {
-        cause: error,
-      });
-    }
+  try {
+    while (!(await writeNew(file, mine))) await removeStaleLock(path, file, who);
+  } catch (error) {
+    if (error instanceof UserError) throw error;
+    throw new UserError(`Cannot write into ${path}: ${messageOf(error)}`, {
+      cause: error,
+    });
   }
   const release = () => {
     process.off('exit', release);
@@ -65,34 +59,69 @@ export async function lockDirectory(path: string): Promise<() => void> {
 
 /** Whether a coordinator may be using the folder. */
 export async function isInUse(path: string): Promise<boolean> {
-  const text = await readLock(join(path, LOCK));
+  const text = await readLock(join(path, LOCK)).catch(() => null);
   const lock = text === null ? null : parseLock(text);
   return lock !== null && isPossiblyAlive(lock);
 }
 
-async function removeStaleLock(path: string, file: string): Promise<void> {
-  const text = await readLock(file);
+/** @returns false if there is such a file, which stays */
+async function writeNew(file: string, text: string): Promise<boolean> {
+  const handle = await open(file, 'wx').catch((error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return null;
+    throw error;
+  });
+  if (!handle) return false;
+  try {
+    await handle.writeFile(text);
+    return true;
+  } catch (error) {
+    await rm(file, { force: true });
+    throw error;
+  } finally {
+    await handle.close();
+  }
+}
+
+/** @throws {Error} if it may be that of a coordinator at work, or it cannot be removed */
+async function removeStaleLock(path: string, file: string, who: string): Promise<void> {
+  const text = await readLock(file).catch((error: unknown) => {
+    throw new UserError(
+      `Cannot tell whether ${who} is at work in ${path}: ${messageOf(error)}; if none is, remove ${file}`,
+      { cause: error },
+    );
+  });
   if (text === null) return;
   const lock = parseLock(text);
   if (lock !== null && (await isPossiblyAlive(lock))) {
     throw new UserError(
-      `Cannot use ${path}: a coordinator is at work in it (process ${lock.pid} on ${lock.host}); ` +
+      `Cannot use ${path}: ${who} is at work in it (process ${lock.pid} on ${lock.host}); ` +
         `if it is gone, remove ${file}`,
     );
   }
   // If two processes find the same stale lock, the slower one must not remove the new lock of the faster.
   const aside = `${file}.${process.pid}.partial`;
-  await rename(file, aside).catch(() => undefined);
+  await rename(file, aside).catch((error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  });
   const taken = await readInputText(aside, MAX_BYTES).catch(() => null);
   if (taken !== null && taken !== text) await rename(aside, file);
   else await rm(aside, { force: true });
 }
 
-/** The lock's text; null if it is gone. Waits a moment for one that is just being written. */
+/**
+ * The lock's text; null if it is gone. Waits a moment for one that is just being written.
+ *
+ * @throws {Error} if it cannot be read
+ */
 async function readLock(file: string): Promise<string | null> {
   for (let attempt = 0; ; attempt++) {
-    const text = await readInputText(file, MAX_BYTES).catch(() => null);
-    if (text === null || parseLock(text) !== null || attempt === 5) return text;
+    const isLast = attempt === 5;
+    const text = await readInputText(file, MAX_BYTES).catch((error: unknown) => {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+      if (isLast) throw error;
+      return '';
+    });
+    if (text === null || parseLock(text) !== null || isLast) return text;
     await sleep(20);
   }
 }

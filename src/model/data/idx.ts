@@ -259,6 +259,11 @@ async function findFiles(dir: string): Promise<DatasetFiles> {
       `Cannot load the dataset ${dir}: it holds several (${found.join(', ')}); put the four files of one into a folder`,
     );
   }
+  if (byPrefix.size === 0 && names.some((name) => /\.(png|jpe?g)$/i.test(name))) {
+    throw new UserError(
+      `Cannot load the dataset ${dir}: it has pictures, but no folders; make one for each class`,
+    );
+  }
   const [prefix, files] = [...byPrefix].at(-1) ?? ['', {}];
   const missing = (Object.keys(USUAL_NAMES) as Part[]).find((part) => !(part in files))!;
   throw new UserError(

@@ -138,9 +138,10 @@ async function listPictures(
         await walk(path, depth + 1, file);
         continue;
       }
-      if (!EXTENSIONS.includes(extname(entry.name).toLowerCase())) continue;
+      const isPicture = EXTENSIONS.includes(extname(entry.name).toLowerCase());
+      // Links to pictures are followed; those to folders may lead anywhere, and back.
+      if (!isPicture && !(await isVisibleFolder(folder, entry))) continue;
       try {
-        // Links to pictures are followed; those to folders may lead anywhere, and back.
         const info = await stat(path);
         if (!info.isFile()) throw new Error('it is not a regular file');
         files.push({ ...file, path, bytes: info.size, mtimeMs: info.mtimeMs });

@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto';
 import { basename, extname, resolve } from 'node:path';
 import type { RunConfig } from '../../shared/config.js';
 import { messageOf, UserError } from '../../shared/errors.js';
-import { formatBytes, formatCount } from '../../shared/format.js';
+import { formatBytes, formatCount, formatNoun } from '../../shared/format.js';
 import { printable } from '../../shared/printable.js';
 import {
   describeInput,
@@ -327,7 +327,7 @@ function datasetOf(path: string, packed: Packed): Dataset {
 function sayBad(bad: readonly string[], warn: (message: string) => void): void {
   if (bad.length === 0) return;
   for (const message of bad.slice(0, MAX_NAMED)) warn(message);
-  warn(`${formatCount(bad.length)} pictures cannot be read`);
+  warn(`${formatNoun(bad.length, 'picture')} cannot be read`);
 }
 
 /** `size` is null if no option says it. */

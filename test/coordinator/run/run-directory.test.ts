@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, rmdir, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -310,5 +310,18 @@ describe('lock of a run directory', () => {
     const path = await temporaryDirectory();
     await writeFile(join(path, 'lock.json'), '\0\0\0');
     (await openRunDirectory(path, resume)).release();
+  });
+
+  it('that cannot be read, or cannot be replaced, is a reason to end and not to wait', async () => {
+    const path = await temporaryDirectory();
+    await mkdir(join(path, 'lock.json'));
+    await expectRefusal(
+      openRunDirectory(path, resume),
+      /^Cannot tell whether a coordinator is at work in .*: .*; if none is, remove .*lock\.json$/,
+    );
+    await rmdir(join(path, 'lock.json'));
+    await writeFile(join(path, 'lock.json'), '{}');
+    await mkdir(join(path, `lock.json.${process.pid}.partial`, 'in-the-way'), { recursive: true });
+    await expectRefusal(openRunDirectory(path, resume), /^Cannot write into .*: EISDIR/);
   });
 });

@@ -117,11 +117,12 @@ describe('a folder of pictures', () => {
     });
     await symlink(dir, join(dir, 'train/red/loop.png'));
     await symlink('self.png', join(dir, 'train/red/self.png'));
+    await symlink('.', join(dir, 'train/red/more'));
     await symlink('0.png', join(dir, 'train/red/link.png'));
     const loading = loadDataset(dir);
     await expect(loading).rejects.toThrow(UserError);
     await expect(loading).rejects.toThrow(
-      /^Cannot read .*loop\.png: it is not a regular file \(and 3 others\); to leave such pictures out, give --bad-images skip$/,
+      /^Cannot read .*loop\.png: it is not a regular file \(and 4 others\); to leave such pictures out, give --bad-images skip$/,
     );
     for (const source of ['read', 'cached']) {
       const warnings: string[] = [];
@@ -131,9 +132,9 @@ describe('a folder of pictures', () => {
         { warn: (message) => warnings.push(message) },
       );
       expect([source, train.labels.length]).toEqual([source, 8]);
-      expect(warnings).toHaveLength(5);
+      expect(warnings).toHaveLength(6);
       expect(warnings.join('\n')).toContain('bad.png: it is a truncated PNG file');
-      expect(warnings[4]).toBe('4 pictures cannot be read');
+      expect(warnings[5]).toBe('5 pictures cannot be read');
     }
   });
 
