@@ -19,6 +19,8 @@ const SAMPLES_BYTES = 64 * 1024;
 
 export type Kind = 'step' | 'evaluation';
 
+const NOTHING = new Uint8Array(0);
+
 export class Peer {
   readonly member: Member;
   readonly meters: Readonly<Record<Kind, PaceMeter>> = {
@@ -31,7 +33,7 @@ export class Peer {
   owesSince: number | null = null;
   private readonly samples: SampleSource;
   /** Bit i is set if the worker has sample i. */
-  private cached: Uint8Array = new Uint8Array(0);
+  private cached: Uint8Array = NOTHING;
   /** To be sent in this order: samples, by index, and complete frames. */
   private waiting: (Uint32Array | { readonly frame: Frame; readonly isRequest: boolean })[] = [];
   /** Whether a request for an answer that it owes has left for it. */
@@ -52,9 +54,10 @@ export class Peer {
     this.cached = cached;
   }
 
-  /** The connection is gone; so is everything that was waiting for it. */
+  /** The connection is gone; so is everything that was waiting for it. What it has cached it says when it comes back. */
   lost(): void {
     this.owesSince = null;
+    this.cached = NOTHING;
     this.forget();
     this.ahead = [];
     this.slicesAhead = null;
