@@ -22,7 +22,7 @@ export interface Core {
 
 export interface Sum {
   readonly numImages: number;
-  /** Of the last seconds; null before there are any. */
+  /** Of the last seconds, or of the last before all had ended; null before there are any. */
   readonly pace: { readonly share: number; readonly imagesPerSecond: number } | null;
   /** The latest of all threads; null before the first. */
   readonly run: RunProgress | null;
@@ -34,14 +34,15 @@ export function sumOf(cores: readonly Core[]): Sum {
   let imagesPerSecond = 0;
   let hasPace = false;
   let last: Moment | null = null;
+  const isOver = cores.every(({ outcome }) => outcome !== null);
   for (const { moments, outcome } of cores) {
     const [first] = moments;
     const now = moments.at(-1);
     if (!now) continue;
     if (!last || now.sentAt > last.sentAt) last = now;
     numImages += now.progress.numImages;
-    // What it did is done; it is no longer doing it.
-    if (outcome !== null) continue;
+    // The others go on without it.
+    if (outcome !== null && !isOver) continue;
     const done = now.progress.numImages - first.progress.numImages;
     const ofAll = now.progress.numImagesOfAll - first.progress.numImagesOfAll;
     if (ofAll > 0) share += done / ofAll;

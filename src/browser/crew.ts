@@ -3,6 +3,9 @@ import type { Identity } from '../worker/keepsake.js';
 import { WINDOW_MS, sumOf, type Core, type Sum } from './cores.js';
 import type { FromThread, ToThread } from './messages.js';
 
+/** Samples stored at most, by all threads together; MNIST has 55 MB. */
+const MAX_STORED_BYTES = 256e6;
+
 export interface CrewOptions {
   readonly url: string;
   readonly token: string | null;
@@ -43,6 +46,7 @@ export class Crew {
       this.tell(thread, {
         ...{ type: 'join', url, token, kernels, host, name: core.name },
         maxMemoryBytes: maxMemoryBytes / identities.length,
+        maxStoredBytes: MAX_STORED_BYTES / identities.length,
         identity: identities[place],
         isHidden: document.hidden,
       });

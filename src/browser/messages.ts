@@ -12,6 +12,8 @@ export type ToThread =
       readonly name: string;
       readonly host: string;
       readonly maxMemoryBytes: number;
+      /** Of samples, in the browser's storage. */
+      readonly maxStoredBytes: number;
       /** From before the page was loaded again. */
       readonly identity: Identity | null;
       readonly isHidden: boolean;

@@ -1,5 +1,6 @@
 /** One core of the page /work: a dedicated thread that is one worker of the run. It is driven by messages, not timers. */
 import { joinRun } from '../library/browser.js';
+import { messageOf } from '../shared/errors.js';
 import { openKeepsake } from './sample-store.js';
 import type { FromThread, ToThread } from './messages.js';
 
@@ -10,7 +11,10 @@ addEventListener('message', ({ data }: MessageEvent<ToThread>) => {
   switch (data.type) {
     case 'join':
       isHidden = data.isHidden;
-      void join(data);
+      // Or the page would wait for it.
+      join(data).catch((error: unknown) =>
+        say({ type: 'ended', outcome: { outcome: 'unable', reason: messageOf(error) } }),
+      );
       break;
     case 'visibility':
       isHidden = data.isHidden;
@@ -21,9 +25,15 @@ addEventListener('message', ({ data }: MessageEvent<ToThread>) => {
   }
 });
 
-async function join({ identity, ...options }: Extract<ToThread, { type: 'join' }>): Promise<void> {
-  const keepsake = await openKeepsake(identity, (known) =>
-    say({ type: 'identity', identity: known }),
+async function join({
+  identity,
+  maxStoredBytes,
+  ...options
+}: Extract<ToThread, { type: 'join' }>): Promise<void> {
+  const keepsake = await openKeepsake(
+    identity,
+    (known) => say({ type: 'identity', identity: known }),
+    maxStoredBytes,
   );
   const outcome = await joinRun({
     ...options,

@@ -22,6 +22,7 @@ describe('sumOf()', () => {
       numImages: 1_000,
       pace: { share: 0.5, imagesPerSecond: 500 },
     });
-    expect(sumOf([ended]).pace).toBeNull();
+    // Once all have, it is the last.
+    expect(sumOf([ended]).pace).toEqual({ share: 0.5, imagesPerSecond: 500 });
   });
 });

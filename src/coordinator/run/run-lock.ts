@@ -40,7 +40,7 @@ export async function lockDirectory(path: string, who = 'a coordinator'): Promis
     while (!(await writeNew(file, mine))) await removeStaleLock(path, file, who);
   } catch (error) {
     if (error instanceof UserError) throw error;
-    throw new UserError(`Cannot write into ${path}: ${messageOf(error)}`, {
+    throw new UserError(`Cannot write into the directory ${path}: ${messageOf(error)}`, {
       cause: error,
     });
   }
