@@ -51,7 +51,7 @@ const MAX_REQUESTS_PER_CONNECTION = 1_000;
 /** The minimum charge for a request, since reading and writing it are not measured. */
 const MIN_ANSWER_MS = 0.5;
 /** Answers may take their share of as much time at once, ms: some pages and all that is on them. */
-const ANSWERING_BURST_MS = 3_000;
+const ANSWERING_BURST_MS = 1_000;
 /** Delay of the answer to a client that exceeds its rate, ms: an immediate one would be retried immediately. */
 const SLOW_ANSWER_MS = 1_000;
 

@@ -85,7 +85,7 @@ export class WorkerGroup implements ConnectionOwner {
   }
 
   /** The workers that are ready for work, in rank order. */
-  active(): Member[] {
+  active(): readonly Member[] {
     return this.roster.active();
   }
 
@@ -137,6 +137,7 @@ export class WorkerGroup implements ConnectionOwner {
       connection.end(isFinal ? 'finished' : 'stopped', reason);
     }
     this.connections.clear();
+    this.roster.changed();
   }
 
   drained(connection: Connection): void {

@@ -169,6 +169,7 @@ export class Reception {
     this.proving.leave(connection);
     connection.cached ??= new Uint8Array(Math.ceil(welcome.numSamples / 8));
     connection.admit();
+    this.roster.changed();
     const { workerId, name, host, engine, device, isExact } = member;
     report({
       type: 'workerJoined',

@@ -181,6 +181,13 @@ describe('the members', () => {
       worker.hello();
       worker.channel.break();
     }
+    // Those who never took part are nobody.
+    expect(harness.coordinator.numMembers).toBe(0);
+    for (let i = 0; i < MAX_ABSENT + 10; i++) (await harness.join()).channel.break();
     expect(harness.coordinator.numMembers).toBe(MAX_ABSENT);
+    const last = await harness.join();
+    expect(harness.coordinator.numWorkers).toBe(1);
+    last.channel.break();
+    expect(harness.coordinator.numWorkers).toBe(0);
   });
 });
