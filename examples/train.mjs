@@ -1,13 +1,11 @@
 // Trains LeNet-5 in this process, stops at 97 %, and writes the model as one JavaScript file.
 //
-//   node examples/train.mjs [FOLDER]
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+//   node examples/train.mjs [FOLDER]     a new one: checkpoints of two runs do not go into one folder
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { modelFrom, train } from 'lockstep';
 
 const folder = process.argv[2] ?? 'trained';
-// Those of the last time: checkpoints of two runs do not go into one folder.
-await rm(join(folder, 'checkpoints'), { recursive: true, force: true });
 
 const { result, last } = await train({
   config: { epochs: 3, seed: 1 },

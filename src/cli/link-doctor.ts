@@ -15,7 +15,7 @@ import { messageOf } from '../shared/errors.js';
 import type { JoinLine } from '../shared/join-line.js';
 import {
   LINK_CHECK_PATH,
-  IS_RELAY,
+  RELAY_ANSWER,
   MAX_LINK_CHECK_BYTES,
   linkDescriptionSchema,
   prospectsOf,
@@ -255,7 +255,7 @@ async function describe(ask: () => Promise<Answer>): Promise<LinkDescription> {
     throw new Failed(`The coordinator is ${text.charAt(0).toLowerCase()}${text.slice(1)}`);
   }
   if (status === 429) throw new Failed(text);
-  if (status === 404 && text === IS_RELAY) throw new Failed(text.trim());
+  if (status === 404 && text === RELAY_ANSWER) throw new Failed(text.trim());
   const answer = linkDescriptionSchema.safeParse(parse(body));
   if (status === 200 && answer.success) return answer.data;
   throw new Failed(

@@ -28,7 +28,7 @@ import { createJudge } from './judge.js';
 import { randomSeed } from './random-seed.js';
 import { checkCrewSize } from './serve-options.js';
 import { stopSignal } from './signals.js';
-import { IS_RELAY } from '../shared/link-check.js';
+import { RELAY_ANSWER } from '../shared/link-check.js';
 import { readToken } from './token.js';
 
 export function relayCommand() {
@@ -173,7 +173,7 @@ function openDoor(
     handle: (request: IncomingMessage, response: ServerResponse) => {
       const isHealth = request.url === '/healthz';
       response.writeHead(isHealth ? 200 : 404, { 'content-type': 'text/plain; charset=utf-8' });
-      response.end(isHealth ? 'ok\n' : IS_RELAY);
+      response.end(isHealth ? 'ok\n' : RELAY_ANSWER);
       return true;
     },
   });

@@ -10,7 +10,7 @@ import { hyperparametersSchema, inputShapeSchema } from './config.js';
 
 export const LINK_CHECK_PATH = '/api/link';
 /** What a relay answers to everything but its health. */
-export const IS_RELAY = 'This is a relay: ask the coordinator behind it\n';
+export const RELAY_ANSWER = 'This is a relay: ask the coordinator behind it\n';
 /** Of bytes in one request, either way. */
 export const MAX_LINK_CHECK_BYTES = 4 * 1024 * 1024;
 

@@ -63,7 +63,7 @@ export function createRunStatus(): RunStatus {
   };
 }
 
-/** Workers that are gone are not shown for so long, ms. */
+/** Workers gone for longer are forgotten, ms; they are shown for less. */
 const FORGET_MS = 60_000;
 /** Steps over which figures are averaged. */
 const SMOOTHING = 50;

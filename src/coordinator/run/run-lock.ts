@@ -10,6 +10,8 @@ import { parseJson } from '../../shared/json.js';
 import { readInputText } from '../../shared/node/input-file.js';
 
 const MAX_BYTES = 10_000;
+/** Others may take a stale lock over first, but not that often. */
+const MAX_ATTEMPTS = 100;
 
 /** The name of the lock file. */
 export const LOCK = 'lock.json';
@@ -37,7 +39,11 @@ export async function lockDirectory(path: string, who = 'a coordinator'): Promis
     startTicks: await startTicks(process.pid),
   } satisfies Lock);
   try {
-    while (!(await writeNew(file, mine))) await removeStaleLock(path, file, who);
+    for (let attempt = 0; !(await writeNew(file, mine)); attempt++) {
+      // As where it is a link to nowhere.
+      if (attempt === MAX_ATTEMPTS) throw new Error(`${LOCK} can be neither read nor replaced`);
+      await removeStaleLock(path, file, who);
+    }
   } catch (error) {
     if (error instanceof UserError) throw error;
     throw new UserError(`Cannot write into the directory ${path}: ${messageOf(error)}`, {

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, readFile, readdir, rmdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, rm, rmdir, symlink, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -320,6 +320,9 @@ describe('lock of a run directory', () => {
       /^Cannot tell whether a coordinator is at work in .*: .*; if none is, remove .*lock\.json$/,
     );
     await rmdir(join(path, 'lock.json'));
+    await symlink('nowhere', join(path, 'lock.json'));
+    await expectRefusal(openRunDirectory(path, resume), /^Cannot write into .* neither read nor/);
+    await rm(join(path, 'lock.json'));
     await writeFile(join(path, 'lock.json'), '{}');
     await mkdir(join(path, `lock.json.${process.pid}.partial`, 'in-the-way'), { recursive: true });
     await expectRefusal(openRunDirectory(path, resume), /^Cannot write into .*: EISDIR/);
