@@ -7,7 +7,7 @@ import { MARK, marked } from '../support/descendants.js';
 import { freePort, lockstep, resultOf, smallMnist, start } from '../support/lockstep.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 
-const RUN = ['--batch-size', '64', '--micro-batch', '4', '--epochs', '8', '--no-progress'];
+const RUN = ['--batch-size', '64', '--micro-batch', '4', '--epochs', '16', '--no-progress'];
 
 async function hashAlone(data: string): Promise<string> {
   const out = join(await temporaryDirectory(), 'alone');
@@ -24,14 +24,16 @@ describe('lockstep relay', () => {
     const [port, first, second, below] = await Promise.all(Array.from({ length: 4 }, freePort));
     const url = (to: number) => `ws://127.0.0.1:${to}`;
     const where = (on: number) => ['--port', String(on)];
+    // Training begins once all have joined.
+    const two = ['--min-workers', '2'];
     const coordinator = start([
       ...['coordinator', '--dataset', data, '--out', out, ...where(port), ...RUN],
-      ...['--min-workers', '2', '--log-every', '5', '--verify-ledger', '--audit', '0.05'],
+      ...[...two, '--log-every', '5', '--verify-ledger', '--audit', '0.05'],
     ]);
     const relays = [
-      start(['relay', url(port), ...where(first), '--name', 'left']),
-      start(['relay', url(port), ...where(second), '--name', 'right']),
-      start(['relay', url(second), ...where(below), '--name', 'below']),
+      start(['relay', url(port), ...where(first), '--name', 'left', ...two]),
+      start(['relay', url(port), ...where(second), '--name', 'right', ...two]),
+      start(['relay', url(second), ...where(below), '--name', 'below', ...two]),
     ];
     const workers = [first, first, second, below, below].map((to, index) =>
       start(['worker', url(to), '--engine', 'simd', '--name', `w${index}`]),
