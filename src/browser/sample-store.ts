@@ -41,11 +41,13 @@ export async function openKeepsake(
   const kept = database && (await readSamples(database).catch(() => null));
   let datasetId = kept?.samples.datasetId ?? null;
   let freeBytes = maxBytes - (kept?.numBytes ?? 0);
-  return {
+  const keepsake = {
     identity,
     samples: kept?.samples ?? null,
-    keepWelcome(known, samples) {
+    keepWelcome(known: Identity, samples: SampleCache) {
       remember(known);
+      // Those of another dataset are not held beside the new ones.
+      if (samples !== keepsake.samples) keepsake.samples = null;
       if (!database || samples.datasetId === datasetId) return;
       datasetId = samples.datasetId;
       freeBytes = maxBytes;
@@ -53,7 +55,7 @@ export async function openKeepsake(
       const shape: Shape = { datasetId, numSamples, imageBytes: memory.imageBytes };
       replaceDataset(database, shape);
     },
-    keepSamples(message) {
+    keepSamples(message: Message<'samples'>) {
       freeBytes -= message.pixels.length;
       if (!database || datasetId === null || freeBytes < 0) return;
       const { type, indices, labels, pixels } = message;
@@ -67,6 +69,7 @@ export async function openKeepsake(
       write(database, (store) => store.add({ datasetId, message: copy }));
     },
   };
+  return keepsake;
 }
 
 function openDatabase(): Promise<IDBDatabase> {

@@ -6,7 +6,7 @@ import { isLoopback } from '../coordinator/certificate.js';
 import type { RunEvent } from '../coordinator/events.js';
 import { isSame } from '../coordinator/page/gate.js';
 import { MAX_STRANGERS, MORE_PROVING } from '../coordinator/group/reception.js';
-import { defaultServerLimits, listen } from '../coordinator/server.js';
+import { defaultServerLimits, listen, type ServerOptions } from '../coordinator/server.js';
 import { createReferenceEngine } from '../model/engine/reference.js';
 import { createSimdEngine, createVectorOps } from '../model/engine/simd/node.js';
 import { systemClock } from '../shared/clock.js';
@@ -19,7 +19,7 @@ import type { Crew } from '../relay/crew.js';
 import { Relay } from '../relay/relay.js';
 import { dial, dialAlternate } from '../worker/connection.js';
 import { Worker } from '../worker/worker.js';
-import { keepLinks, localJoinLine, openAccess, sayJoinLines, type Access } from './access.js';
+import { keepLinks, localJoinLine, openAccess, sayJoinLines } from './access.js';
 import { optionCommand } from './command.js';
 import { letHeapGrow, optimizeKernelsSoon } from './v8.js';
 import { tellEnding } from './ending.js';
@@ -67,6 +67,7 @@ export function relayCommand() {
       };
       const workerKey = randomBytes(32);
       let { port } = options;
+      let parent = formatJoinLine({ ...line, token: null });
       let workers: StartedWorkers | null = null;
       const relay = new Relay({
         createWorker: (own) =>
@@ -81,14 +82,17 @@ export function relayCommand() {
               collectGarbage: () => undefined,
               log: (level, message) => log[level](message),
             },
-            dial: (signal, alternate) =>
-              alternate === null
+            async dial(signal, alternate) {
+              const channel = await (alternate === null
                 ? dial(line.url, line.pin, signal)
-                : dialAlternate(alternate, line, signal),
+                : dialAlternate(alternate, line, signal));
+              parent = alternate ?? formatJoinLine({ ...line, token: null });
+              return channel;
+            },
             random: createRandom(process.pid, 'relay', Date.now()),
             retryForMs: 1000 * retryFor,
           }),
-        parent: () => formatJoinLine({ ...line, token: null }),
+        parent: () => parent,
         crewOptions: (model, regularizer) => {
           const arbiter = createSimdEngine(model);
           const reference = createReferenceEngine(model);
@@ -108,8 +112,9 @@ export function relayCommand() {
             audit: options.audit,
           };
         },
-        openDoor: async (crew) => {
-          const server = await openDoor(crew, access, options.host, port, options.maxWorkers, log);
+        openDoor: async (crew, accept) => {
+          const where = { tls: access.tls, host: options.host, port, accept };
+          const server = await openDoor(crew, where, options.maxWorkers, log);
           const isFirst = workers === null;
           ({ port } = server);
           if (isFirst) {
@@ -129,7 +134,7 @@ export function relayCommand() {
               gaveUp: (message) => failed.abort(new UserError(message)),
             });
           }
-          return server;
+          return { ...server, fits: (other) => isAlike(other, crew) };
         },
       });
       try {
@@ -150,26 +155,18 @@ export function relayCommand() {
 /** Admits workers, and answers health checks. */
 function openDoor(
   crew: Crew,
-  { tls }: Access,
-  host: string,
-  port: number,
+  where: Pick<ServerOptions, 'host' | 'port' | 'tls' | 'accept'>,
   maxWorkers: number,
   log: Logger,
 ) {
-  const { numParams } = crew.model;
+  const { longestFrameBytes, numSlices } = crew;
+  const maxWebSockets = MAX_STRANGERS + MORE_PROVING + 2 * maxWorkers;
   return listen({
-    host,
-    port,
-    tls,
-    numParams,
-    limits: defaultServerLimits(
-      numParams,
-      MAX_STRANGERS + MORE_PROVING + 2 * maxWorkers,
-      crew.numSlices,
-    ),
+    ...where,
+    longestFrameBytes,
+    limits: defaultServerLimits(longestFrameBytes, maxWebSockets, numSlices),
     clock: systemClock,
     warn: (message) => log.warn(message),
-    accept: (channel, address) => crew.accept(channel, address),
     handle: (request: IncomingMessage, response: ServerResponse) => {
       const isHealth = request.url === '/healthz';
       response.writeHead(isHealth ? 200 : 404, { 'content-type': 'text/plain; charset=utf-8' });
@@ -177,6 +174,11 @@ function openDoor(
       return true;
     },
   });
+}
+
+/** Whether the frames of the two are as long and as many. */
+function isAlike(a: Crew, b: Crew): boolean {
+  return a.longestFrameBytes === b.longestFrameBytes && a.numSlices === b.numSlices;
 }
 
 function say(event: RunEvent, log: Logger): void {

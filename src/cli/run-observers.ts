@@ -18,14 +18,14 @@ import type { Model } from '../model/lenet.js';
 import type { Logger } from '../shared/node/log.js';
 import type { ServeOptions } from './serve-options.js';
 
-/** @param firstStep the next step of the run */
+/** @param at the next step of the run, and the last that was evaluated */
 export async function createObservers(
   directory: RunDirectory,
   samples: Samples,
   model: Model,
   options: ServeOptions,
   log: Logger,
-  firstStep: number,
+  at: { readonly globalStep: number; readonly evaluatedStep: number },
 ) {
   const warn = (message: string) => log.warn(message);
   const predictor = createSimdEngine(model, { numGradients: 0 });
@@ -37,7 +37,7 @@ export async function createObservers(
   const downloads = createDownloads(directory.checkpointsPath, directory.name);
   const metrics = await createMetricsFile(directory.metricsPath, {
     warn,
-    ...(directory.isResumed ? { truncateToStep: firstStep } : {}),
+    ...(directory.isResumed && { resumeAt: at }),
   });
   if (directory.isResumed) {
     // The page shows the whole run, not only what this process did.
@@ -47,7 +47,7 @@ export async function createObservers(
   const tensorBoard = createTensorBoard(directory.tensorboardPath, { warn });
   const prometheus = createPrometheus();
   const criticalPath = createCriticalPath();
-  const trace = options.trace ? createTrace(directory.tracePath(firstStep), { warn }) : null;
+  const trace = options.trace ? createTrace(directory.tracePath(at.globalStep), { warn }) : null;
   const status =
     options.progress && !options.quiet && canShowStatus(process.stdout)
       ? createTerminalStatus({ log, stream: process.stdout })

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { Coordinator, type CoordinatorOptions } from '../coordinator/coordinator.js';
+import { EVALUATION_BLOCK } from '../coordinator/evaluator.js';
 import type { RunResult } from '../coordinator/events.js';
 import { MAX_STRANGERS, MORE_PROVING } from '../coordinator/group/reception.js';
 import { controlHandler } from '../coordinator/page/control.js';
@@ -35,7 +36,7 @@ import { formatCount } from '../shared/format.js';
 import { createLog, type Logger } from '../shared/node/log.js';
 import { fileStorage } from '../shared/node/storage.js';
 import { version } from '../shared/node/version.js';
-import { PROTOCOL_VERSION } from '../shared/protocol.js';
+import { PROTOCOL_VERSION, longestFrameBytes } from '../shared/protocol.js';
 import { createRandom } from '../shared/random.js';
 import { joinLine, keepLinks, localJoinLine, openAccess, sayWhere } from './access.js';
 import { letHeapGrow, optimizeKernelsSoon } from './v8.js';
@@ -48,7 +49,7 @@ import { configure, initialParamsOf } from './run-config.js';
 import { createObservers } from './run-observers.js';
 import { DEFAULT_PORT, type ServeOptions } from './serve-options.js';
 import type { RunSettings } from './settings.js';
-import { exitCodeOf, stopSignal } from './signals.js';
+import { exitCodeOf, isStopSignal, stopSignal } from './signals.js';
 import { warn as warnOnStderr } from './warn.js';
 
 /** Starts the workers of a run on other machines. */
@@ -110,7 +111,7 @@ export async function serveRun(
     await serve(directory, options, init, localWorkers, launcher, log, stop);
   } catch (error) {
     // Anything else is a bug, and what it leaves behind shows where.
-    hasFailed = error instanceof UserError;
+    hasFailed = error instanceof UserError || isStopSignal(error);
     throw error;
   } finally {
     await log.close();
@@ -135,10 +136,8 @@ async function serve(
     const report = (message: string) => log.info(message);
     dataset = await loadDataset(config.dataset, config, { report, warn, signal: stop });
   } catch (error) {
-    if (!stop.aborted) throw error;
-    log.info('Stopped while reading the dataset');
-    process.exitCode = exitCodeOf(stop.reason);
-    return;
+    if (stop.aborted) log.info('Stopped while reading the dataset');
+    throw error;
   }
   const samples = fromUser(() => createSamples(dataset, config.validationSize));
   const model = fromUser(() => buildModel(config.hyperparameters, samples));
@@ -193,8 +192,8 @@ async function serve(
   if (wasOver) {
     await directory.writeResult(coordinator.result());
     log.info(
-      `The run in ${directory.path} was over before, after ${firstStep} steps; ` +
-        `it goes on with ${waysOn(config)[outcome]}`,
+      `The run in ${directory.path} had already finished, after ${firstStep} steps; ` +
+        `it can be continued with ${waysOn(config)[outcome]}`,
     );
     if (!options.keepServing) return;
   }
@@ -214,7 +213,10 @@ async function serve(
   }));
   const failed = new AbortController();
   const gaveUp = (message: string) => failed.abort(new UserError(message));
-  const watch = await createObservers(directory, samples, model, options, log, firstStep);
+  const watch = await createObservers(directory, samples, model, options, log, {
+    globalStep: firstStep,
+    evaluatedStep: coordinator.evaluatedStep,
+  });
   const asked = new AbortController();
   const control = controlHandler({
     gate,
@@ -240,11 +242,13 @@ async function serve(
   let server: CoordinatorServer | null = null;
   let workers: StartedWorkers | null = null;
   try {
+    const numSamples = samples.numTrain + samples.numValidation + samples.numTest;
+    const longest = longestFrameBytes(model.numParams, numSamples, EVALUATION_BLOCK);
     server = await listenSomewhere(options, localWorkers.length > 0, {
       tls: access.tls,
-      numParams: model.numParams,
+      longestFrameBytes: longest,
       limits: defaultServerLimits(
-        model.numParams,
+        longest,
         MAX_STRANGERS + MORE_PROVING + 2 * options.maxWorkers,
         Math.ceil(model.numParams / (options.sliceValues ?? model.numParams)),
       ),

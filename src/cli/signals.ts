@@ -53,6 +53,11 @@ export function stopSignal(): AbortSignal {
   return controller.signal;
 }
 
+/** Whether that is what `stopSignal` aborts with, and so what is thrown by what it stops. */
+export function isStopSignal(reason: unknown): boolean {
+  return STOP_SIGNALS.some((name) => name === reason);
+}
+
 /** 130, 143 or 129, as shells give them: of a process that stopped before it was done. */
 export function exitCodeOf(reason: unknown): number {
   const signal = STOP_SIGNALS.find((name) => name === reason) ?? 'SIGTERM';

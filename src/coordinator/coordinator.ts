@@ -36,8 +36,8 @@ import { StepWork, type WorkParams } from './round/work.js';
 import { stepDone } from './step-done.js';
 import { Tally } from './tally.js';
 
-/** Between two looks, while the run is paused, at whether a checkpoint is due, ms. */
-const HELD_LOOK_MS = 1_000;
+/** Between two looks at whether a checkpoint is due, besides those before each step, ms. */
+const LOOK_MS = 1_000;
 
 export interface CoordinatorOptions {
   readonly runId: string;
@@ -243,6 +243,11 @@ export class Coordinator {
     return this.group.dismiss(name);
   }
 
+  /** At which step the last complete evaluation was made. */
+  get evaluatedStep(): number {
+    return this.tally.evaluatedStep;
+  }
+
   /** How the run would end if it ended now. */
   outcome(): RunResult['outcome'] {
     return this.tally.outcome(this.globalStep);
@@ -289,19 +294,38 @@ export class Coordinator {
 
   /** The loop of docs/algorithm.md. */
   private async train(signal: AbortSignal): Promise<void> {
-    for (;;) {
-      const isEpochEnd = this.globalStep % this.sampler.stepsPerEpoch === 0;
-      if (isEpochEnd && this.tally.evaluatedStep < this.globalStep) {
-        if (!(await this.evaluate())) return;
+    const saving = this.saveMeanwhile();
+    try {
+      for (;;) {
+        const isEpochEnd = this.globalStep % this.sampler.stepsPerEpoch === 0;
+        if (isEpochEnd && this.tally.evaluatedStep < this.globalStep) {
+          if (!(await this.evaluate())) return;
+        }
+        this.checkpointer.saveIfDue(this.globalStep, isEpochEnd);
+        if (this.outcome() !== 'stopped' || signal.aborted) return;
+        if (this.isPaused) await this.hold(signal);
+        else if (!(await this.trainStep(signal))) return;
       }
-      this.checkpointer.saveIfDue(this.globalStep, isEpochEnd);
-      if (this.outcome() !== 'stopped' || signal.aborted) return;
-      if (this.isPaused) await this.hold(signal);
-      else if (!(await this.trainStep(signal))) return;
+    } finally {
+      saving.cancel();
     }
   }
 
-  /** Until it is to go on, or the signal aborts; checkpoints that are asked for are written. */
+  /**
+   * Writes checkpoints that become due, or are asked for, or failed, while the loop waits for workers or is held: between
+   * updates, the state does not change.
+   */
+  private saveMeanwhile(): Timer {
+    const { clock } = this.options;
+    const look = () => {
+      this.checkpointer.saveIfDue(this.globalStep, false);
+      timer = clock.schedule(LOOK_MS, look);
+    };
+    let timer = clock.schedule(LOOK_MS, look);
+    return { cancel: () => timer.cancel() };
+  }
+
+  /** Until it is to go on, or the signal aborts. */
   private async hold(signal: AbortSignal): Promise<void> {
     const { clock, report } = this.options;
     const say = (isPaused: boolean) =>
@@ -310,17 +334,11 @@ export class Coordinator {
     signal.addEventListener('abort', wake, { once: true });
     say(true);
     while (this.isPaused && !signal.aborted) {
-      let timer: Timer | null = null;
-      await new Promise<void>((resolve) => {
-        this.wakeHeld = resolve;
-        // One that failed is tried again.
-        timer = clock.schedule(HELD_LOOK_MS, resolve);
-      });
-      (timer as Timer | null)?.cancel();
+      await new Promise<void>((resolve) => (this.wakeHeld = resolve));
       this.checkpointer.saveIfDue(this.globalStep, false);
     }
     signal.removeEventListener('abort', wake);
-    say(false);
+    if (!signal.aborted) say(false);
   }
 
   /** One update. @returns false if it was broken off before */

@@ -14,7 +14,6 @@ import { DEADLINES } from '../shared/deadlines.js';
 import { UserError, stackOf } from '../shared/errors.js';
 import { listenError } from '../shared/node/listen-error.js';
 import { SocketChannel, type ChannelLimits } from '../shared/node/socket-channel.js';
-import { FRAME_OVERHEAD_BYTES } from '../shared/protocol.js';
 import { TokenBucket } from '../shared/token-bucket.js';
 import { networkOf } from './group/membership.js';
 import { WaitingRoom } from './group/waiting-room.js';
@@ -56,15 +55,14 @@ const ANSWERING_BURST_MS = 1_000;
 const SLOW_ANSWER_MS = 1_000;
 
 /**
- * @param numParams P: frames that carry θ or a gradient are the longest
+ * @param frameBytes of the longest frame
  * @param numSlices in which gradients are sent
  */
 export function defaultServerLimits(
-  numParams: number,
+  frameBytes: number,
   maxWebSockets: number,
   numSlices = 1,
 ): ServerLimits {
-  const frameBytes = 4 * numParams + FRAME_OVERHEAD_BYTES;
   return {
     maxWaiting: 256,
     maxAnswering: 128,
@@ -93,8 +91,8 @@ export interface ServerOptions {
   readonly port: number;
   /** Null for none: anyone on the network path can then read and change everything. */
   readonly tls: Tls | null;
-  /** P; a worker's longest frame is a gradient. */
-  readonly numParams: number;
+  /** A longer frame ends the connection (protocol.ts). */
+  readonly longestFrameBytes: number;
   readonly limits: ServerLimits;
   readonly clock: Clock;
   /** Takes a new connection of a worker. */
@@ -205,7 +203,7 @@ export async function listen(options: ServerOptions): Promise<CoordinatorServer>
     clientTracking: false,
     perMessageDeflate: false,
     skipUTF8Validation: true,
-    maxPayload: 4 * options.numParams + FRAME_OVERHEAD_BYTES,
+    maxPayload: options.longestFrameBytes,
     closeTimeout: DEADLINES.closeMs,
   };
   const webSocketServer = new WebSocketServer(webSocketOptions);

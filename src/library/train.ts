@@ -35,7 +35,7 @@ const CHECKPOINT_EVERY_MS = 2_000;
 export interface TrainOptions {
   /** What differs from the defaults of `lockstep train`, as in `--config FILE`: `{ epochs: 5, lr: 0.004 }`. */
   readonly config?: z.input<typeof runConfigSchema>;
-  /** In place of the one that `config.dataset` names. */
+  /** In place of the one that `config.dataset` names; its own name is recorded unless that is given too. */
   readonly dataset?: Dataset;
   /** Threads that compute gradients; the bits do not depend on it. One a core by default, at most 8. */
   readonly threads?: number;
@@ -71,7 +71,8 @@ export interface TrainOutcome {
  */
 export async function train(options: TrainOptions = {}): Promise<TrainOutcome> {
   const { onEvent, resumeFrom = null, checkpointsPath } = options;
-  const config = parseRunConfig(options.config ?? {});
+  const name = options.dataset && { dataset: options.dataset.name };
+  const config = parseRunConfig({ ...name, ...options.config });
   checkOptions(options);
   if (checkpointsPath !== undefined && resumeFrom === null) await refuseOthers(checkpointsPath);
   const dataset = options.dataset ?? (await loadDataset(config.dataset, config));
@@ -136,7 +137,7 @@ export async function train(options: TrainOptions = {}): Promise<TrainOutcome> {
   });
 
   const isOver = new AbortController();
-  const working = createWorker(coordinator, options.threads ?? defaultThreads())
+  const working = createWorker(coordinator, options.threads ?? defaultThreads(), fail)
     .work(isOver.signal)
     .then((ending) => {
       if (ending.outcome === 'refused' || ending.outcome === 'unable') {
@@ -177,7 +178,12 @@ async function refuseOthers(path: string): Promise<void> {
   );
 }
 
-function createWorker(coordinator: Coordinator, numThreads: number): Worker {
+/** @param fail called when the worker gives its connection up: it would fail again */
+function createWorker(
+  coordinator: Coordinator,
+  numThreads: number,
+  fail: (error: Error) => void,
+): Worker {
   return new Worker({
     dial() {
       const [near, far] = memoryChannels();
@@ -196,7 +202,9 @@ function createWorker(coordinator: Coordinator, numThreads: number): Worker {
       maxMemoryBytes: Infinity,
       clock: systemClock,
       collectGarbage: () => undefined,
-      log: () => undefined,
+      log: (level, message) => {
+        if (level === 'warn') fail(new Error(`Cannot train: ${message}`));
+      },
     },
     random: createRandom(process.pid, 'worker', Date.now()),
     retryForMs: Infinity,

@@ -242,8 +242,9 @@ export async function writeCheckpoint(
   const bytes = encodeCheckpoint(checkpoint);
   const name = checkpointName(checkpoint.globalStep);
   const path = join(dir, name);
-  await storage.writeDurably(path, bytes);
+  // First: a run that is resumed from the other would not evaluate this state again.
   if (isBest) await storage.writeDurably(join(dir, BEST_NAME), bytes);
+  await storage.writeDurably(path, bytes);
   const names = await storage.list(dir);
   const others = stepNames(names).filter((other) => other !== name);
   // Half-written ones are what a process that was killed has left.

@@ -9,7 +9,7 @@ import type { Model } from '../model/lenet.js';
 import type { Regularizer } from '../model/regularizer.js';
 import type { Channel } from '../shared/channel.js';
 import type { Clock, Timer } from '../shared/clock.js';
-import { MAX_ALTERNATES, type Message, type Range } from '../shared/protocol.js';
+import { MAX_ALTERNATES, longestFrameBytes, type Message, type Range } from '../shared/protocol.js';
 import type { Random } from '../shared/random.js';
 import { Slices } from '../shared/slices.js';
 import { maximalNodes } from '../shared/tree.js';
@@ -41,7 +41,7 @@ export interface CrewOptions {
   readonly workerKey: GroupOptions['workerKey'];
   /** Whether approximate workers are admitted, which makes the relay approximate. */
   readonly allowsApproximate: boolean;
-  /** Required before the relay is ready. */
+  /** Required before the relay is ready for the first time. */
   readonly minWorkers: number;
   readonly maxWorkers: number;
   /** Fraction of answers that are confirmed before they count, 0 to 1. */
@@ -53,8 +53,10 @@ export interface CrewRun {
   readonly model: Model;
   readonly regularizer: Regularizer;
   readonly welcome: Message<'welcome'>;
-  /** Join line of the relay's parent, without a token. */
-  readonly parent: string;
+  /** Join line of the peer that the relay is connected to, without a token. */
+  readonly parent: () => string;
+  /** Whether the relay has been ready before: then one worker is enough, as others may be gone for good. */
+  readonly wasReady: boolean;
 }
 
 export class Crew implements Computation {
@@ -65,6 +67,9 @@ export class Crew implements Computation {
   readonly isExact: boolean;
   private readonly options: CrewOptions;
   private readonly welcome: Message<'welcome'>;
+  /** What its own workers are welcomed with. */
+  private readonly told: Omit<Message<'welcome'>, 'type' | 'workerId' | 'secret' | 'proofSeed'>;
+  private readonly parent: () => string;
   private readonly slices: Slices;
   private readonly group: WorkerGroup;
   private readonly gatherer: Gatherer;
@@ -74,24 +79,29 @@ export class Crew implements Computation {
   /** Runs while there are no workers. */
   private absence: Timer | null = null;
   private isDeserted = false;
+  /** Whether the relay has been ready before, for this run or another. */
+  wasReady: boolean;
 
-  constructor(options: CrewOptions, { model, regularizer, welcome, parent }: CrewRun) {
+  constructor(options: CrewOptions, { model, regularizer, welcome, parent, wasReady }: CrewRun) {
     const { clock, arbiter, vectors, auditRandom, audit } = options;
     this.options = options;
     this.model = model;
     this.regularizer = regularizer;
     this.welcome = welcome;
+    this.wasReady = wasReady;
     this.isExact = !options.allowsApproximate;
     this.fingerprint = this.isExact ? arbiter.fingerprint : APPROXIMATE;
     // eslint-disable-next-line @typescript-eslint/no-unused-vars -- what is the relay's own stays with it
-    const { type, workerId, secret, proofSeed, alternates, ...rest } = welcome;
+    const { type, workerId, secret, proofSeed, ...rest } = welcome;
+    this.told = rest;
+    this.parent = parent;
     this.group = new WorkerGroup({
       ...options,
       report: (event) => {
         options.report(event);
         if (event.type === 'workerJoined' || event.type === 'workerLost') this.callRoll();
       },
-      welcome: { ...rest, alternates: [parent, ...alternates].slice(0, MAX_ALTERNATES) },
+      welcome: this.told,
     });
     this.slices = new Slices(model.numParams, welcome.sliceValues);
     const source = this.source();
@@ -121,11 +131,21 @@ export class Crew implements Computation {
     return this.slices.ranges.length;
   }
 
+  get longestFrameBytes(): number {
+    const { numSamples, evaluationBlock } = this.welcome;
+    return longestFrameBytes(this.model.numParams, numSamples, evaluationBlock);
+  }
+
   isFor(welcome: Message<'welcome'>): boolean {
-    // A restarted coordinator has a different run id, and cannot use answers from before.
+    // A restarted coordinator has a different run id, and cannot use answers from before. Another parent names others above it.
     const runOf = (of: Message<'welcome'>) =>
-      JSON.stringify({ ...of, workerId: null, secret: null, proofSeed: null });
+      JSON.stringify({ ...of, workerId: null, secret: null, proofSeed: null, alternates: null });
     return !this.closed.signal.aborted && runOf(welcome) === runOf(this.welcome);
+  }
+
+  /** Has workers that join from now on know whom the relay is connected to. */
+  welcomed({ alternates }: Message<'welcome'>): void {
+    this.told.alternates = [this.parent(), ...alternates].slice(0, MAX_ALTERNATES);
   }
 
   accept(channel: Channel, address: string): void {
@@ -134,7 +154,8 @@ export class Crew implements Computation {
 
   /** The proof of the relay's own engine; waits for workers first, as the relay is not ready without them. */
   async prove(proofSeed: number): Promise<Float32Array> {
-    const { arbiter, minWorkers, clock, report } = this.options;
+    const { arbiter, clock, report } = this.options;
+    const minWorkers = this.wasReady ? 1 : this.options.minWorkers;
     await this.gatherer.waitForWorkers(
       minWorkers,
       this.closed.signal,
@@ -147,6 +168,7 @@ export class Crew implements Computation {
           message: `Waiting for workers: ${numActive} of ${minWorkers}`,
         }),
     );
+    this.wasReady = true;
     return proveEngine(arbiter, proofSeed, this.regularizer);
   }
 
@@ -176,6 +198,10 @@ export class Crew implements Computation {
         throw new Error('no worker is left behind the relay');
       }
     }
+  }
+
+  forwardSlice(globalStep: number, params: Float32Array, index: number): void {
+    this.gatherer.sendSlice(globalStep, { params, slices: this.slices }, index);
   }
 
   /** Keeps the workers, for the next connection to the parent. */

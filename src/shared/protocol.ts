@@ -18,7 +18,7 @@ import {
 } from './config.js';
 
 /** Raised whenever a message changes; both sides must agree. */
-export const PROTOCOL_VERSION = 5;
+export const PROTOCOL_VERSION = 6;
 
 /** Workers that a relay may say it stands for. */
 export const MAX_WORKERS_BEHIND = 65_536;
@@ -29,7 +29,20 @@ export const MAX_ALTERNATES = 8;
 export const MAX_SAMPLES = 2_000_000;
 
 /** Bytes of a frame besides the parameters, samples or predictions it carries. */
-export const FRAME_OVERHEAD_BYTES = 64 * 1024;
+const FRAME_OVERHEAD_BYTES = 64 * 1024;
+
+/**
+ * The longest frame that an honest worker sends, bytes: a gradient, or an evaluation of as many images as there are, which
+ * is longer than the list of those that it has.
+ */
+export function longestFrameBytes(
+  numParams: number,
+  numSamples: number,
+  evaluationBlock: number,
+): number {
+  const evaluationBytes = 2 * numSamples + 4 * Math.ceil(numSamples / evaluationBlock);
+  return Math.max(4 * numParams, evaluationBytes) + FRAME_OVERHEAD_BYTES;
+}
 
 const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, {
   error: 'expected bytes',
@@ -188,6 +201,8 @@ const ranges = z.array(rangeSchema).min(1).max(100_000);
 /** A slice of θ; the last one comes with the step, or the evaluation, that all of them are for. */
 const paramsSlice = z.strictObject({
   type: z.literal('paramsSlice'),
+  /** Of that step, or evaluation. */
+  globalStep: count,
   /** Where in θ it begins; 0 begins a new θ. */
   first: count,
   /** float32 */
@@ -222,9 +237,9 @@ const evaluate = z.strictObject({
 
 /** How the run is going, for those who asked for it in their hello. */
 const progressSchema = z.strictObject({
-  /** Updates made, and to be made. */
+  /** Updates made, and to be made: epochs that a run may never come to are counted, too. */
   globalStep: count,
-  totalSteps: count,
+  totalSteps: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
   /** Of the last evaluation on the test set; null before the first. */
   testAccuracy: z.number().min(0).max(1).nullable(),
   /** Training images that updates have used, of this worker and of all. */

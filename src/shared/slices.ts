@@ -58,10 +58,14 @@ export class Assembly {
     this.values = values;
   }
 
-  /** @throws {ProtocolError} `malformed` if it is not the next slice; the first begins anew */
-  take(first: number, bytes: Uint8Array, what: string): void {
+  /**
+   * @returns which slice it is, from 0
+   * @throws {ProtocolError} `malformed` if it is not the next slice; the first begins anew
+   */
+  take(first: number, bytes: Uint8Array, what: string): number {
     if (first === 0) this.numSlices = 0;
-    const range = this.slices.ranges[this.numSlices];
+    const index = this.numSlices;
+    const range = this.slices.ranges[index];
     const numBytes = 4 * (range[1] - range[0]);
     if (first !== range[0] || bytes.length !== numBytes) {
       throw new ProtocolError(
@@ -70,6 +74,7 @@ export class Assembly {
       );
     }
     bytesOf(sliceOf(this.values, range)).set(bytes);
-    this.numSlices = (this.numSlices + 1) % this.slices.ranges.length;
+    this.numSlices = (index + 1) % this.slices.ranges.length;
+    return index;
   }
 }

@@ -62,8 +62,18 @@ export interface Computation {
    */
   run(task: Task, samples: SampleCache, answers: Answers): Promise<void>;
 
+  /** For a relay: called with the welcome of each connection that it is for. */
+  welcomed?(welcome: Message<'welcome'>): void;
+
   /** For a relay, the number of workers behind it. */
   readonly numWorkers?: number;
+
+  /**
+   * For a relay: sends a slice of the next θ on, before there is a task that uses it.
+   *
+   * @param globalStep of that task  @param params θ (P,), of which the slices up to this one have arrived
+   */
+  forwardSlice?(globalStep: number, params: Float32Array, index: number): void;
 
   /** Whether it can be reused for the run of that welcome, with the same model; without this method, it can. */
   isFor?(welcome: Message<'welcome'>): boolean;

@@ -15,6 +15,7 @@ export class Memory {
   alternates: readonly string[] = [];
   /** Settles once all work queued so far is done; never rejects. */
   idle: Promise<void> = Promise.resolve();
+  private isClosed = false;
 
   constructor(keepsake?: Keepsake) {
     this.identity = keepsake?.identity ?? null;
@@ -45,7 +46,24 @@ export class Memory {
     }
     this.computation = null;
     await before?.dispose();
-    return (this.computation = await create(model, regularizer, welcome));
+    const created = await create(model, regularizer, welcome);
+    if (this.hasClosed()) {
+      await created.dispose();
+      throw new Error('The worker has ended');
+    }
+    return (this.computation = created);
+  }
+
+  /** Disposes of the computation, also of one that is still being created, which is not waited for. */
+  async close(): Promise<void> {
+    this.isClosed = true;
+    await this.computation?.dispose();
+    this.computation = null;
+  }
+
+  /** A call, as the flag may have changed while something was awaited. */
+  private hasClosed(): boolean {
+    return this.isClosed;
   }
 
   /** Disposes of a failed computation, such as one that lost its GPU: the next connection gets a new one. */

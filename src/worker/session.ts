@@ -83,6 +83,8 @@ export class Session implements ChannelHandler {
   /** Once the worker has proved itself on this connection. */
   private joined: Joined | null = null;
   private task: Task | null = null;
+  /** Whose θ the slices that have arrived are of; null before the first. */
+  private assembledStep: number | null = null;
   /** Aborts the task. */
   private superseded = new AbortController();
   private isWelcome = false;
@@ -179,7 +181,7 @@ export class Session implements ChannelHandler {
         break;
       }
       case 'paramsSlice':
-        this.assemblyOf(message).take(message.first, message.values, 'params');
+        this.takeSlice(message);
         break;
       case 'step':
       case 'evaluate':
@@ -227,7 +229,7 @@ export class Session implements ChannelHandler {
     if (neededBytes > maxMemoryBytes) {
       throw new UserError(
         `The run needs ${formatBytes(neededBytes)} of memory, ` +
-          `more than the ${formatBytes(maxMemoryBytes)} that --max-memory allows`,
+          `more than the ${formatBytes(maxMemoryBytes)} that --max-memory allows${this.threadsHint}`,
       );
     }
     const numBytes = imageBytes(model.input);
@@ -244,6 +246,7 @@ export class Session implements ChannelHandler {
     const computation = await this.fitting(() =>
       memory.computationFor(model, regularizer, welcome, createComputation),
     );
+    computation.welcomed?.(welcome);
     const proof = await computation.prove(welcome.proofSeed).catch(async (error: unknown) => {
       await this.forget(computation);
       throw error;
@@ -281,12 +284,15 @@ export class Session implements ChannelHandler {
       return await make();
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
-      const hint = (this.options.numThreads ?? 1) > 1 ? '; try fewer --threads' : '';
       throw new UserError(
-        `Cannot hold the run's model and samples in memory (${error.message})${hint}`,
+        `Cannot hold the run's model and samples in memory (${error.message})${this.threadsHint}`,
         { cause: error },
       );
     }
+  }
+
+  private get threadsHint(): string {
+    return (this.options.numThreads ?? 1) > 1 ? '; try fewer --threads' : '';
   }
 
   /** Takes new work, in place of any under an older θ, or more of the same. */
@@ -316,16 +322,31 @@ export class Session implements ChannelHandler {
   ): Float32Array {
     const { welcome, slices, params } = this.expectJoined(message);
     if (!params) return float32From(bytes, welcome.numParams, 'params');
+    this.checkAssembled(message.globalStep);
     const [next] = params;
     next.take(slices.last[0], bytes, 'params');
     params.reverse();
     return next.values;
   }
 
-  private assemblyOf(message: Message<'paramsSlice'>): Assembly {
-    const { params } = this.expectJoined(message);
+  /** Takes a slice of the next θ, but not the last; a relay sends it on at once. */
+  private takeSlice(message: Message<'paramsSlice'>): void {
+    const { computation, params } = this.expectJoined(message);
     if (!params) throw new ProtocolError('unexpected', 'A slice of params, which come as a whole');
-    return params[0];
+    const { globalStep, first, values } = message;
+    if (first === 0) this.assembledStep = globalStep;
+    this.checkAssembled(globalStep);
+    const [next] = params;
+    const index = next.take(first, values, 'params');
+    computation.forwardSlice?.(globalStep, next.values, index);
+  }
+
+  /** @throws {ProtocolError} if the slices of θ that have arrived are of another step */
+  private checkAssembled(globalStep: number): void {
+    const { assembledStep } = this;
+    if (assembledStep === globalStep) return;
+    const message = `A slice of params of step ${globalStep} after one of step ${assembledStep}`;
+    throw new ProtocolError('malformed', message);
   }
 
   /** Gives up the task under way, if there is one. */

@@ -80,19 +80,19 @@ export class Worker {
           return this.close({ outcome: 'unable', reason });
       }
       if (isStopped()) return this.close({ outcome: 'left' });
-      if (clock.now() - aloneSince > retryForMs) return this.close({ outcome: 'gaveUp', reason });
+      const leftMs = aloneSince + retryForMs - clock.now();
+      if (leftMs <= 0) return this.close({ outcome: 'gaveUp', reason });
       // Half of the wait is jitter, so that workers do not all reconnect at the same time.
       const waitMs = Math.max(retryAfterMs, backoffMs * (0.5 + random.float() / 2));
       if (reason !== hasSaid) log('info', `Cannot reach the coordinator (${reason}); retrying`);
       hasSaid = reason;
-      await sleep(clock, waitMs, signal);
+      await sleep(clock, Math.min(waitMs, leftMs), signal);
       backoffMs = Math.min(2 * backoffMs, LONGEST_BACKOFF_MS);
     }
   }
 
   private async close(outcome: WorkerOutcome): Promise<WorkerOutcome> {
-    await this.memory.computation?.dispose();
-    this.memory.computation = null;
+    await this.memory.close();
     return outcome;
   }
 }

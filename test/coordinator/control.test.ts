@@ -77,14 +77,37 @@ it('retries a failed checkpoint while paused', async () => {
   expect(eventsOf('checkpoint')).toHaveLength(1);
 });
 
-it('stops while paused', async () => {
-  const { coordinator, join, stop, ended, saved } = await startRun();
+it('saves on request while it waits for workers, and within a step that waits for one', async () => {
+  const { coordinator, join, time, saved } = await startRun({ minWorkers: 2 });
+  const stepsSaved = () => saved.map(({ globalStep }) => globalStep);
+  const [anna, bert] = [await join(), await join()];
+  for (const worker of [anna, bert]) await step(worker, 0);
+  bert.channel.break();
+  await step(anna, 1);
+  // Step 2 waits for a second worker.
+  coordinator.save();
+  await time.advance(1_000);
+  expect(stepsSaved().at(-1)).toBe(2);
+
+  const charlie = await join();
+  for (const worker of [anna, charlie]) await step(worker, 2);
+  expect(stepsSaved().at(-1)).toBe(2);
+  // Step 3 has begun, and waits for any worker.
+  for (const worker of [anna, charlie]) worker.channel.break();
+  coordinator.save();
+  await time.advance(1_000);
+  expect(stepsSaved().at(-1)).toBe(3);
+});
+
+it('does not say that it goes on when it stops while paused', async () => {
+  const { coordinator, join, stop, ended, saved, eventsOf } = await startRun();
   const anna = await join();
   coordinator.pause();
   await step(anna, 0);
   stop.abort();
   expect(await ended).toMatchObject({ outcome: 'stopped', globalStep: 1 });
   expect(saved.map(({ globalStep }) => globalStep)).toEqual([1]);
+  expect(isPausedIn(eventsOf('paused'))).toEqual([true]);
 });
 
 it('evicts a worker, reassigns its work, and does not readmit it', async () => {

@@ -12,12 +12,12 @@ import {
 import { joinFrame, type Channel } from '../../src/shared/channel.js';
 import { systemClock } from '../../src/shared/clock.js';
 import { UserError } from '../../src/shared/errors.js';
+import { longestFrameBytes } from '../../src/shared/protocol.js';
 import { dial } from '../../src/worker/connection.js';
 import { RawClient, UPGRADE, clientFrame, upgrade } from '../support/raw-client.js';
 
-const NUM_PARAMS = 1_000;
 /** The `maxPayload` that `listen` passes to `ws`. */
-const MAX_PAYLOAD = 4 * NUM_PARAMS + 64 * 1024;
+const MAX_PAYLOAD = longestFrameBytes(1_000, 100, 10);
 
 const LIMITS: ServerLimits['channel'] = {
   framesPerSecond: 100,
@@ -61,8 +61,8 @@ async function start(
     host: '127.0.0.1',
     port: 0,
     tls: null,
-    numParams: NUM_PARAMS,
-    limits: { ...defaultServerLimits(NUM_PARAMS, 64), ...changes },
+    longestFrameBytes: MAX_PAYLOAD,
+    limits: { ...defaultServerLimits(MAX_PAYLOAD, 64), ...changes },
     clock: systemClock,
     accept: (channel) => {
       const received: Uint8Array[] = [];
@@ -445,8 +445,8 @@ describe('listen()', () => {
       host: '127.0.0.1',
       port: server.port,
       tls: null,
-      numParams: 1,
-      limits: defaultServerLimits(1, 1),
+      longestFrameBytes: MAX_PAYLOAD,
+      limits: defaultServerLimits(MAX_PAYLOAD, 1),
       clock: systemClock,
       accept: () => undefined,
       handle: () => false,
@@ -477,7 +477,7 @@ describe('listen()', () => {
 
 it('defaultServerLimits() lets gradients through in as many slices as they have', () => {
   const framesOf = (numSlices: number) =>
-    defaultServerLimits(NUM_PARAMS, 8, numSlices).channel.framesPerSecond;
+    defaultServerLimits(MAX_PAYLOAD, 8, numSlices).channel.framesPerSecond;
   expect([1, 10, 242].map(framesOf)).toEqual([10_000, 10_000, 242_000]);
 });
 

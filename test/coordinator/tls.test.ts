@@ -36,8 +36,8 @@ async function start(tls: { key: string; cert: string }, changes: Partial<Server
     host: '127.0.0.1',
     port: 0,
     tls,
-    numParams: 1_000,
-    limits: { ...defaultServerLimits(1_000, 64), ...changes },
+    longestFrameBytes: 100_000,
+    limits: { ...defaultServerLimits(100_000, 64), ...changes },
     clock: systemClock,
     accept: (channel) => {
       accepted.push(channel);

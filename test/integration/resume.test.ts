@@ -66,7 +66,7 @@ describe('train --resume', () => {
     const again = ['train', '--out', undisturbed, '--resume', ...flags];
     const ended = await lockstep(again);
     expect(ended).toMatchObject({ code: 0, stderr: '' });
-    expect(ended.stdout).toMatch(/was over before, after 480 steps/);
+    expect(ended.stdout).toMatch(/had already finished, after 480 steps/);
     expect(ended.stdout).not.toMatch(/joined|Live page/);
     expect(await readFile(path, 'utf8')).toBe(result);
 
@@ -125,7 +125,7 @@ describe('train --resume', () => {
     // From now on it has five.
     const over = await lockstep(['train', '--resume', out]);
     expect(over.stdout).toMatch(
-      /was over before, after 80 steps; it goes on with more --epochs than 5/,
+      /had already finished, after 80 steps; it can be continued with more --epochs than 5/,
     );
   });
 

@@ -12,6 +12,7 @@ import {
   type TrainOptions,
 } from '../../src/index.js';
 import { UserError } from '../../src/shared/errors.js';
+import type { RunConfig } from '../../src/shared/config.js';
 import { initParams } from '../../src/model/init.js';
 import { LENET5 } from '../../src/model/lenet.js';
 import { smallMnist } from '../support/lockstep.js';
@@ -75,6 +76,16 @@ describe('train()', () => {
     const none = await run({ signal: AbortSignal.abort() });
     expect(none.result).toMatchObject({ outcome: 'stopped', globalStep: 0 });
     expect(none.last.params).toEqual(initParams(buildModel(LENET5), 5));
+  });
+
+  test('leaves no thread behind where there is nothing to train', async () => {
+    const { last } = await run();
+    const before = process.getActiveResourcesInfo().filter((name) => name === 'MessagePort').length;
+    const again = await run({ resumeFrom: last, threads: 2 });
+    expect(again.result.outcome).toBe('finished');
+    const ports = () =>
+      process.getActiveResourcesInfo().filter((name) => name === 'MessagePort').length;
+    await expect.poll(ports, { timeout: 10_000 }).toBe(before);
   });
 
   test('rejects with what a callback throws', async () => {
@@ -165,6 +176,15 @@ describe('train()', () => {
     expect(model.sha256).toBe(weightsSha256(best!.params));
     const last = await loadModel(`${checkpointsPath}/step-00000010.safetensors`);
     expect(last.sha256).toBe(result.weightsSha256);
+  });
+
+  test('records the name of the dataset that it was given, or the one that it was told', async () => {
+    const named = { ...dataset, name: 'fashion' };
+    const datasetOf = ({ config }: { config: unknown }) => (config as RunConfig).dataset;
+    const { last } = await run({ dataset: named });
+    expect(datasetOf(last)).toBe('fashion');
+    const told = await run({ dataset: named, config: { ...CONFIG, dataset: '/data/fashion' } });
+    expect(datasetOf(told.last)).toBe('/data/fashion');
   });
 });
 

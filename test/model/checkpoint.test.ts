@@ -348,6 +348,18 @@ describe('writeCheckpoint()', () => {
     expect((await readCheckpoint(storage, 'dir/best.safetensors')).globalStep).toBe(20);
   });
 
+  test('has the best on disk before a checkpoint that says so', async () => {
+    const storage = new MemoryStorage();
+    const written: string[] = [];
+    const write = storage.writeDurably.bind(storage);
+    storage.writeDurably = (path, bytes) => {
+      written.push(path);
+      return write(path, bytes);
+    };
+    await writeCheckpoint(storage, 'dir', checkpointOf({ globalStep: 10 }), true);
+    expect(written).toEqual(['dir/best.safetensors', 'dir/step-00000010.safetensors']);
+  });
+
   test('removes what a process that was killed has left half-written', async () => {
     const storage = new MemoryStorage();
     storage.files.set('dir/step-00000007.safetensors.partial', new Uint8Array(3));

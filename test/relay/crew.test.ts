@@ -22,7 +22,11 @@ const HEARTBEAT_TIMEOUT_MS = 3_000;
 const NUM_UNITS = 7;
 
 /** A crew with what it needs, and the tasks that it is given. */
-function createCrew(overrides: Partial<CrewOptions> = {}, sliceValues = 1e9) {
+function createCrew(
+  overrides: Partial<CrewOptions> = {},
+  sliceValues = 1e9,
+  parent = () => 'ws://parent:7700',
+) {
   const training = allTrainings()[0];
   const { samples, model, config } = training;
   const time = new VirtualTime();
@@ -68,9 +72,11 @@ function createCrew(overrides: Partial<CrewOptions> = {}, sliceValues = 1e9) {
       model,
       regularizer: new Regularizer(model, NO_REGULARIZATION),
       welcome,
-      parent: 'ws://parent:7700',
+      parent,
+      wasReady: false,
     },
   );
+  crew.welcomed(welcome);
   const cache = SampleCache.create(samples.datasetId, welcome.numSamples, IMAGE_BYTES);
   const indices = Uint32Array.from({ length: welcome.numSamples }, (_, i) => i);
   cache.store({
@@ -158,6 +164,19 @@ describe('the crew of a relay', () => {
     expect(sent.secret).not.toBe(welcome.secret);
   });
 
+  it('names another parent to those that join after it has moved, and keeps the others', async () => {
+    let parent = 'ws://parent:7700';
+    const { crew, join, welcome } = createCrew({}, 1e9, () => parent);
+    const anna = await join();
+    parent = 'ws://top:7700';
+    const moved = { ...welcome, workerId: 'r7', alternates: [] };
+    expect(crew.isFor(moved)).toBe(true);
+    crew.welcomed(moved);
+    expect(anna.closeCode).toBeNull();
+    const [sent] = (await join()).channel.sentOf('welcome');
+    expect(sent.alternates).toEqual(['ws://top:7700']);
+  });
+
   it('is ready when its workers are', async () => {
     const { crew, join, settle } = createCrew({ minWorkers: 2 });
     let isReady = false;
@@ -169,6 +188,17 @@ describe('the crew of a relay', () => {
     expect(isReady).toBe(true);
     await proof;
     expect(crew.numWorkers).toBe(2);
+  });
+
+  it('is ready again with one worker, as the others may be gone for good', async () => {
+    const { crew, join, settle } = createCrew({ minWorkers: 2 });
+    const proof = crew.prove(1);
+    const [first] = [await join(), await join()];
+    await proof;
+    first.channel.break();
+    await settle();
+    expect(crew.numWorkers).toBe(1);
+    await expect(crew.prove(2)).resolves.toHaveLength(crew.model.numParams);
   });
 
   it('asks for what it was asked, and sends each node up once, with its bits', async () => {
@@ -319,6 +349,31 @@ describe('the crew of a relay', () => {
     await second;
     expect(partials.map(({ range }) => range)).toEqual([[0, 1]]);
     expect(Buffer.from(bytesOf(partials[0].gradient))).toEqual(Buffer.from(gradient));
+  });
+
+  it('sends slices of θ on as they come, and with the step only those that are missing', async () => {
+    const sliceValues = 50;
+    const { crew, join, give, task, settle, abort, welcome } = createCrew({}, sliceValues);
+    const slices = new Slices(welcome.numParams, sliceValues);
+    const early = slices.early.map(([first]) => first);
+    expect(early.length).toBeGreaterThan(2);
+    const worker = await join();
+    const firsts = () => worker.channel.sentOf('paramsSlice').map(({ first }) => first);
+    // As of a step in which the relay got no share.
+    crew.forwardSlice(3, task.params, 0);
+    for (const index of [0, 1]) crew.forwardSlice(4, task.params, index);
+    expect(firsts()).toEqual([0, ...early.slice(0, 2)]);
+    const done = give([0, 1]);
+    await settle();
+    expect(firsts()).toEqual([0, ...early]);
+    expect(worker.channel.sentOf('paramsSlice').map(({ globalStep }) => globalStep)).toEqual([
+      3,
+      ...early.map(() => 4),
+    ]);
+    const [{ params }] = worker.channel.sentOf('step');
+    expect(params).toHaveLength(4 * (slices.last[1] - slices.last[0]));
+    abort.abort();
+    await done;
   });
 
   it('sends a worker with NaN away, and sends up what its own engine gets', async () => {

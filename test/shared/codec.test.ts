@@ -9,10 +9,14 @@ import {
   float32From,
   uint32From,
 } from '../../src/shared/codec.js';
-import { joinFrame, type Frame } from '../../src/shared/channel.js';
+import { frameBytes, joinFrame, type Frame } from '../../src/shared/channel.js';
 import { parseRunConfig } from '../../src/shared/config.js';
 import { ProtocolError } from '../../src/shared/errors.js';
-import type { CoordinatorMessage, WorkerMessage } from '../../src/shared/protocol.js';
+import {
+  longestFrameBytes,
+  type CoordinatorMessage,
+  type WorkerMessage,
+} from '../../src/shared/protocol.js';
 
 const packr = new Packr({ useRecords: false, variableMapSize: true });
 const pack = (value: unknown): Uint8Array => packr.pack(value);
@@ -135,6 +139,7 @@ const coordinatorMessages: fc.Arbitrary<CoordinatorMessage> = fc.oneof(
   }),
   fc.record({
     type: fc.constant('paramsSlice' as const),
+    globalStep: count,
     first: count,
     values: bytes,
   }),
@@ -417,5 +422,39 @@ describe('uint32From()', () => {
 
   it('refuses a value and a half', () => {
     expect(() => uint32From(new Uint8Array(6), 'indices')).toThrow(ProtocolError);
+  });
+});
+
+describe('longestFrameBytes()', () => {
+  const most = fc.integer({ min: 1, max: 300_000 });
+  it('lets through whatever an honest worker says, however small its model', () => {
+    fc.assert(
+      fc.property(most, most, fc.integer({ min: 1, max: 500 }), (numParams, numSamples, block) => {
+        const longest = longestFrameBytes(numParams, numSamples, block);
+        const zeros = (count: number) => new Uint8Array(count);
+        const range: [number, number] = [0, Math.ceil(numSamples / block)];
+        const words = { engine: 'e'.repeat(200), name: 'ä'.repeat(200), host: 'h'.repeat(200) };
+        const messages: WorkerMessage[] = [
+          {
+            ...{ type: 'hello', protocolVersion: 6, workerId: 'w', secret: 'ab'.repeat(32) },
+            ...{ token: 't'.repeat(1000), datasetId: 'd'.repeat(32), ...words },
+            cached: zeros(Math.ceil(numSamples / 8)),
+          },
+          { type: 'ready', fingerprint: 'f', device: 'd'.repeat(200), proof: zeros(4 * numParams) },
+          {
+            ...{ type: 'partial', globalStep: 1, range, gradient: zeros(4 * numParams) },
+            ...{ lossSum: 1, numCorrect: 1, numImages: 1, startedAt: 1, computeMs: 1 },
+          },
+          {
+            ...{ type: 'evaluation', globalStep: 1, set: 'test', range, computeMs: 1 },
+            ...{ lossSums: zeros(4 * range[1]), predictions: zeros(2 * numSamples) },
+          },
+        ];
+        for (const message of messages) {
+          expect(frameBytes(encode(message))).toBeLessThanOrEqual(longest);
+        }
+      }),
+      { numRuns: 30 },
+    );
   });
 });

@@ -53,6 +53,14 @@ const STEP: Message<'step'> = {
   indices: bytesOf(Uint32Array.of(0, 1, 2, 3)),
 };
 
+function sliceOfStep(
+  globalStep: number,
+  first: number,
+  values: Uint8Array,
+): Message<'paramsSlice'> {
+  return { type: 'paramsSlice', globalStep, first, values };
+}
+
 /** A computation that answers nothing by default; the test supplies `run`. */
 class FakeComputation implements Computation {
   readonly model: Model = MODEL;
@@ -188,7 +196,7 @@ describe('a session', () => {
     await say(
       { ...WELCOME, sliceValues: 10_000 },
       ...slices.early.map((slice) => {
-        return { type: 'paramsSlice' as const, first: slice[0], values: part(slice) };
+        return sliceOfStep(STEP.globalStep, slice[0], part(slice));
       }),
       { ...STEP, params: part(slices.last) },
     );
@@ -199,6 +207,21 @@ describe('a session', () => {
       })),
       expect.objectContaining({ type: 'partial', range: [0, 2], gradient: part(slices.last) }),
     ]);
+  });
+
+  it('has a relay send slices on before their step has come', async () => {
+    const slices = new Slices(MODEL.numParams, 20_000);
+    const forwarded: [globalStep: number, index: number, value: number][] = [];
+    const relay = Object.assign(new FakeComputation(), {
+      forwardSlice: (globalStep: number, params: Float32Array, index: number) =>
+        forwarded.push([globalStep, index, params[slices.ranges[index][0]]]),
+    });
+    const { say } = connect([relay]);
+    const values = ([first, end]: Range) => bytesOf(new Float32Array(end - first).fill(first));
+    const early = slices.early.map((slice) => sliceOfStep(7, slice[0], values(slice)));
+    expect(early.length).toBeGreaterThan(1);
+    await say({ ...WELCOME, sliceValues: 20_000 }, ...early);
+    expect(forwarded).toEqual(early.map(({ first }, index) => [7, index, first]));
   });
 
   it('knows the samples of each range that it was asked for, whenever it was', async () => {
@@ -314,6 +337,24 @@ describe('a session', () => {
           labels: bytesOf(Uint16Array.of(10)),
           pixels: new Uint8Array(784),
         },
+      ],
+      CLOSE_CODES.malformed,
+    ],
+    [
+      'slices of two steps',
+      [
+        { ...WELCOME, sliceValues: 20_000 },
+        sliceOfStep(0, 0, new Uint8Array(80_000)),
+        sliceOfStep(1, 20_000, new Uint8Array(80_000)),
+      ],
+      CLOSE_CODES.malformed,
+    ],
+    [
+      'the last slice of another step',
+      [
+        { ...WELCOME, sliceValues: MODEL.numParams - 1 },
+        sliceOfStep(1, 0, new Uint8Array(4 * (MODEL.numParams - 1))),
+        { ...STEP, params: new Uint8Array(4) },
       ],
       CLOSE_CODES.malformed,
     ],

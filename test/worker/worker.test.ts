@@ -1,11 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import type { Channel } from '../../src/shared/channel.js';
 import { LENET5, buildModel } from '../../src/model/lenet.js';
-import { NO_REGULARIZATION } from '../../src/model/regularizer.js';
+import { NO_REGULARIZATION, Regularizer } from '../../src/model/regularizer.js';
 import { decodeWorkerMessage, encode } from '../../src/shared/codec.js';
 import { CLOSE_CODES, UserError } from '../../src/shared/errors.js';
 import type { Message } from '../../src/shared/protocol.js';
 import { createRandom } from '../../src/shared/random.js';
+import type { Computation } from '../../src/worker/computation.js';
+import { Memory } from '../../src/worker/memory.js';
 import { Worker, type WorkerOutcome } from '../../src/worker/worker.js';
 import { createManualClock } from '../support/manual-clock.js';
 
@@ -151,4 +153,65 @@ describe('a worker whose coordinator is gone', () => {
     // Alternating with its own address.
     expect(dialled.slice(0, 6)).toEqual([null, null, parent, top, null, parent]);
   });
+});
+
+it('gives up at the end of its time, however long a refusal is to last', async () => {
+  const clock = createManualClock(0);
+  const handlers: Channel[] = [];
+  const worker = new Worker({
+    dial() {
+      const channel: Channel = {
+        handler: { received: () => undefined, closed: () => undefined },
+        ...{ bufferedBytes: 0, isReceiving: false },
+        ...{ send: () => undefined, close: () => undefined, terminate: () => undefined },
+      };
+      handlers.push(channel);
+      return Promise.resolve(channel);
+    },
+    session: {
+      createComputation: () => Promise.reject(new Error('no engine is asked for')),
+      ...{ engineName: 'simd', name: 'a', host: 'localhost', token: null, maxMemoryBytes: 1e9 },
+      ...{ clock, collectGarbage: () => undefined, log: () => undefined },
+    },
+    random: createRandom(1),
+    retryForMs: 60_000,
+  });
+  let outcome: WorkerOutcome | null = null;
+  void worker.work(new AbortController().signal).then((end) => (outcome = end));
+  const refuse = async () => {
+    await settled();
+    const reason = 'come back in an hour';
+    handlers.at(-1)!.handler.received(encode({ type: 'refused', reason, retryAfterMs: 3_600_000 }));
+    await settled();
+  };
+  await refuse();
+  clock.advance(59_999);
+  await settled();
+  expect(outcome).toBeNull();
+  clock.advance(1);
+  await refuse();
+  expect(outcome).toMatchObject({ outcome: 'gaveUp', reason: 'come back in an hour' });
+});
+
+it('disposes of a computation that is made after its end', async () => {
+  const memory = new Memory();
+  const model = buildModel(LENET5);
+  const regularizer = new Regularizer(model, NO_REGULARIZATION);
+  let made: (computation: Computation) => void = () => undefined;
+  let isDisposed = false;
+  const computation = {
+    dispose() {
+      isDisposed = true;
+      return Promise.resolve();
+    },
+  } as Computation;
+  const welcome = {} as Message<'welcome'>;
+  const creating = memory.computationFor(model, regularizer, welcome, () => {
+    return new Promise((resolve) => (made = resolve));
+  });
+  await settled();
+  await memory.close();
+  made(computation);
+  await expect(creating).rejects.toThrow('The worker has ended');
+  expect(isDisposed).toBe(true);
 });

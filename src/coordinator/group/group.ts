@@ -122,7 +122,7 @@ export class WorkerGroup implements ConnectionOwner {
     for (const member of dismissed) {
       const connection = member.connection!;
       member.history = shutOut(member.history);
-      connection.send({ type: 'finished', isFinal: true, reason: 'it was sent away' });
+      connection.send({ type: 'finished', isFinal: true, reason: 'this worker was sent away' });
       this.lose(connection, 'finished', 'it was sent away');
     }
     return dismissed.length;

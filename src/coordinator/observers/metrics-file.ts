@@ -3,7 +3,7 @@ import { truncate } from 'node:fs/promises';
 import { createAppendFile } from '../../shared/node/append-file.js';
 import { linesOf } from '../../shared/node/input-file.js';
 import type { Observer } from '../events.js';
-import { MAX_LINE_BYTES, textOfLine, updatesBefore } from '../run/metrics-line.js';
+import { MAX_LINE_BYTES, placeOf, textOfLine } from '../run/metrics-line.js';
 
 const NEWLINE = 10;
 
@@ -20,11 +20,15 @@ export interface MetricsFile {
 export interface MetricsFileOptions {
   /** Told when the disk does not take the lines, and when it does again. */
   readonly warn: (message: string) => void;
-  /**
-   * The first step to come of a resumed run: lines of later updates are removed, since those steps will be done
-   * again. Without it the file begins anew.
-   */
-  readonly truncateToStep?: number;
+  /** Where a resumed run goes on: lines of what it does again are removed. Without it the file begins anew. */
+  readonly resumeAt?: ResumePoint;
+}
+
+interface ResumePoint {
+  /** The first step to come. */
+  readonly globalStep: number;
+  /** Of the last evaluation that was complete. */
+  readonly evaluatedStep: number;
 }
 
 /**
@@ -34,9 +38,9 @@ export async function createMetricsFile(
   path: string,
   options: MetricsFileOptions,
 ): Promise<MetricsFile> {
-  const { warn, truncateToStep } = options;
-  if (truncateToStep !== undefined) await cutMetrics(path, truncateToStep);
-  const file = createAppendFile(path, { warn, truncate: truncateToStep === undefined });
+  const { warn, resumeAt } = options;
+  if (resumeAt) await cutMetrics(path, resumeAt);
+  const file = createAppendFile(path, { warn, truncate: !resumeAt });
   return {
     observe(event) {
       if (event.type === 'step' || event.type === 'evaluation') file.append(textOfLine(event));
@@ -50,18 +54,24 @@ export async function createMetricsFile(
 }
 
 /**
- * Cuts the file after the last line of an update that a run resumed at `globalStep` will not make again: lines stand in
- * the order of updates. A line torn when the coordinator died is cut off likewise; one that cannot be read between others stays,
- * and is skipped by whoever reads the file.
+ * Cuts the file before the first line of what a resumed run will do again: lines stand in the order of updates. A line torn
+ * when the coordinator died is cut off likewise; one that cannot be read between others stays, and is skipped by whoever reads
+ * the file.
  */
-async function cutMetrics(path: string, globalStep: number): Promise<void> {
+async function cutMetrics(path: string, { globalStep, evaluatedStep }: ResumePoint): Promise<void> {
   let [numBytes, keptBytes] = [0, 0];
   try {
     for await (const line of linesOf(path, MAX_LINE_BYTES)) {
-      const updates = line?.at(-1) === NEWLINE ? updatesBefore(line.toString()) : null;
-      if (line === null || (updates !== null && updates > globalStep)) break;
+      const place = line?.at(-1) === NEWLINE ? placeOf(line.toString()) : null;
+      if (line === null) break;
+      if (place) {
+        const { type, numUpdates } = place;
+        if (numUpdates > globalStep) break;
+        // One of the sets, before the evaluation was broken off.
+        if (type === 'evaluation' && numUpdates > evaluatedStep) break;
+      }
       numBytes += line.length;
-      if (updates !== null) keptBytes = numBytes;
+      if (place) keptBytes = numBytes;
     }
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;

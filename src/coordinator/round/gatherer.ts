@@ -103,7 +103,7 @@ export class Gatherer implements GroupHandler {
 
   /** Sends ahead a slice of the θ that the next round is about, but not the last one. */
   sendSlice(globalStep: number, params: WorkParams, index: number): void {
-    this.dispatcher.sendSlice(globalStep, encodeSlice(params, index), index);
+    this.dispatcher.sendSlice(globalStep, encodeSlice(globalStep, params, index), index);
   }
 
   /** Sends ahead the samples that the next step will need. */

@@ -38,15 +38,20 @@ export interface WorkParams {
   readonly slices: Slices;
 }
 
-/** The frame of a slice of θ that is sent before the work's own message. */
-export function encodeSlice({ params, slices }: WorkParams, index: number): Frame {
+/** The frame of a slice of θ after `globalStep` updates, which is sent before the work's own message. */
+export function encodeSlice(
+  globalStep: number,
+  { params, slices }: WorkParams,
+  index: number,
+): Frame {
   const slice = slices.ranges[index];
   const values = bytesOf(sliceOf(params, slice));
-  return encode({ type: 'paramsSlice', first: slice[0], values });
+  return encode({ type: 'paramsSlice', globalStep, first: slice[0], values });
 }
 
 /** Work whose units may have an answer that is still being confirmed; meanwhile no other worker is asked for them. */
 abstract class ConfirmableWork {
+  readonly globalStep: number;
   readonly numUnits: number;
   readonly params: Float32Array;
   readonly slices: Slices;
@@ -57,7 +62,8 @@ abstract class ConfirmableWork {
   /** Encoded once for all workers. */
   private readonly sliceFrames: Frame[] = [];
 
-  constructor(numUnits: number, { params, slices }: WorkParams) {
+  constructor(globalStep: number, numUnits: number, { params, slices }: WorkParams) {
+    this.globalStep = globalStep;
     this.numUnits = numUnits;
     this.params = params;
     this.slices = slices;
@@ -67,7 +73,7 @@ abstract class ConfirmableWork {
   /** The slices sent before the work's own message, without the first `numSent`. */
   earlySlices(numSent: number): readonly Frame[] {
     return this.slices.early
-      .map((_, i) => (this.sliceFrames[i] ??= encodeSlice(this, i)))
+      .map((_, i) => (this.sliceFrames[i] ??= encodeSlice(this.globalStep, this, i)))
       .slice(numSent);
   }
 
@@ -101,7 +107,6 @@ abstract class ConfirmableWork {
 export class StepWork extends ConfirmableWork implements Work {
   readonly kind = 'step';
   readonly isTree = true;
-  readonly globalStep: number;
   readonly epoch: number;
   readonly reducer: Reducer<StepPartial>;
   /** Each worker's contribution, with nothing counted twice. */
@@ -122,8 +127,7 @@ export class StepWork extends ConfirmableWork implements Work {
     microBatch: number,
     params: WorkParams,
   ) {
-    super(Math.ceil(batch.length / microBatch), params);
-    this.globalStep = globalStep;
+    super(globalStep, Math.ceil(batch.length / microBatch), params);
     this.epoch = epoch;
     this.batch = batch;
     this.microBatch = microBatch;
@@ -183,7 +187,6 @@ export class StepWork extends ConfirmableWork implements Work {
 export class EvaluationWork extends ConfirmableWork implements Work {
   readonly kind = 'evaluation';
   readonly isTree = false;
-  readonly globalStep: number;
   readonly set: EvaluationSet;
   /** (n, C, H, W) and (n,) */
   readonly images: Uint8Array;
@@ -208,8 +211,7 @@ export class EvaluationWork extends ConfirmableWork implements Work {
     params: WorkParams,
   ) {
     const { images, labels, first } = samples.evaluationSet(set);
-    super(Math.ceil(labels.length / block), params);
-    this.globalStep = globalStep;
+    super(globalStep, Math.ceil(labels.length / block), params);
     this.set = set;
     this.images = images;
     this.labels = labels;

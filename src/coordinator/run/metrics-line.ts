@@ -140,11 +140,14 @@ const placeSchema = z.discriminatedUnion('type', [
   evaluationSchema.pick({ type: true, globalStep: true }),
 ]);
 
-/** The number of updates made when the line was written; null for a malformed line. */
-export function updatesBefore(text: string): number | null {
+/** What the line is about, and the number of updates made when it was written; null for a malformed line. */
+export function placeOf(
+  text: string,
+): { readonly type: 'step' | 'evaluation'; readonly numUpdates: number } | null {
   const place = parsed(placeSchema, text);
   if (place === null) return null;
-  return place.type === 'step' ? place.globalStep + 1 : place.globalStep;
+  const { type, globalStep } = place;
+  return { type, numUpdates: type === 'step' ? globalStep + 1 : globalStep };
 }
 
 function parsed<T>(schema: z.ZodType<T>, text: string): T | null {

@@ -9,10 +9,15 @@ import { temporaryDirectory } from '../../support/temporary-directory.js';
 
 const warn = (message: string) => expect.fail(`Unexpected warning: ${message}`);
 
-async function writeMetrics(path: string, stream: RunEvent[], truncateToStep?: number) {
+async function writeMetrics(
+  path: string,
+  stream: RunEvent[],
+  globalStep?: number,
+  evaluatedStep = Infinity,
+) {
   const file = await createMetricsFile(path, {
     warn,
-    ...(truncateToStep !== undefined && { truncateToStep }),
+    ...(globalStep !== undefined && { resumeAt: { globalStep, evaluatedStep } }),
   });
   for (const event of stream) file.observe(event);
   await file.close();
@@ -51,6 +56,19 @@ describe('createMetricsFile()', () => {
     // Damaged ones behind the last that stays go with the rest.
     await writeMetrics(path, [events.step(1)], 1);
     expect(brief(await readMetrics(path))).toEqual(['step 0', 'step 1']);
+  });
+
+  it('removes half an evaluation when a run is resumed, and keeps a whole one', async () => {
+    const path = join(await temporaryDirectory(), 'metrics.jsonl');
+    const [validation, test] = (['validation', 'test'] as const).map((set) =>
+      events.evaluation({ set, globalStep: 1 }),
+    );
+    await writeMetrics(path, [events.step(0), validation]);
+    await writeMetrics(path, [validation, test, events.step(1)], 1, 0);
+    const whole = ['step 0', 'evaluation 1', 'evaluation 1', 'step 1'];
+    expect(brief(await readMetrics(path))).toEqual(whole);
+    await writeMetrics(path, [events.step(1)], 1, 1);
+    expect(brief(await readMetrics(path))).toEqual(whole);
   });
 
   it('writes a flat line per step, with the share of each worker', async () => {

@@ -13,8 +13,10 @@ import {
   PROTOCOL_VERSION,
   type CoordinatorMessage,
   type Message,
+  type Range,
 } from '../../../src/shared/protocol.js';
 import { createRandom, type Random } from '../../../src/shared/random.js';
+import { Slices, sliceOf } from '../../../src/shared/slices.js';
 import { maximalNodes } from '../../../src/shared/tree.js';
 import { Relay } from '../../../src/relay/relay.js';
 import { SampleCache } from '../../../src/worker/sample-cache.js';
@@ -41,6 +43,8 @@ export interface Shape {
   readonly batchSize: number;
   /** Relays below the coordinator, below each of those, and so on; empty for a star. */
   readonly relays: readonly number[];
+  /** That θ and gradients are sent in; 1 by default. */
+  readonly numSlices?: number;
 }
 
 export interface Network {
@@ -70,7 +74,8 @@ export async function runCluster(
   network: Network,
   costs: Costs,
 ): Promise<ClusterResult> {
-  const { numWorkers, batchSize, relays } = shape;
+  const { numWorkers, batchSize, relays, numSlices = 1 } = shape;
+  const slices = new Slices(model.numParams, Math.ceil(model.numParams / numSlices));
   const samples = blankSamples(NUM_STEPS * batchSize);
   const numSamples = samples.numTrain + samples.numTest;
   // Every worker says that it has every image, so none is looked at.
@@ -88,23 +93,38 @@ export async function runCluster(
   const numSums = new Map<Machine, number>();
   /** The step that each hub has planned. */
   const planned = new Map<Machine, number>();
+  /** The slice of θ that the coordinator has updated last, as `step:first`. */
+  let updated = '';
   const socketMs = (frame: Frame) => costs.frameMs + costs.msPerByte * frameBytes(frame);
   const fabric = new Fabric(time, {
     bytesPerMs: (network.gigabits * 1e9) / 8 / 1000,
     latencyMs: network.latencyMs,
     sendMs(frame, sender) {
       const kind = kindOf(frame);
+      const isCoordinator = !parents.has(sender);
       const sumsMs = (numSums.get(sender) ?? 0) * costs.addMs;
-      if (kind !== 'other') numSums.set(sender, 0);
-      if (kind === 'partial') return socketMs(frame) + costs.encodeMs + sumsMs;
+      if (kind === 'partial' || kind === 'gradientSlice') {
+        // A relay adds up before it sends the first slice.
+        numSums.set(sender, 0);
+        return socketMs(frame) + costs.encodeMs * fractionOf(frame) + sumsMs;
+      }
+      if (kind === 'paramsSlice') {
+        if (!isCoordinator) return socketMs(frame);
+        const { globalStep, first } = decoded(frame) as Message<'paramsSlice'>;
+        const slice = `${globalStep}:${first}`;
+        if (updated === slice) return socketMs(frame);
+        updated = slice;
+        return socketMs(frame) + (sumsMs + costs.updateMs) * fractionOf(frame);
+      }
       if (kind !== 'step') return socketMs(frame);
       const { planMs, encodeMs } = stepCosts.get(sender)!;
       const { globalStep } = decodeCoordinatorMessage(frame) as Message<'step'>;
       if (planned.get(sender) === globalStep) return socketMs(frame) + encodeMs;
       planned.set(sender, globalStep);
-      // The coordinator plans once more, for the samples that it sends ahead.
-      const isCoordinator = !parents.has(sender);
-      const ownMs = isCoordinator ? sumsMs + costs.updateMs + planMs : 0;
+      if (!isCoordinator) return socketMs(frame) + encodeMs + planMs;
+      numSums.set(sender, 0);
+      // It plans once more, for the samples that it sends ahead.
+      const ownMs = (sumsMs + costs.updateMs) / slices.ranges.length + planMs;
       return socketMs(frame) + encodeMs + planMs + ownMs;
     },
     receiveMs(frame, receiver) {
@@ -112,9 +132,9 @@ export async function runCluster(
       if (kind === 'step') {
         return socketMs(frame) + stepCosts.get(parents.get(receiver)!)!.decodeMs;
       }
-      if (kind !== 'partial') return socketMs(frame);
-      numSums.set(receiver, (numSums.get(receiver) ?? 0) + 1);
-      return socketMs(frame) + costs.decodeMs;
+      if (kind === 'partial') numSums.set(receiver, (numSums.get(receiver) ?? 0) + 1);
+      if (kind !== 'partial' && kind !== 'gradientSlice') return socketMs(frame);
+      return socketMs(frame) + costs.decodeMs * fractionOf(frame);
     },
   });
 
@@ -144,6 +164,7 @@ export async function runCluster(
     maxWorkers: numChildren,
     heartbeatTimeoutMs: HEARTBEAT_MS,
     checkpointEveryMs: Infinity,
+    sliceValues: slices.ranges[0][1],
     ...{ checkpointEverySteps: 0, audit: 0, targetAccuracy: null, patience: null },
     ...{ verifyLedger: false, resumeFrom: null },
     save: () => Promise.resolve({ path: '', bytes: 0 }),
@@ -169,7 +190,7 @@ export async function runCluster(
       if (levels.length === 0) {
         // One after the other: of those that have not said hello, a hub takes so many and no more.
         time.schedule(i, () => {
-          new ReplayingWorker(machine, random, costs, dial()).hello(everything);
+          new ReplayingWorker(machine, random, costs, slices, dial()).hello(everything);
         });
         continue;
       }
@@ -209,10 +230,9 @@ export async function runCluster(
           maxWorkers: levels.at(1) ?? share,
           audit: 0,
         }),
-        openDoor: (crew) => {
-          const accept = (channel: Channel, address: string) => crew.accept(channel, address);
+        openDoor: (_crew, accept) => {
           populate({ machine, accept }, share, levels.slice(1));
-          return Promise.resolve({ close: () => Promise.resolve() });
+          return Promise.resolve({ fits: () => true, close: () => Promise.resolve() });
         },
       });
       watched(relay.work(new AbortController().signal));
@@ -244,10 +264,12 @@ class ReplayingWorker {
   private readonly machine: Machine;
   private readonly random: Random;
   private readonly msPerImage: number;
+  private readonly slices: Slices;
   private readonly channel: Channel;
 
-  constructor(machine: Machine, random: Random, costs: Costs, channel: Channel) {
+  constructor(machine: Machine, random: Random, costs: Costs, slices: Slices, channel: Channel) {
     this.machine = machine;
+    this.slices = slices;
     this.random = random;
     this.msPerImage = 1000 / costs.imagesPerSecond;
     this.channel = channel;
@@ -280,13 +302,19 @@ class ReplayingWorker {
         const count = Math.min(hi * MICRO_BATCH, numImages) - lo * MICRO_BATCH;
         const noise = 1 + NOISE * (2 * this.random.float() - 1);
         const computeMs = count * this.msPerImage * noise;
-        this.machine.spend(computeMs, () =>
+        const base = { globalStep: message.globalStep, range: [lo, hi] as [number, number] };
+        const { early, last } = this.slices;
+        this.machine.spend(computeMs, () => {
+          for (const slice of early) {
+            const values = gradientOf(slice);
+            this.send({ type: 'gradientSlice', ...base, first: slice[0], values });
+          }
           this.send({
-            ...{ type: 'partial', globalStep: message.globalStep, range: [lo, hi] },
-            ...{ gradient: GRADIENT, lossSum: 0, numCorrect: 0, numImages: count },
+            ...{ type: 'partial', ...base },
+            ...{ gradient: gradientOf(last), lossSum: 0, numCorrect: 0, numImages: count },
             ...{ startedAt: this.machine.process.clock.now() - computeMs, computeMs },
-          }),
-        );
+          });
+        });
       }
     }
   }
@@ -296,7 +324,11 @@ class ReplayingWorker {
   }
 }
 
-const GRADIENT = bytesOf(new Float32Array(model.numParams));
+const GRADIENT = new Float32Array(model.numParams);
+
+function gradientOf(slice: Range): Uint8Array {
+  return bytesOf(sliceOf(GRADIENT, slice));
+}
 
 /** One frame goes to many. */
 const messages = new WeakMap<Frame, CoordinatorMessage>();
@@ -306,12 +338,24 @@ function decoded(frame: Frame): CoordinatorMessage {
   return message;
 }
 
-/** By the first field of a frame, its type. */
-function kindOf(frame: Frame): 'step' | 'partial' | 'other' {
+const KINDS = ['partial', 'gradientSlice', 'paramsSlice', 'step'] as const;
+
+/** By the first field of a frame, its type; a step without θ costs little more than any other frame. */
+function kindOf(frame: Frame): (typeof KINDS)[number] | 'other' {
   const [map] = frame;
   const head = Buffer.from(map.buffer, map.byteOffset, Math.min(map.length, 24));
-  if (head.includes('partial')) return 'partial';
-  return frameBytes(frame) > 4 * model.numParams && head.includes('step') ? 'step' : 'other';
+  const kind = KINDS.find((name) => head.includes(name)) ?? 'other';
+  return kind === 'step' && tailOf(frame) === 0 ? 'other' : kind;
+}
+
+/** The fraction of all parameters that a frame brings. */
+function fractionOf(frame: Frame): number {
+  return tailOf(frame) / (4 * model.numParams);
+}
+
+/** Bytes of parameters in a frame. */
+function tailOf(frame: Frame): number {
+  return frame.slice(1).reduce((sum, { length }) => sum + length, 0);
 }
 
 /** Takes everyone at their word. */

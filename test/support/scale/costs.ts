@@ -67,7 +67,7 @@ export async function measureCosts(): Promise<Costs> {
   const config = parseRunConfig({ dataset: 'mnist', optimizer: 'adam' });
   const optimizer = createOptimizer({ ...config, name: config.optimizer }, vectors);
   const state = optimizer.init(numParams, () => vectors.allocate());
-  const [frameMs, msPerByte] = await socketCosts(numParams, frame);
+  const [frameMs, msPerByte] = await socketCosts(frame);
   return {
     imagesPerSecond: sizes[0].gradient.best,
     encodeMs: shortestMs(() => encode(partial)),
@@ -130,12 +130,18 @@ function shortestMs(work: () => unknown, forMs = 300): number {
 }
 
 /** Of one side: half of what both take, in one process. @returns ms a frame, ms a byte */
-async function socketCosts(numParams: number, large: Frame): Promise<[number, number]> {
+async function socketCosts(large: Frame): Promise<[number, number]> {
   let accepted: (channel: Channel) => void = () => undefined;
   const there = new Promise<Channel>((resolve) => (accepted = resolve));
   const server = await listen({
-    ...{ host: '127.0.0.1', port: 0, tls: null, numParams, clock: systemClock },
-    limits: { ...defaultServerLimits(numParams, 8), channel: NO_LIMITS },
+    ...{
+      host: '127.0.0.1',
+      port: 0,
+      tls: null,
+      longestFrameBytes: frameBytes(large),
+      clock: systemClock,
+    },
+    limits: { ...defaultServerLimits(frameBytes(large), 8), channel: NO_LIMITS },
     accept: (channel) => accepted(channel),
     handle: () => false,
     warn: (message) => console.error(message),

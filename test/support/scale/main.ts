@@ -7,7 +7,7 @@
 import { parseArgs } from 'node:util';
 import { cpus } from 'node:os';
 import { formatBytes } from '../../../src/shared/format.js';
-import { runCluster, type ClusterResult, type Network } from './cluster.js';
+import { runCluster, type ClusterResult, type Network, type Shape } from './cluster.js';
 import { measureCosts, type Costs } from './costs.js';
 
 const { values } = parseArgs({
@@ -45,15 +45,17 @@ for (const numWorkers of counts) {
   }
 }
 
-const shape = { numWorkers: most, batchSize, relays: best.relays };
+const shape: Shape = { numWorkers: most, batchSize, relays: best.relays };
 console.log(`\n${most} workers behind ${best.relays.join(' × ')} relays, with one thing changed\n`);
 row(head);
-const changes: readonly (readonly [string, Partial<Network>])[] = [
+const changes: readonly (readonly [string, Partial<Shape & Network>])[] = [
+  ...[2, 4, 8].map((numSlices) => [`in ${numSlices} slices`, { numSlices }] as const),
   ['10 Gbit/s', { gigabits: 10 * network.gigabits }],
   ['100 Gbit/s', { gigabits: 100 * network.gigabits }],
 ];
 for (const [what, change] of changes) {
-  sayResult(most, what, await runCluster(shape, { ...network, ...change }, costs));
+  const changed = await runCluster({ ...shape, ...change }, { ...network, ...change }, costs);
+  sayResult(most, what, changed);
 }
 
 /** The star, and trees whose hubs have about as many below them. */

@@ -219,6 +219,10 @@ function withRelays(random: Random, schedule: Schedule): Schedule {
   const relayAt = (k: number) => numWorkers + k;
   const hasLiars = schedule.faults.some(({ kind }) => kind === 'wrong bits');
   const hasDirect = below(2) === 0;
+  // A relay never sees a second worker if that hangs for ever.
+  const mayWait = !schedule.faults.some(
+    (fault) => fault.kind === 'wedge worker' && fault.durationMs === Infinity,
+  );
   // The run needs a worker that has an address left.
   const mayLoseRelays = hasDirect && !hasLiars;
   const workers = schedule.workers.map((setup, index) => ({
@@ -234,7 +238,7 @@ function withRelays(random: Random, schedule: Schedule): Schedule {
     return {
       ...setup,
       relay: {
-        minWorkers: numBelow > 1 && below(3) === 0 ? 2 : 1,
+        minWorkers: numBelow > 1 && below(3) === 0 && mayWait ? 2 : 1,
         audit: hasLiars ? 1 : pick(random, [0, 0, 0.1, 1]),
       },
     };
@@ -243,7 +247,8 @@ function withRelays(random: Random, schedule: Schedule): Schedule {
   const tree = {
     ...schedule,
     workers: all,
-    minWorkers: hasDirect ? 1 : Math.min(schedule.minWorkers, numBranches(all, numWorkers)),
+    minWorkers:
+      hasDirect || !mayWait ? 1 : Math.min(schedule.minWorkers, numBranches(all, numWorkers)),
     maxWorkers: 64,
   };
   const relayFault = (restartsMs: readonly number[]) => {

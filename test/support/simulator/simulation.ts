@@ -22,7 +22,6 @@ import { messageOf } from '../../../src/shared/errors.js';
 import type { Storage } from '../../../src/shared/node/storage.js';
 import type { Message } from '../../../src/shared/protocol.js';
 import { createRandom, type Random } from '../../../src/shared/random.js';
-import type { Crew } from '../../../src/relay/crew.js';
 import { Relay, type RelayOptions } from '../../../src/relay/relay.js';
 import { EngineComputation } from '../../../src/worker/engine-computation.js';
 import { Worker, type WorkerOutcome } from '../../../src/worker/worker.js';
@@ -77,8 +76,8 @@ export async function simulate(
 interface Hub {
   readonly process: VirtualProcess;
   readonly clock: ClockSetup;
-  /** Those that it has, by its own word: workerId → name. */
-  readonly present: Map<string, string>;
+  /** Those that it has, by its own word: workerId → a stay. */
+  readonly present: Map<string, { readonly name: string }>;
   /** Until when it was, or will have been, paused. */
   pausedUntilMs: number;
   isOver: boolean;
@@ -91,8 +90,7 @@ interface CoordinatorLife extends Hub {
 }
 
 interface RelayLife extends Hub {
-  /** Null while it listens to nobody. */
-  crew: Crew | null;
+  relay: Relay | null;
 }
 
 /** A worker, or a relay. */
@@ -100,6 +98,8 @@ interface SimulatedWorker {
   readonly setup: WorkerSetup;
   readonly name: string;
   readonly link: Link;
+  /** Address of the peer that it has dialled last. */
+  connectedTo: string;
   process: VirtualProcess | null;
   /** Of a relay. */
   life: RelayLife | null;
@@ -172,6 +172,7 @@ class Simulation {
       setup,
       name: `${setup.relay ? 'relay' : 'worker'}${index}`,
       link: new Link(setup.latencyMs, setup.jitterMs, setup.bytesPerMs),
+      connectedTo: COORDINATOR,
       process: null,
       life: null,
       stop: new AbortController(),
@@ -361,7 +362,7 @@ class Simulation {
     };
   }
 
-  private listen(address: string, process: VirtualProcess, hub: Coordinator | Crew): void {
+  private listen(address: string, process: VirtualProcess, hub: Pick<Coordinator, 'accept'>): void {
     this.network.listen(address, {
       process,
       accept: (channel, from) => {
@@ -429,6 +430,7 @@ class Simulation {
         dial: async (dialSignal, alternate) => {
           const address = alternate ?? this.addressOf(worker.setup.parent);
           const channel = await this.network.dial(process, worker.link, address, dialSignal);
+          worker.connectedTo = address;
           return this.faultyChannel(worker, channel);
         },
         random: createRandom(schedule.seed, 'worker', index, number),
@@ -487,33 +489,39 @@ class Simulation {
     { minWorkers, audit }: RelaySetup,
   ): Agent {
     const { seed } = this.schedule;
-    const life: RelayLife = { ...this.hubOf(process, worker.setup.clock), crew: null };
+    const life: RelayLife = { ...this.hubOf(process, worker.setup.clock), relay: null };
     worker.life = life;
-    return new Relay({
+    let numCrews = 0;
+    const relay = new Relay({
       createWorker,
-      parent: () => this.addressOf(worker.setup.parent),
-      crewOptions: () => ({
-        ...this.judgement(),
-        clock: process.clock,
-        random: createRandom(seed, process.name),
-        auditRandom: createRandom(seed, process.name, 'audit'),
-        report: (event) => {
-          this.checkPresence(life, event);
-          this.write(`${process.name} has: ${describeEvent(event)}`);
-          if (event.type === 'notice' && event.level === 'error') this.violate(event.message);
-        },
-        workerKey: Buffer.alloc(32, process.name),
-        allowsApproximate: false,
-        minWorkers,
-        maxWorkers: 64,
-        audit,
-      }),
-      openDoor: (crew) => {
-        life.crew = crew;
-        this.listen(worker.name, process, crew);
+      parent: () => worker.connectedTo,
+      crewOptions: () => {
+        // Workers come again for another run.
+        life.present.clear();
+        return {
+          ...this.judgement(),
+          clock: process.clock,
+          // Each crew draws other ids: a worker may come back to it with one of the crew before.
+          random: createRandom(seed, process.name, numCrews++),
+          auditRandom: createRandom(seed, process.name, 'audit'),
+          report: (event) => {
+            this.checkPresence(life, event);
+            this.write(`${process.name} has: ${describeEvent(event)}`);
+            if (event.type === 'notice' && event.level === 'error') this.violate(event.message);
+          },
+          workerKey: Buffer.alloc(32, process.name),
+          allowsApproximate: false,
+          // A later process is not told to wait for two: one of them may have been shut out.
+          minWorkers: process.name.endsWith('#1') ? minWorkers : 1,
+          maxWorkers: 64,
+          audit,
+        };
+      },
+      openDoor: (_crew, accept) => {
+        this.listen(worker.name, process, { accept });
         return Promise.resolve({
+          fits: () => true,
           close: () => {
-            life.crew = null;
             life.present.clear();
             this.network.close(worker.name, process);
             return new Promise<void>((resolve) => void process.after(SERVER_CLOSE_MS, resolve));
@@ -521,6 +529,8 @@ class Simulation {
         });
       },
     });
+    life.relay = relay;
+    return relay;
   }
 
   /** The engine's results come after the virtual time that the worker's machine takes. */
@@ -675,6 +685,10 @@ class Simulation {
         const process =
           fault.worker === null ? this.life?.process : this.workers[fault.worker].process;
         process?.clock.jump(fault.byMs);
+        // To itself it looks as if it had been paused, and it listens once more before it calls anybody silent.
+        for (const hub of this.hubs()) {
+          if (hub.process === process) hub.pausedUntilMs = Math.max(hub.pausedUntilMs, time.now);
+        }
         break;
       }
       case 'pause coordinator': {
@@ -802,7 +816,7 @@ class Simulation {
 
   /** Who is there; nobody goes for having broken the protocol where no fault made it. */
   private checkPresence({ process, present }: Hub, event: RunEvent): void {
-    if (event.type === 'workerJoined') present.set(event.workerId, event.name);
+    if (event.type === 'workerJoined') present.set(event.workerId, { name: event.name });
     if (event.type !== 'workerLost') return;
     present.delete(event.workerId);
     const isBroken = this.schedule.faults.some(({ kind }) => BREAKS_PROTOCOL.has(kind));
@@ -826,7 +840,7 @@ class Simulation {
     const { heartbeatTimeoutMs } = this.schedule;
     const killedAtMs = time.now;
     const { name, setup } = this.workers[index];
-    const gone = [...hub.present].filter(([, present]) => present === name);
+    const gone = [...hub.present].filter(([, stay]) => stay.name === name);
     const { latencyMs, jitterMs, bytesPerMs } = setup;
     // On a slow link, what is queued may go on leaving, to nobody, and the heartbeat looks once more.
     const leavingMs = (MAX_QUEUED_BYTES + LONGEST_FRAME_BYTES) / bytesPerMs;
@@ -836,8 +850,9 @@ class Simulation {
     time.schedule(patienceMs, () => {
       // Where it was held up itself, it could not know.
       if (hub.isOver || hub.process.state === 'dead' || hub.pausedUntilMs > killedAtMs) return;
-      for (const [workerId] of gone) {
-        if (!hub.present.has(workerId)) continue;
+      for (const [workerId, stay] of gone) {
+        // It may have come again, even under the same id.
+        if (hub.present.get(workerId) !== stay) continue;
         const who = `${name} (${workerId})`;
         this.violate(`${hub.process.name} did not miss ${who} in ${heartbeatTimeoutMs} ms`);
       }
@@ -858,8 +873,8 @@ class Simulation {
       check(life, (isPending) => standstill(coordinator, isPending));
     }
     for (const { life: relay } of this.workers) {
-      if (!relay?.crew) continue;
-      const { crew } = relay;
+      const crew = relay?.relay?.crew;
+      if (!crew) continue;
       check(relay, (isPending) => standstill(crew, isPending) ?? keptWork(crew, isPending));
     }
   }
