@@ -7,10 +7,13 @@ import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
 
-const [, , command, ...args] = readFileSync('/proc/1/cmdline', 'utf8').split('\0');
-if (['coordinator', 'train'].includes(command)) {
-  const given = args.indexOf('--port');
-  const port = given < 0 ? (process.env.LOCKSTEP_PORT ?? 7700) : args[given + 1];
+const COMMANDS = ['coordinator', 'train', 'worker', 'relay'];
+// With `docker run --init` the first process is another, and names the command after its own.
+const words = readFileSync('/proc/1/cmdline', 'utf8').split('\0');
+const at = words.findIndex((word) => COMMANDS.includes(word));
+if (['coordinator', 'train'].includes(words[at])) {
+  const given = /\0--port[\0=](\d+)/.exec(words.slice(at).join('\0'));
+  const port = given?.[1] ?? process.env.LOCKSTEP_PORT ?? 7700;
   const options = { port, path: '/healthz', rejectUnauthorized: false, timeout: 2_000 };
   // On loopback, or with --insecure, it speaks no TLS.
   const status = await statusOf(https, options).catch(() => statusOf(http, options));

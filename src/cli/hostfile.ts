@@ -4,6 +4,7 @@
  *   anna                       a worker
  *   bert workers=2             two
  *   me@gpu1 gpus=8             one per GPU, 0 to 7
+ *   carl threads=4             one that computes on 4 threads
  *   gpu2 gpus=2 engine=webgpu  # a comment
  */
 import { ENGINE_REQUESTS } from '../model/engine/engine.js';
@@ -19,6 +20,8 @@ export interface WorkerPlace {
   /** GPU, counted from 0; null for the one that the engine prefers. */
   readonly device: number | null;
   readonly engine: string | null;
+  /** Null for the default, all cores. */
+  readonly threads: number | null;
 }
 
 /** Nothing that a shell or ssh could take for something else; an address of IPv6 has colons. */
@@ -41,7 +44,7 @@ export function parseHostfile(text: string, source: string): WorkerPlace[] {
     if (name === undefined) {
       throw refuse(`"${shorten(host)}" is no host; expected a name such as anna or me@10.0.0.5`);
     }
-    const { gpus, workers, engine } = settingsOf(words, refuse);
+    const { gpus, workers, threads, engine } = settingsOf(words, refuse);
     const count = gpus ?? workers ?? 1;
     for (let i = 0; i < count; i++) {
       places.push({
@@ -49,6 +52,8 @@ export function parseHostfile(text: string, source: string): WorkerPlace[] {
         name: count === 1 ? name : `${name}-${i}`,
         device: gpus === null ? null : i,
         engine,
+        // Several on one machine would each take all of its cores.
+        threads: threads ?? (count > 1 ? 1 : null),
       });
     }
   }
@@ -62,7 +67,11 @@ export function parseHostfile(text: string, source: string): WorkerPlace[] {
 }
 
 function settingsOf(words: readonly string[], refuse: (what: string) => UserError) {
-  const found = { gpus: null as number | null, workers: null as number | null };
+  const found: Record<'gpus' | 'workers' | 'threads', number | null> = {
+    gpus: null,
+    workers: null,
+    threads: null,
+  };
   let engine: string | null = null;
   for (const word of words) {
     const [key, value = ''] = word.split('=', 2);
@@ -71,7 +80,7 @@ function settingsOf(words: readonly string[], refuse: (what: string) => UserErro
         throw refuse(`no engine "${shorten(value)}"; expected ${formatChoices(ENGINE_REQUESTS)}`);
       }
       engine = value;
-    } else if (key === 'gpus' || key === 'workers') {
+    } else if (key === 'gpus' || key === 'workers' || key === 'threads') {
       const count = Number(value);
       if (!/^\d{1,3}$/.test(value) || count < 1 || count > MAX_ON_HOST) {
         throw refuse(
@@ -80,7 +89,9 @@ function settingsOf(words: readonly string[], refuse: (what: string) => UserErro
       }
       found[key] = count;
     } else {
-      throw refuse(`"${shorten(word)}" is unknown; expected gpus=N, workers=N or engine=NAME`);
+      throw refuse(
+        `"${shorten(word)}" is unknown; expected gpus=N, workers=N, threads=N or engine=NAME`,
+      );
     }
   }
   if (found.gpus !== null && found.workers !== null) {

@@ -194,7 +194,7 @@ async function speedOf(
     const others = numWorkers === 0 ? 'alone' : `beside ${numWorkers} workers`;
     return [
       `${choice.name} computes ${formatCount(alone)} images/s of this run's model on one thread; ${others}, with batches of ` +
-        `${batchSize}, it would add about ${formatCount(imagesPerSecond)} (the wire takes ${Math.round(100 * wireShare)} % of a step)`,
+        `${batchSize}, one thread would add about ${formatCount(imagesPerSecond)} (the wire takes ${Math.round(100 * wireShare)} % of a step)`,
       null,
       { engine: choice.name, engineImagesPerSecond: alone, imagesPerSecond, wireShare },
     ];

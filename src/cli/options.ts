@@ -38,10 +38,11 @@ const workerOptions = {
     value: 'name',
   }),
   device,
-  threads: threads.default(1).register(optionWords, {
+  threads: threads.optional().register(optionWords, {
     group: 'run',
     help: 'compute threads, for the engine simd',
     value: 'n',
+    unset: 'one per core, but for one if the coordinator runs on this machine',
   }),
   maxMemory: z.number().int().min(64).max(1_000_000).default(4096).register(optionWords, {
     group: 'run',

@@ -15,7 +15,7 @@ import { BEAT_MS } from './lifeline.js';
 import type { StartedWorkers } from './local-workers.js';
 
 /** What runs lockstep on the other machines, unless it is said: the same path as here. */
-export const SAME_PROGRAM = `node ${fileURLToPath(new URL('./main.js', import.meta.url))}`;
+export const SAME_PROGRAM = programAt(fileURLToPath(new URL('./main.js', import.meta.url)));
 /** No question that nobody answers, and a dead link is noticed within a quarter of a minute. */
 const SSH_OPTIONS = ['BatchMode=yes', 'ConnectTimeout=10', 'ServerAliveInterval=5'].flatMap(
   (option) => ['-o', option],
@@ -131,10 +131,18 @@ export function startRemoteWorkers(options: RemoteWorkersOptions): StartedWorker
   };
 }
 
+/** For a shell, in which that file is run by Node; quoted where its path needs it. */
+export function programAt(path: string): string {
+  if (/^[\w@%+=:,./-]+$/.test(path)) return `node ${path}`;
+  return `node '${path.replaceAll("'", String.raw`'\''`)}'`;
+}
+
 /** For the shell of the other machine, whichever it is: names are without anything that a shell knows. */
 function commandLine(program: string, place: WorkerPlace, engine: string): string {
-  const { name, device } = place;
-  const which = device === null ? '' : ` --device ${device}`;
+  const { name, device, threads } = place;
+  const which =
+    (device === null ? '' : ` --device ${device}`) +
+    (threads === null ? '' : ` --threads ${threads}`);
   return `${program} worker - --name ${name} --engine ${place.engine ?? engine}${which} --quiet`;
 }
 

@@ -1,6 +1,14 @@
 /** `lockstep worker`: joins a run. */
-import { hostname } from 'node:os';
-import { checkEngine, createEngine, selectEngine } from '../model/engine/engines.js';
+import { availableParallelism, hostname, networkInterfaces } from 'node:os';
+import { isLoopback } from '../coordinator/certificate.js';
+import type { EngineRequest } from '../model/engine/engine.js';
+import {
+  checkEngine,
+  createEngine,
+  selectEngine,
+  type EngineChoice,
+  type LookOptions,
+} from '../model/engine/engines.js';
 import { systemClock } from '../shared/clock.js';
 import { UserError } from '../shared/errors.js';
 import { parseJoinLine } from '../shared/join-line.js';
@@ -8,6 +16,7 @@ import { readShortText } from '../shared/node/input-file.js';
 import { createLog } from '../shared/node/log.js';
 import { createRandom } from '../shared/random.js';
 import { dial, dialAlternate } from '../worker/connection.js';
+import { MAX_THREADS } from '../worker/computation.js';
 import { EngineComputation } from '../worker/engine-computation.js';
 import { longestCall } from '../worker/needs.js';
 import { startThreads } from '../worker/threads/thread-computation.js';
@@ -27,6 +36,33 @@ const MAX_LINE_BYTES = 10_000;
  * machine needs a second for as many.
  */
 const LONG_CALL = 2 ** 30;
+
+/**
+ * One a core, but for one that the coordinator needs if it is on this machine.
+ *
+ * @param url of the coordinator; null if it is not known yet  @param ownHosts names and addresses of this machine
+ */
+export function defaultThreads(
+  url: string | null,
+  numCores: number,
+  ownHosts: readonly string[],
+): number {
+  const host = url === null ? null : new URL(url).hostname.replace(/^\[|\]$/g, '');
+  const isHere = host !== null && (isLoopback(host) || ownHosts.includes(host));
+  return Math.max(1, Math.min(numCores - (isHere ? 1 : 0), MAX_THREADS));
+}
+
+function ownHosts(): string[] {
+  const addresses = Object.values(networkInterfaces()).flatMap((each) => each ?? []);
+  return [hostname(), ...addresses.map(({ address }) => address)];
+}
+
+async function engineFor(request: EngineRequest, options: LookOptions): Promise<EngineChoice> {
+  const choice = await selectEngine(request, options);
+  // `lockstep train` has looked, once for all of its workers.
+  if (request !== 'auto' && !isLocalWorker()) await checkEngine(choice.name, options);
+  return choice;
+}
 
 export function workerCommand() {
   return optionCommand(
@@ -48,10 +84,21 @@ export function workerCommand() {
       });
       const stop = AbortSignal.any([stopSignal(), ...(lifeline ? [lifeline.cut] : [])]);
       const { device = null, name = hostname(), retryFor = Infinity } = options;
-      const choice = await selectEngine(options.engine, { device });
-      // `lockstep train` has looked, once for all of its workers.
-      if (options.engine !== 'auto' && !isLocalWorker()) await checkEngine(choice.name, { device });
+      const choice = await engineFor(options.engine, { device, signal: stop }).catch(
+        (error: unknown) => {
+          if (!stop.aborted) throw error;
+          return null;
+        },
+      );
+      if (!choice) {
+        log.info('Stopped before it joined');
+        await log.close();
+        return;
+      }
       log.info(`Engine ${choice.name}: ${choice.reason}`);
+      const { threads = defaultThreads(line?.url ?? null, availableParallelism(), ownHosts()) } =
+        options;
+      const numThreads = choice.name === 'simd' ? threads : 1;
       for (const detail of choice.details) log.debug(`Not ${detail}`);
       const worker = new Worker({
         dial: (signal, alternate) => {
@@ -62,10 +109,9 @@ export function workerCommand() {
         },
         session: {
           createComputation: async (model, regularizer, welcome) => {
-            const { threads } = options;
             const isLong = longestCall(model, welcome) > LONG_CALL;
-            if (choice.name === 'simd' && (threads > 1 || isLong)) {
-              return startThreads(model, regularizer, threads, systemClock, isLong);
+            if (choice.name === 'simd' && (numThreads > 1 || isLong)) {
+              return startThreads(model, regularizer, numThreads, systemClock, isLong);
             }
             if (choice.name === 'reference' && isLong) {
               throw new UserError(
@@ -82,7 +128,7 @@ export function workerCommand() {
             return line?.token ?? token;
           },
           maxMemoryBytes: 1e6 * options.maxMemory,
-          numThreads: options.threads,
+          numThreads,
           clock: systemClock,
           collectGarbage: youngCollector(),
           log: (level, message) => log[level](message),

@@ -6,17 +6,23 @@ const parse = (text: string) => parseHostfile(text, 'hosts.txt');
 describe('parseHostfile()', () => {
   test('has a worker for each host, or each of its GPUs', () => {
     expect(parse('anna\n# nobody\r\n  me@gpu1 gpus=2 engine=tensorflow # two\n\n')).toEqual([
-      { host: 'anna', name: 'anna', device: null, engine: null },
-      { host: 'me@gpu1', name: 'gpu1-0', device: 0, engine: 'tensorflow' },
-      { host: 'me@gpu1', name: 'gpu1-1', device: 1, engine: 'tensorflow' },
+      { host: 'anna', name: 'anna', device: null, engine: null, threads: null },
+      { host: 'me@gpu1', name: 'gpu1-0', device: 0, engine: 'tensorflow', threads: 1 },
+      { host: 'me@gpu1', name: 'gpu1-1', device: 1, engine: 'tensorflow', threads: 1 },
     ]);
   });
 
   test('has as many workers as a host is to have, on whichever GPU', () => {
-    expect(parse('10.0.0.5 workers=2').map(({ name, device }) => [name, device])).toEqual([
-      ['10.0.0.5-0', null],
-      ['10.0.0.5-1', null],
+    const places = parse('10.0.0.5 workers=2').map(({ name, device, threads }) => [
+      name,
+      device,
+      threads,
     ]);
+    expect(places).toEqual([
+      ['10.0.0.5-0', null, 1],
+      ['10.0.0.5-1', null, 1],
+    ]);
+    expect(parse('10.0.0.5 workers=2 threads=3')).toMatchObject([{ threads: 3 }, { threads: 3 }]);
   });
 
   test.each([
@@ -28,7 +34,7 @@ describe('parseHostfile()', () => {
     ['anna gpus=1e1', 'gpus is "1e1"'],
     ['anna workers=', 'workers is ""'],
     ['anna workers=65', 'workers is "65"'],
-    ['anna slots=2', '"slots=2" is unknown; expected gpus=N, workers=N or engine=NAME'],
+    ['anna slots=2', '"slots=2" is unknown; expected gpus=N, workers=N, threads=N or engine=NAME'],
     ['anna engine=cuda', 'no engine "cuda"; expected'],
     ['anna gpus=1 workers=2', 'gpus and workers exclude each other'],
   ])('refuses %j and names its line', (line, message) => {
