@@ -16,6 +16,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { atExit } from './at-exit.mjs';
 import { helpIfAsked } from './usage.mjs';
 
 helpIfAsked(import.meta.url);
@@ -43,6 +44,11 @@ const train = spawn(
   ],
   { stdio: ['ignore', 'pipe', 'inherit'] },
 );
+function cleanUp() {
+  train.kill('SIGKILL');
+  rmSync(out, { recursive: true, force: true });
+}
+atExit(cleanUp);
 const url = await new Promise((resolve, reject) => {
   let output = '';
   train.stdout.on('data', (chunk) => {
@@ -154,6 +160,5 @@ try {
   }
 } finally {
   await browser?.close();
-  train.kill('SIGKILL');
-  rmSync(out, { recursive: true, force: true });
+  cleanUp();
 }

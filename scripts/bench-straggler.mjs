@@ -14,6 +14,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { atExit } from './at-exit.mjs';
 import { helpIfAsked } from './usage.mjs';
 
 helpIfAsked(import.meta.url);
@@ -39,6 +40,12 @@ const run = join(folder, 'run');
 /** The whole benchmark must be over by then. */
 const deadline = Date.now() + 1000 * (60 + 2 * numRounds * (seconds + 5));
 const children = [];
+
+function cleanUp() {
+  for (const child of children) child.kill('SIGKILL');
+  rmSync(folder, { recursive: true, force: true });
+}
+atExit(cleanUp);
 
 function start(...args) {
   const child = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -137,6 +144,5 @@ try {
       `that without (median of ${numRounds} ratios, ${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)})`,
   );
 } finally {
-  for (const child of children) child.kill('SIGKILL');
-  rmSync(folder, { recursive: true, force: true });
+  cleanUp();
 }

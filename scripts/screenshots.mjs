@@ -14,6 +14,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
 import { reduceColours } from './reduce-colours.mjs';
+import { atExit } from './at-exit.mjs';
 import { helpIfAsked } from './usage.mjs';
 
 helpIfAsked(import.meta.url);
@@ -25,6 +26,12 @@ const { values } = parseArgs({
 const main = join(root, 'dist/cli/main.js');
 const runs = mkdtempSync(join(tmpdir(), 'lockstep-screenshots-'));
 const children = [];
+
+function cleanUp() {
+  for (const child of children) child.kill('SIGKILL');
+  rmSync(runs, { recursive: true, force: true });
+}
+atExit(cleanUp);
 
 /** Starts `lockstep`; resolves with the match of what it says. */
 function lockstep(args, pattern) {
@@ -132,6 +139,5 @@ async function run() {
 try {
   await run();
 } finally {
-  for (const child of children) child.kill('SIGKILL');
-  rmSync(runs, { recursive: true, force: true });
+  cleanUp();
 }

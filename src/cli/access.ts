@@ -93,7 +93,9 @@ export async function openAccess(
   if (tlsCert !== null && tlsKey !== null) {
     const tls = readTls(tlsCert, tlsKey);
     const names = dnsNames(tls.cert);
-    return { ...rest, tls, needsPin: false, hosts: names.length > 0 ? names : addresses };
+    // A certificate that names no machine is checked by its key.
+    const isNamed = names.length > 0;
+    return { ...rest, tls, needsPin: !isNamed, hosts: isNamed ? names : addresses };
   }
   const tls = isOpen ? null : await ownTls(path, addresses);
   return { ...rest, tls, needsPin: tls !== null, hosts: addresses };
@@ -248,6 +250,8 @@ function bracketed(host: string): string {
 /** Addresses of this machine that others may reach. */
 function ownAddresses(): string[] {
   const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
-  const outer = all.filter(({ internal, family }) => !internal && family === 'IPv4');
-  return outer.length > 0 ? outer.map(({ address }) => address) : ['127.0.0.1'];
+  const outer = all.filter(({ internal, address }) => !internal && !address.startsWith('fe80:'));
+  const [four, six] = ['IPv4', 'IPv6'].map((name) => outer.filter(({ family }) => family === name));
+  const found = four.length > 0 ? four : six;
+  return found.length > 0 ? found.map(({ address }) => address) : ['127.0.0.1'];
 }

@@ -54,9 +54,9 @@ interface Bench {
 }
 
 const BENCHES: Record<Kind, (options: BenchOptions, stop: AbortSignal) => Promise<Bench>> = {
-  async engine({ training }) {
+  async engine({ training }, signal) {
     const model = buildModel(LENET5);
-    const timing = { msPerFigure: (1000 * training.seconds) / ENGINE_FIGURES };
+    const timing = { msPerFigure: (1000 * training.seconds) / ENGINE_FIGURES, signal };
     const data = await benchEngine(createSimdEngine(model), initParams(model, 1), { timing });
     return { data, lines: engineLines(data) };
   },

@@ -6,7 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { diagnose, formatDiagnosis, type Diagnosis } from '../model/engine/doctor.js';
-import { commandLine } from '../model/engine/tfjs/install.js';
+import { commandLine, type Command } from '../model/engine/tfjs/install.js';
 import { UsageError, UserError } from '../shared/errors.js';
 import { parseJoinLine } from '../shared/join-line.js';
 import { optionCommand } from './command.js';
@@ -58,7 +58,13 @@ export function doctorCommand() {
  * @throws {UserError} if one fails
  */
 function install({ engines }: Diagnosis): boolean {
-  const commands = engines.flatMap(({ fix }) => fix);
+  const fixes = engines.flatMap(({ fix }) => fix);
+  // What installs everything anew would undo the others.
+  const installsAll = ([, subcommand]: Command) => subcommand === 'ci';
+  const commands = [
+    ...fixes.filter(installsAll),
+    ...fixes.filter((command) => !installsAll(command)),
+  ];
   if (commands.length === 0) {
     console.error('npm has nothing to install');
     return false;

@@ -3,6 +3,7 @@ import { appendFileSync, writeSync } from 'node:fs';
 import { BOOLEAN_WORDS } from '../shared/boolean-words.js';
 import { UsageError, UserError, messageOf } from '../shared/errors.js';
 import { printable } from '../shared/printable.js';
+import { exitCodeOf, isStopSignal } from './signals.js';
 
 let logPath: string | null = null;
 
@@ -16,8 +17,9 @@ export function catchTheRest(): void {
   process.on('uncaughtException', endWith);
 }
 
-/** Ends the process: with code 2 if what was asked for cannot be meant, else with 1. */
+/** Ends the process: with code 2 if what was asked for cannot be meant, quietly if it was asked to stop, else with 1. */
 export function endWith(error: unknown): never {
+  if (isStopSignal(error)) process.exit(exitCodeOf(error));
   say(error instanceof UserError ? messageOf(error) : unexpected(error));
   process.exit(error instanceof UsageError ? 2 : 1);
 }

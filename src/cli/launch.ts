@@ -1,11 +1,11 @@
 /** `lockstep launch`: a coordinator here, and a worker on each machine of a hostfile, over ssh. */
 import { randomBytes } from 'node:crypto';
-import { UserError, messageOf } from '../shared/errors.js';
+import { UsageError, UserError, messageOf } from '../shared/errors.js';
 import { readShortText } from '../shared/node/input-file.js';
 import { optionCommand } from './command.js';
 import { parseHostfile } from './hostfile.js';
 import { SAME_PROGRAM, startRemoteWorkers } from './remote-workers.js';
-import { serveOptionsOf } from './serve-options.js';
+import { checkCrewSize, serveOptionsOf } from './serve-options.js';
 import { serveRun } from './serve-run.js';
 
 /** A thousand lines have less. */
@@ -19,9 +19,12 @@ export function launchCommand() {
     async (settings, [path]) => {
       const { values } = settings;
       const places = parseHostfile(readHostfile(path), path);
+      checkCrewSize(values, places.length);
+      const ssh = values.ssh.split(/\s+/).filter((word) => word !== '');
+      if (ssh.length === 0) throw new UsageError('Cannot use an empty --ssh');
       const launcher = {
         places,
-        ssh: values.ssh.split(/\s+/).filter((word) => word !== ''),
+        ssh,
         program: values.program ?? SAME_PROGRAM,
         engine: values.engine,
       };

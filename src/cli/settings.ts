@@ -9,6 +9,7 @@ import { parseJson } from '../shared/json.js';
 import { readShortText } from '../shared/node/input-file.js';
 import {
   flagName,
+  flagValue,
   optionValue,
   optionWords,
   refusal,
@@ -80,7 +81,7 @@ function find(
   const shown = (value: unknown) => (isSecret ? '…' : shorten(textOf(value)));
   const flag = from.flags[key];
   if (flag !== undefined) {
-    const value = typeof flag === 'string' ? optionValue(schema, flag) : flag;
+    const value = typeof flag === 'string' ? flagValue(schema, flag) : flag;
     return [flagName(key), value, `${flagName(key)} ${shown(flag)}`];
   }
   const variable = from.environment[variableName(key)];

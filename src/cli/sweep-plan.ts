@@ -26,7 +26,7 @@ export type SweepSpace = ReadonlyMap<string, Axis>;
 export const MAX_TRIALS = 10_000;
 
 /** Options that each trial gets from the sweep itself. */
-const OF_SWEEP = ['out', 'resume', 'port', 'quiet', 'keepServing', 'progress'];
+export const OF_SWEEP = ['out', 'resume', 'port', 'quiet', 'keepServing', 'progress'];
 const OPTIONS = Object.fromEntries(
   Object.entries<z.ZodType>(COMMAND_OPTIONS.train).filter(([key]) => !OF_SWEEP.includes(key)),
 );

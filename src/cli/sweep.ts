@@ -19,6 +19,7 @@ import { quoted } from './resume-command.js';
 import { readConfigFile } from './settings.js';
 import { exitCodeOf, stopSignal } from './signals.js';
 import {
+  OF_SWEEP,
   gridTrials,
   parseSpace,
   randomTrials,
@@ -138,8 +139,8 @@ async function train(
   const config = join(out, `${name}.json`);
   await write(config, `${JSON.stringify(values, null, 2)}\n`);
   const args = ['train', '--config', config, '--out', join(out, name), '--resume'];
-  // What the environment says holds for all trials, unless the sweep says it: a variable would go before the file.
-  const own = ['config', 'json', ...Object.keys(values)].map((key) => [
+  // What the environment says holds for all trials, but for what the sweep says: a variable would go before the file.
+  const own = ['config', 'json', ...OF_SWEEP, ...Object.keys(values)].map((key) => [
     variableName(key),
     undefined,
   ]);

@@ -77,7 +77,17 @@ export function isSwitch(schema: z.ZodType): boolean {
 }
 
 /**
- * The value that a flag or a variable means.
+ * The value that a flag means, as for a variable. Where it may be a switch or a text, as `--resume`, anything but `true`
+ * and `false` is the text: a folder may be called `1`.
+ */
+export function flagValue(schema: z.ZodType, text: string): unknown {
+  const value = optionValue(schema, text);
+  const isWord = typeof value === 'boolean' && !isSwitch(schema) && String(value) !== text;
+  return isWord ? text : value;
+}
+
+/**
+ * The value that a variable means.
  *
  * @returns the text itself where it means none that the option takes: the schema refuses it
  */

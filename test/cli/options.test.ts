@@ -328,6 +328,11 @@ describe('help', () => {
     }
   });
 
+  test.each(['1', 'on', 'no', 'TRUE'])('takes --resume %s for a directory', async (word) => {
+    const { values } = await parse('train', ['--resume', word]);
+    expect(values.resume).toBe(word);
+  });
+
   test('has examples that the commands take', async () => {
     for (const name of ['train', 'coordinator'] as const) {
       const help = optionCommand(name, '', '', () => undefined).helpInformation();

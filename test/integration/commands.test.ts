@@ -4,6 +4,7 @@ import { mkdir, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promis
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { setTimeout } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { CoordinatorBench } from '../../src/cli/bench-coordinator.js';
@@ -305,6 +306,13 @@ describe('bench', () => {
       expect(cpuMsPerWorkerAndStep).toBeCloseTo(cpuMsPerStep / workers);
       expect(memoryBytes).toBeGreaterThan(10_000_000);
     }
+  });
+
+  test('stops at once while it measures the engine', async () => {
+    const bench = start(['bench', 'engine', '--seconds', '600']);
+    await setTimeout(1_000);
+    bench.kill('SIGTERM');
+    expect(await bench.ended).toMatchObject({ code: 143, stdout: '', stderr: '' });
   });
 
   test('leaves no process and no file when it is stopped', async () => {

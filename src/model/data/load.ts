@@ -1,4 +1,5 @@
 /** Loads a dataset of any supported kind, detected from its files. */
+import { resolve } from 'node:path';
 import * as z from 'zod';
 import { pictureOptions, runOptions } from '../../shared/config.js';
 import { UserError } from '../../shared/errors.js';
@@ -93,14 +94,25 @@ export async function loadTestSet(
         'unless you name it; give --dataset PATH',
     );
   }
-  if (source === null || source === own) {
-    const loaded = await loadDataset(own, ownOptions, loading);
+  if (source === null || isSame(source, own)) {
+    const { testFraction, badImages = ownOptions.badImages } = options;
+    if (testFraction !== undefined && testFraction !== ownOptions.testFraction) {
+      throw new UserError(
+        `Cannot use --test-fraction ${testFraction} with the dataset of the run: images that it trained on would be tested`,
+      );
+    }
+    const loaded = await loadDataset(source ?? own, { ...ownOptions, badImages }, loading);
     return { test: testSetFor(checkpoint, loaded), source: own };
   }
   const isOfPictures = ['parquet', 'pictures'].includes(await formatOf(source));
   const ofPictures = isOfPictures ? pictureOptionsFor(checkpoint.input) : {};
   const loaded = await loadDataset(source, { ...ofPictures, ...options }, loading);
   return { test: testSetFor(checkpoint, loaded), source };
+}
+
+function isSame(source: string, own: string): boolean {
+  if (BUILT_IN.includes(source) || BUILT_IN.includes(own)) return source === own;
+  return resolve(source) === resolve(own);
 }
 
 const trainedWithSchema = z.object({ dataset: runOptions.dataset, ...pictureOptions });

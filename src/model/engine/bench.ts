@@ -43,7 +43,12 @@ interface TimingOptions {
   readonly msPerFigure?: number;
   /** In milliseconds, ascending. */
   readonly now?: () => number;
+  /** Breaks it off, between two repetitions. */
+  readonly signal?: AbortSignal;
 }
+
+/** Between pauses in which signals are heard, ms. */
+const PAUSE_EVERY_MS = 200;
 
 /** An engine that can time its layers, as `simd` can. */
 interface Profiled {
@@ -100,10 +105,11 @@ export async function benchGradient(
 /** Of repeated calls, ascending, ms. */
 async function durationsOf(
   work: () => unknown,
-  { msPerFigure = 300, now = () => performance.now() }: TimingOptions,
+  { msPerFigure = 300, now = () => performance.now(), signal }: TimingOptions,
 ): Promise<number[]> {
   const durations: number[] = [];
   const start = now();
+  let pausedAt = start;
   let warmUp = true;
   for (let end = start; end - start < msPerFigure || durations.length === 0;) {
     const before = now();
@@ -111,6 +117,11 @@ async function durationsOf(
     end = now();
     if (warmUp && end - start > msPerFigure / 10) warmUp = false;
     else if (!warmUp) durations.push(end - before);
+    if (signal && end - pausedAt > PAUSE_EVERY_MS) {
+      pausedAt = end;
+      await new Promise((resolve) => setTimeout(resolve));
+      signal.throwIfAborted();
+    }
   }
   return durations.sort((a, b) => a - b);
 }

@@ -39,15 +39,21 @@ export async function createEngine(
   }
 }
 
+export interface LookOptions extends EngineOptions {
+  /** Ends the look, which rejects with its reason then: a driver may take its time. */
+  readonly signal?: AbortSignal;
+}
+
 /**
  * Looks whether this machine has an engine that was asked for by name, before anybody waits for it.
  *
  * @throws {UserError} if it has not, with the cure
  */
-export async function checkEngine(name: EngineName, options: EngineOptions = {}): Promise<void> {
+export async function checkEngine(name: EngineName, options: LookOptions = {}): Promise<void> {
   if (name === 'simd' || name === 'reference') return;
   const { probeEngine } = await import('./tfjs/probe.js');
   const probe = await probeEngine(name, options);
+  options.signal?.throwIfAborted();
   if (probe.isAvailable) return;
   throw new UserError(`The ${name} engine is not available: ${probe.reason}; ${probe.cure}`);
 }
@@ -68,13 +74,16 @@ export interface EngineChoice {
  */
 export async function selectEngine(
   request: EngineName | 'auto',
-  options: EngineOptions = {},
+  options: LookOptions = {},
 ): Promise<EngineChoice> {
   if (request !== 'auto') return { name: request, reason: 'as asked', details: [] };
   const { probeEngine } = await import('./tfjs/probe.js');
   const tensorflow = await probeEngine('tensorflow', options);
+  options.signal?.throwIfAborted();
   if (isHardwareGpu(tensorflow)) return chooseEngine(tensorflow, null);
-  return chooseEngine(tensorflow, await probeEngine('webgpu', options));
+  const webgpu = await probeEngine('webgpu', options);
+  options.signal?.throwIfAborted();
+  return chooseEngine(tensorflow, webgpu);
 }
 
 /** The choice of `auto`, from what was found; `webgpu` is null where it was not looked for. */

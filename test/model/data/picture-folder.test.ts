@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { createSamples } from '../../../src/coordinator/samples.js';
 import { testSetFor } from '../../../src/model/data/dataset.js';
-import { loadDataset } from '../../../src/model/data/load.js';
+import { loadDataset, loadTestSet } from '../../../src/model/data/load.js';
 import { UserError } from '../../../src/shared/errors.js';
 import { coloredFiles, folderOf, jpg, plain } from '../../support/picture-folders.js';
 
@@ -267,5 +267,23 @@ test('other datasets take no options of pictures', async () => {
   await mkdir(await folderOf({}), { recursive: true });
   await expect(loadDataset('mnist', { color: 'grey' })).rejects.toThrow(
     'Cannot use --color with the dataset mnist: it is for pictures',
+  );
+});
+
+test("the test set of a run leaves out bad pictures if it is told to, and its split is the run's", async () => {
+  const dir = await folderOf({
+    ...coloredFiles(1, 2),
+    'test/red/bad.png': Buffer.from('x'),
+  });
+  const { input, classNames } = await loadDataset(dir, { badImages: 'skip' });
+  const checkpoint = { input, classNames, config: { dataset: dir } };
+  await expect(loadTestSet(checkpoint, dir)).rejects.toThrow('give --bad-images skip');
+  for (const path of [dir, `${dir}/`, `${dir}/../pictures`]) {
+    const { test: images, source } = await loadTestSet(checkpoint, path, { badImages: 'skip' });
+    expect([images.labels.length, source]).toEqual([6, dir]);
+  }
+  const given = { badImages: 'skip', testFraction: 0.5 } as const;
+  await expect(loadTestSet(checkpoint, dir, given)).rejects.toThrow(
+    'Cannot use --test-fraction 0.5 with the dataset of the run',
   );
 });

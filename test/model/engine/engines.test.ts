@@ -12,6 +12,7 @@ import {
 import {
   chooseEngine,
   createEngine,
+  checkEngine,
   selectEngine,
   type EngineChoice,
 } from '../../../src/model/engine/engines.js';
@@ -121,6 +122,13 @@ describe('with a GPU package that', () => {
     expect(choice.name).not.toBe('tensorflow');
     expect(choice.details.join()).toContain(reason);
   });
+});
+
+test('selectEngine() and checkEngine() stop looking when they are told to', async () => {
+  const stop = new AbortController();
+  setTimeout(() => stop.abort('SIGTERM'), 1);
+  await expect(selectEngine('auto', stop)).rejects.toBe('SIGTERM');
+  await expect(checkEngine('webgpu', stop)).rejects.toBe('SIGTERM');
 });
 
 describe('probeEngine()', () => {

@@ -48,6 +48,8 @@ export interface ProbeOptions {
   readonly device?: number | null;
   readonly shouldMeasure?: boolean;
   readonly timeoutMs?: number;
+  /** Ends the look, and its process, which may be stuck in a driver. */
+  readonly signal?: AbortSignal;
 }
 
 /** Always the built program. Right from src/ and from dist/. */
@@ -85,8 +87,12 @@ export async function probeEngine(name: EngineName, options: ProbeOptions = {}):
       isLate = true;
       child.kill('SIGKILL');
     }, timeoutMs);
+    const end = () => child.kill('SIGKILL');
+    options.signal?.addEventListener('abort', end);
+    if (options.signal?.aborted) end();
     const finish = (code: number | null, signal: string | null, error?: Error): void => {
       clearTimeout(timer);
+      options.signal?.removeEventListener('abort', end);
       const problem = isLate
         ? `it did not answer within ${timeoutMs / 1000} s`
         : `its process ended with ${signal ?? error?.message ?? `code ${code}`}`;
