@@ -123,7 +123,14 @@ const clicks = [];
 const parties = {
   node: {
     async join() {
-      this.process = start(['worker', address.replace('http', 'ws'), '--name', 'node']);
+      this.process = start([
+        'worker',
+        address.replace('http', 'ws'),
+        '--name',
+        'node',
+        '--threads',
+        '1',
+      ]);
     },
     async leave() {
       this.process.child.kill('SIGTERM');

@@ -70,7 +70,7 @@ async function startRun() {
     coordinator.once('exit', () => reject(new Error(`The coordinator ended early:\n${output}`)));
   });
   return Array.from({ length: numWorkers }, (_, i) =>
-    start('worker', url, '--engine', 'simd', '--name', `worker-${i}`, '--quiet'),
+    start('worker', url, '--engine', 'simd', '--threads', '1', '--name', `worker-${i}`, '--quiet'),
   );
 }
 

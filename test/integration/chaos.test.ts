@@ -48,7 +48,7 @@ test('a run that is killed while it starts leaves nothing behind, and comes to t
 test('a tree of relays comes to the weights of one worker while a worker and a relay are killed', async () => {
   const { weights, violations } = await runTree({
     ...{ numRelays: 2, numWorkers: 4, numKilled: 1 },
-    flags: ['--dataset', await smallMnist(), '--epochs', '8', '--batch-size', '64'],
+    flags: ['--dataset', await smallMnist(), '--epochs', '20', '--batch-size', '64'],
     folder: await temporaryDirectory(),
     log: () => undefined,
   });

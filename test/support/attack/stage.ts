@@ -67,7 +67,8 @@ export class Stage {
     const { url, token, pin } = this.line;
     const where =
       port === null ? `${url}${pin === null ? '' : `#.${pin}`}` : `ws://127.0.0.1:${port}`;
-    const args = ['worker', where, '--name', name, '--engine', 'simd', '--quiet'];
+    const how = ['--engine', 'simd', '--threads', '1', '--quiet'];
+    const args = ['worker', where, '--name', name, ...how];
     return new LockstepProcess(name, args, token === null ? {} : { LOCKSTEP_TOKEN: token });
   }
 

@@ -75,6 +75,8 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
           `worker-${i}`,
           '--engine',
           'simd',
+          '--threads',
+          '1',
           '--quiet',
         ],
         isFinished,

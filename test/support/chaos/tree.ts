@@ -66,8 +66,8 @@ export async function runTree(options: TreeOptions): Promise<TreeReport> {
     const behind = Array.from({ length: numRelays }, () => [] as Program[]);
     for (let i = 0; i < numWorkers; i++) {
       const k = i % numRelays;
-      const args = ['worker', url(1 + k), '--name', `worker-${i}`, '--engine', 'simd', '--quiet'];
-      behind[k].push(start(...args));
+      const how = ['--name', `worker-${i}`, '--engine', 'simd', '--threads', '1', '--quiet'];
+      behind[k].push(start('worker', url(1 + k), ...how));
     }
     const relays = behind.map((workers, k) =>
       start(
