@@ -53,3 +53,9 @@ export function sumOf(cores: readonly Core[]): Sum {
   const pace = hasPace ? { share, imagesPerSecond } : null;
   return { numImages, pace, run: last?.progress ?? null };
 }
+
+/** Those since then, and the last one before, as pings may be further apart. */
+export function momentsWithin(moments: readonly Moment[], since: number): readonly Moment[] {
+  const first = moments.findLastIndex(({ sentAt }) => sentAt <= since);
+  return moments.slice(Math.max(0, first));
+}

@@ -1,6 +1,6 @@
 /** The threads of this page, each a separately named worker of the run, and the sum of what they report. */
 import type { Identity } from '../worker/keepsake.js';
-import { WINDOW_MS, sumOf, type Core, type Sum } from './cores.js';
+import { WINDOW_MS, momentsWithin, sumOf, type Core, type Sum } from './cores.js';
 import type { FromThread, ToThread } from './messages.js';
 
 /** Samples stored at most, by all threads together; MNIST has 55 MB. */
@@ -80,7 +80,7 @@ export class Crew {
         // A coordinator that went on from a checkpoint counts from there.
         const isOfBefore = (core.moments.at(-1)?.progress.numImages ?? 0) > progress.numImages;
         const moments = isOfBefore ? [] : core.moments;
-        core.moments = [...moments.filter((of) => of.sentAt > sentAt - WINDOW_MS), message];
+        core.moments = [...momentsWithin(moments, sentAt - WINDOW_MS), message];
         core.trouble = '';
         break;
       }

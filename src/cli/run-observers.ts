@@ -42,7 +42,11 @@ export async function createObservers(
   if (directory.isResumed) {
     // The page shows the whole run, not only what this process did.
     const { metricsPath, name, config } = directory;
-    await replayMetrics(metricsPath, name, config, samples, monitor.observe);
+    if (!(await replayMetrics(metricsPath, name, config, samples, monitor.observe))) {
+      warn(
+        `The page shows the run from here on: ${metricsPath} is too large to be read at a start`,
+      );
+    }
   }
   const tensorBoard = createTensorBoard(directory.tensorboardPath, { warn });
   const prometheus = createPrometheus();

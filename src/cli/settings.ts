@@ -10,6 +10,7 @@ import { readShortText } from '../shared/node/input-file.js';
 import {
   flagName,
   flagValue,
+  isList,
   optionValue,
   optionWords,
   refusal,
@@ -91,11 +92,13 @@ function find(
   }
   if (from.file?.values.has(key)) {
     const { path, values } = from.file;
-    const value = values.get(key);
+    const given = values.get(key);
+    // A list may be written as for the flag: "6,16".
+    const value = typeof given === 'string' && isList(schema) ? optionValue(schema, given) : given;
     return [
       path,
       value,
-      `"${key}": ${isSecret ? '…' : shorten(JSON.stringify(value))} in ${shorten(path)}`,
+      `"${key}": ${isSecret ? '…' : shorten(JSON.stringify(given))} in ${shorten(path)}`,
     ];
   }
   return [null, undefined, flagName(key)];

@@ -347,9 +347,10 @@ export class Coordinator {
     const { globalStep } = this;
     const waitedFrom = clock.now();
     const isOff = () => signal.aborted || this.isPaused;
-    await this.gatherer.waitForWorkers(minWorkers, signal, isOff, (numActive) =>
-      this.say(`Waiting for workers: ${numActive} of at least ${minWorkers} there`),
-    );
+    await this.gatherer.waitForWorkers(minWorkers, signal, isOff, (numActive) => {
+      report({ type: 'waiting', time: waitedFrom, numActive, minWorkers });
+      this.say(`Waiting for workers: ${numActive} of at least ${minWorkers} there`);
+    });
     if (isOff()) return !signal.aborted;
     const startedAt = clock.now();
 
@@ -459,6 +460,7 @@ export class Coordinator {
       totalSteps: this.totalSteps,
       globalStep: this.globalStep,
       isResumed: resumeFrom !== null,
+      secondsBefore: this.tally.secondsBefore,
       params: this.params,
     });
     const extension = this.tally.extensions.at(-1);

@@ -29,6 +29,8 @@ export interface RunStarted {
   /** First step to come: 0, or that of the checkpoint. */
   readonly globalStep: number;
   readonly isResumed: boolean;
+  /** How long the processes before this one worked. */
+  readonly secondsBefore: number;
   /** θ (P,) before the first step to come; valid during the call only. Null where the run is read from its files. */
   readonly params: Float32Array | null;
 }
@@ -181,6 +183,14 @@ export interface RunPaused {
   readonly globalStep: number;
 }
 
+/** No step is made until there are enough workers. */
+export interface RunWaiting {
+  readonly type: 'waiting';
+  readonly time: TimeMs;
+  readonly numActive: number;
+  readonly minWorkers: number;
+}
+
 /** Something to tell a person, not covered by another event: waiting for workers, a disk that is full. */
 export interface Notice {
   readonly type: 'notice';
@@ -261,6 +271,7 @@ export type RunEvent =
   | WorkerPinged
   | CheckpointDone
   | RunPaused
+  | RunWaiting
   | Notice
   | RunFinished;
 

@@ -39,6 +39,11 @@ export class Tally {
     this.participants = new Participants(progress);
   }
 
+  /** How long the processes before this one worked. */
+  get secondsBefore(): number {
+    return this.progress.spent.seconds;
+  }
+
   /** At which step the last evaluation was made. */
   get evaluatedStep(): number {
     return this.progress.evaluatedStep;

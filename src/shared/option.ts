@@ -76,6 +76,11 @@ export function isSwitch(schema: z.ZodType): boolean {
   return jsonSchemaOf(schema).type === 'boolean';
 }
 
+/** @returns whether the option takes several values */
+export function isList(schema: z.ZodType): boolean {
+  return jsonSchemaOf(schema).type === 'array';
+}
+
 /**
  * The value that a flag means, as for a variable. Where it may be a switch or a text, as `--resume`, anything but `true`
  * and `false` is the text: a folder may be called `1`.

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { sumOf, type Core } from '../../src/browser/cores.js';
+import { momentsWithin, sumOf, type Core } from '../../src/browser/cores.js';
 
 /** A core that did 500 of 1,000 images in a second. */
 function core(changes: Partial<Core> = {}): Core {
@@ -24,5 +24,18 @@ describe('sumOf()', () => {
     });
     // Once all have, it is the last.
     expect(sumOf([ended]).pace).toEqual({ share: 0.5, imagesPerSecond: 500 });
+  });
+});
+
+describe('momentsWithin()', () => {
+  const at = (...times: number[]) => times.map((sentAt) => ({ ...core().moments[0], sentAt }));
+  it.each([
+    [at(1, 2, 3), 2, [2, 3]],
+    [at(1, 2, 3), 0, [1, 2, 3]],
+    [at(1), 9, [1]],
+    [at(1, 5), 9, [5]],
+    [[], 9, []],
+  ])('keeps the last before the window, case %#', (moments, since, kept) => {
+    expect(momentsWithin(moments, since).map(({ sentAt }) => sentAt)).toEqual(kept);
   });
 });

@@ -42,6 +42,7 @@ export function started(changes: Partial<RunStarted> = {}): RunStarted {
     totalSteps: 11_256,
     globalStep: 0,
     isResumed: false,
+    secondsBefore: 0,
     params: null,
     ...changes,
   };

@@ -49,6 +49,7 @@ export function* simulateRun(options: SimulatedRun = {}): Generator<RunEvent> {
     totalSteps,
     globalStep: 0,
     isResumed: false,
+    secondsBefore: 0,
     params: null,
   };
   yield started;

@@ -75,14 +75,18 @@ export function createPrometheus(): Prometheus {
   }
   let state: 'starting' | 'training' | 'finished' = 'starting';
 
+  /** For as many workers as it is to have, though some may be there. */
+  let isWaiting = false;
   const observe: Observer = (event) => {
     if (event.type === 'started') state = 'training';
     if (event.type === 'finished') state = 'finished';
+    if (event.type === 'waiting') isWaiting = true;
+    if (event.type === 'step') isWaiting = false;
     record(recording, event);
   };
   const whyNotReady = () => {
     if (state !== 'training') return state;
-    return recording.workers.size === 0 ? 'waiting for workers' : null;
+    return isWaiting || recording.workers.size === 0 ? 'waiting for workers' : null;
   };
 
   const metrics = () => {

@@ -38,6 +38,8 @@ export interface RunStatus {
   cycleMs: number;
   worldSize: number;
   isPaused: boolean;
+  /** For as many workers as it is to have, though some may be there. */
+  isWaiting: boolean;
   readonly workers: Map<string, WorkerStatus>;
 }
 
@@ -59,6 +61,7 @@ export function createRunStatus(): RunStatus {
     cycleMs: 0,
     worldSize: 0,
     isPaused: false,
+    isWaiting: false,
     workers: new Map(),
   };
 }
@@ -114,6 +117,9 @@ export function updateRunStatus(status: RunStatus, event: RunEvent): void {
       if (event.numWorkers !== undefined) worker.engine = `relay of ${event.numWorkers}`;
       break;
     }
+    case 'waiting':
+      status.isWaiting = true;
+      break;
     case 'paused':
       status.isPaused = event.isPaused;
       // The pause is no part of the pace.
@@ -133,10 +139,12 @@ function updateStep(status: RunStatus, event: StepDone): void {
   status.loss = smooth(status.loss, event.loss);
   status.accuracy = smooth(status.accuracy, event.accuracy);
   status.imagesPerStep = smooth(status.imagesPerStep, event.numImages);
-  status.stepMs = smooth(status.stepMs, event.times.totalMs);
+  const { totalMs, waitMs } = event.times;
+  // Waiting for workers is no part of the pace.
+  status.stepMs = smooth(status.stepMs, totalMs - waitMs);
   status.computeMs = smooth(status.computeMs, event.times.computeMs);
   status.wireMs = smooth(status.wireMs, event.times.wireMs);
-  const cycleMs = numSeen === 0 ? event.times.totalMs : event.time - status.lastStepAt;
+  const cycleMs = (numSeen === 0 ? totalMs : event.time - status.lastStepAt) - waitMs;
   status.cycleMs = smooth(
     status.cycleMs,
     cycleMs,
@@ -146,6 +154,7 @@ function updateStep(status: RunStatus, event: StepDone): void {
   addToHistory(status.losses, Math.log(event.loss));
   addToHistory(status.accuracies, event.accuracy);
   status.globalStep = event.globalStep + 1;
+  status.isWaiting = false;
   status.numStepsSeen++;
   status.lastStepAt = event.time;
   status.worldSize = event.worldSize;

@@ -60,7 +60,7 @@ function progressLine(status: RunStatus, columns: number): Piece[] {
   const left = ((run.totalSteps - globalStep) * status.cycleMs) / 1000;
   const state: Piece = status.isPaused
     ? { text: 'paused', style: 'yellow', rank: 2 }
-    : worldSize === 0
+    : worldSize === 0 || status.isWaiting
       ? { text: 'waiting for workers', style: 'yellow', rank: 2 }
       : { text: status.numStepsSeen === 0 ? '' : `${formatDuration(left)} left`, rank: 2 };
   const pieces: Piece[] = [

@@ -277,6 +277,7 @@ export function createTraceEvents(): (event: RunEvent) => TraceEvent[] {
       case 'finished':
         return [instant('run finished', event.time, { outcome: event.result.outcome })];
       case 'workerPinged':
+      case 'waiting':
       case 'notice':
         return [];
     }

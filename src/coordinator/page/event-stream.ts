@@ -98,7 +98,8 @@ export class EventStream {
     this.keepAlive =
       this.pages.size > 0
         ? this.clock.schedule(DEADLINES.streamKeepAliveMs, () => {
-            this.send(this.pages, Buffer.from(': still here\n\n'));
+            // An event, as a page does not hear of comments.
+            this.send(this.pages, Buffer.from('event: alive\ndata: {}\n\n'));
             this.flush();
           })
         : null;

@@ -95,6 +95,9 @@ export class RunHistory {
           `Checkpoint after ${formatNoun(event.globalStep, 'step')} (${formatBytes(event.bytes)})`,
         );
         break;
+      case 'waiting':
+        if (this.state !== 'paused') this.state = 'waiting';
+        break;
       case 'paused':
         this.state = event.isPaused ? 'paused' : 'waiting';
         this.addEvent('run', 'info', event.time, event.isPaused ? 'Paused' : 'Resumed');
@@ -177,6 +180,8 @@ export class RunHistory {
       totalSteps,
       // A history replayed before this event has an earlier start.
       startedAt: this.run?.startedAt ?? time,
+      resumedAt: time,
+      secondsBefore: event.secondsBefore,
       isResumed,
     };
     this.state = 'waiting';

@@ -27,6 +27,9 @@ export interface RunInfo {
   readonly stepsPerEpoch: number;
   readonly totalSteps: number;
   readonly startedAt: TimeMs;
+  /** When the process that is at work began, and how long those before it had worked. */
+  readonly resumedAt: TimeMs;
+  readonly secondsBefore: number;
   readonly isResumed: boolean;
 }
 

@@ -114,11 +114,13 @@ export async function openRunDirectory(
     await removeEmptyFolders(path, firstMade);
     throw error;
   });
+  const before = new Set(await readdir(path));
   const discard = async () => {
     try {
       const entries = await readdir(path);
       if (await holdsRun(path, entries, checkpointName(0))) return;
-      const leftovers = entries.filter((entry) => LEFTOVERS.has(entry) && entry !== LOCK);
+      // What was there may be the user's own: a key, a token, a configuration.
+      const leftovers = entries.filter((entry) => LEFTOVERS.has(entry) && !before.has(entry));
       for (const entry of leftovers) await rm(join(path, entry), { recursive: true });
       release();
       await removeEmptyFolders(path, firstMade);
@@ -127,13 +129,13 @@ export async function openRunDirectory(
     }
   };
   try {
-    await removeUnfinishedTraces(path);
     const stored = resume === 'never' ? null : await readConfig(path);
     if (stored === null) {
       await refuseOtherRun(path, resume !== 'never');
       if (resume === 'always') throw nothingToResume(path);
       await refuseOtherFiles(path);
     }
+    await removeUnfinishedTraces(path);
     const config = configure(stored);
     if (config !== stored) await writeJson(join(path, 'config.json'), config);
     return {

@@ -25,7 +25,8 @@ import {
 import { readRunConfig } from './run-directory.js';
 import { isOutdated, readResult } from './run-result.js';
 
-/** About 100,000 steps. */
+const NUM_TRAIN_OF_MNIST = 60_000;
+/** About 100,000 steps of one or two workers, 14,000 of 32. */
 const MAX_REPLAYED_BYTES = 64 * 1024 * 1024;
 const EVALUATION_CHUNK = 1000;
 
@@ -187,9 +188,11 @@ function startedEvent(
   result: RunResult | null,
 ): RunEvent {
   const { numTrain, numTest, numValidation, stepsPerEpoch, startedAt } = shape;
-  // An unfinished first epoch does not tell how many steps an epoch has.
+  // An unfinished first epoch does not tell how many steps an epoch has, but for a dataset whose size is known.
   const isWhole = (result?.epochs ?? 0) >= 1;
-  const perEpoch = isWhole ? stepsPerEpoch : Math.max(stepsPerEpoch, result?.globalStep ?? 0);
+  const seen = Math.max(stepsPerEpoch, result?.globalStep ?? 0);
+  const known = config.dataset === 'mnist' ? stepsPerEpochOfMnist(config) : seen;
+  const perEpoch = isWhole ? stepsPerEpoch : known;
   return {
     type: 'started',
     time: startedAt,
@@ -206,8 +209,13 @@ function startedEvent(
     totalSteps: perEpoch * config.epochs,
     globalStep: 0,
     isResumed: false,
+    secondsBefore: 0,
     params: null,
   };
+}
+
+function stepsPerEpochOfMnist({ validationSize, batchSize }: RunConfig): number {
+  return Math.ceil((NUM_TRAIN_OF_MNIST - validationSize) / batchSize);
 }
 
 /** 0 if there is no such model: then the data are a guess, or the run never began. */

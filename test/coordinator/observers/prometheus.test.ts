@@ -218,6 +218,11 @@ describe('handle()', () => {
     expect(await ask('/readyz')).toBe('503 not ready');
     prometheus.observe(events.joined('anna'));
     expect(await ask('/readyz')).toBe('200 ok');
+    // A worker is there, but not as many as are wanted.
+    prometheus.observe({ type: 'waiting', time: events.START, numActive: 1, minWorkers: 2 });
+    expect(await ask('/readyz')).toBe('503 not ready');
+    prometheus.observe(events.step(0));
+    expect(await ask('/readyz')).toBe('200 ok');
     prometheus.observe(events.lost('anna', { worldSize: 0 }));
     expect(await ask('/readyz')).toBe('503 not ready');
     prometheus.observe(events.finished());

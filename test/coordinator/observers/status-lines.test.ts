@@ -47,6 +47,26 @@ describe('renderStatus()', () => {
 
   it('says that it is waiting for workers', () => {
     expect(linesAfter([events.started()])[1]).toContain('waiting for workers');
+    const waiting = { type: 'waiting', time: events.START, numActive: 2, minWorkers: 3 } as const;
+    expect(linesAfter([...twoWorkers, ...steps(3), waiting])[1]).toContain('waiting for workers');
+    expect(linesAfter([...twoWorkers, waiting, ...steps(3)])[1]).toMatch(/\d s left$/);
+  });
+
+  it('leaves the wait for workers out of the pace', () => {
+    const lines = (waitMs: number) => {
+      const { times, time, ...rest } = events.step(0);
+      const late = {
+        ...rest,
+        time: time + waitMs,
+        times: { ...times, waitMs: times.waitMs + waitMs, totalMs: times.totalMs + waitMs },
+      };
+      const later = Array.from({ length: 3 }, (_, t) => {
+        const step = events.step(t + 1);
+        return { ...step, time: step.time + waitMs };
+      });
+      return linesAfter([...twoWorkers, late, ...later]);
+    };
+    expect(lines(600_000)).toEqual(lines(0));
   });
 
   it('shows a full bar at the end', () => {

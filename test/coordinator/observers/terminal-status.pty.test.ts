@@ -44,7 +44,9 @@ interface Session {
 function runOnTerminal(session: Session = {}): Promise<Ended> {
   const { columns = 100, ending = 'finish', environment = {}, when = '', act } = session;
   const screen = createScreen(columns, 24);
-  const terminal = terminals!.spawn(process.execPath, [program, ending], {
+  // At Ctrl-C a terminal throws away what it has not shown yet, which may be half of a frame, unless it is told not to.
+  const command = ['-c', 'stty noflsh; exec "$@"', 'sh', process.execPath, program, ending];
+  const terminal = terminals!.spawn('sh', command, {
     cols: columns,
     rows: 24,
     env: { PATH: process.env.PATH, TERM: 'xterm-256color', ...environment },

@@ -179,6 +179,15 @@ describe('openRunDirectory()', () => {
     },
   );
 
+  it("does not discard what was there, which may be the user's own", async () => {
+    const path = await temporaryDirectory();
+    for (const name of ['tls-key.pem', 'token']) await writeFile(join(path, name), 'mine');
+    const directory = await openRunDirectory(path, begin);
+    await writeFile(join(path, 'look-token'), 'made by the start');
+    await directory.discard();
+    expect((await readdir(path)).sort()).toEqual(['tls-key.pem', 'token']);
+  });
+
   it('does not discard a resumed run, or foreign files', async () => {
     const path = join(await temporaryDirectory(), 'run');
     const first = await openRunDirectory(path, begin);
@@ -190,7 +199,7 @@ describe('openRunDirectory()', () => {
     const third = await openRunDirectory(path, begin);
     await writeFile(join(path, 'notes.txt'), '');
     await third.discard();
-    expect(await readdir(path)).toEqual(['notes.txt']);
+    expect((await readdir(path)).sort()).toEqual(['config.json', 'notes.txt']);
   });
 
   it('writes result.json', async () => {

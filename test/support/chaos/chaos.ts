@@ -1,7 +1,16 @@
 /**
  * A run of real processes that are killed, stopped, slowed and restarted, compared with one that was left alone.
  */
-import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  openSync,
+  readFileSync,
+  readSync,
+  readdirSync,
+  writeFileSync,
+} from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { RunResult } from '../../../src/coordinator/events.js';
@@ -243,16 +252,32 @@ function savedSteps(run: string): number[] {
   });
 }
 
+/** Of metrics: many more steps than are between two checkpoints. A run of an hour has more than fits in a string. */
+const TAIL_BYTES = 16 * 1024 * 1024;
+
+/** The end of a file, after a line break if it has fewer bytes. */
+function tailOf(path: string, maxBytes: number): string {
+  const file = openSync(path, 'r');
+  try {
+    const { size } = fstatSync(file);
+    const bytes = Buffer.alloc(Math.min(size, maxBytes));
+    readSync(file, bytes, 0, bytes.length, size - bytes.length);
+    return size > maxBytes ? bytes.toString() : `\n${bytes.toString()}`;
+  } finally {
+    closeSync(file);
+  }
+}
+
 /** What has been done since the last checkpoint, by the metrics; nothing if there is no checkpoint yet. */
 function repeatedWork(run: string): Repeated[] {
   const metrics = join(run, 'metrics.jsonl');
   const saved = savedSteps(run);
   if (!existsSync(metrics) || saved.length === 0) return [];
   const since = Math.max(...saved);
-  // The last line may be cut off.
-  const times = readFileSync(metrics, 'utf8')
+  // The first line and the last may be cut off.
+  const times = tailOf(metrics, TAIL_BYTES)
     .split('\n')
-    .slice(0, -1)
+    .slice(1, -1)
     .map((line) => JSON.parse(line) as { type: string; globalStep: number; timestamp: string })
     .filter(({ type, globalStep }) => type === 'step' && globalStep >= since)
     .map(({ timestamp }) => Date.parse(timestamp));

@@ -120,10 +120,14 @@ export class Supervised {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     this.child = child;
+    // It does not outlive whoever started it, whatever ends that one.
+    const end = () => child.kill('SIGKILL');
+    process.once('exit', end);
     let errors = '';
     child.stderr.on('data', (chunk: Buffer) => (errors = (errors + chunk.toString()).slice(-2000)));
     child.once('exit', (code, signal) => {
       this.child = null;
+      process.off('exit', end);
       if (this.slowing) clearTimeout(this.slowing);
       this.onExit(code, signal);
       const isAsked = code === 143 && this.wasTerminated;

@@ -982,6 +982,8 @@ function describeEvent(event: RunEvent): string {
       return `${event.workerId} answered a ping after ${event.roundTripMs.toFixed(2)} ms`;
     case 'checkpoint':
       return `checkpoint of step ${event.globalStep} is on disk`;
+    case 'waiting':
+      return `no step with ${event.numActive} of ${event.minWorkers} workers`;
     case 'paused':
       return event.isPaused ? 'paused' : 'goes on';
     case 'finished':

@@ -199,7 +199,9 @@ export class Chart {
   /** Shows values in the legend: those at the cursor, or the last ones. */
   private showLegend(): void {
     const xs = this.data[0];
-    const at = this.plot?.cursor.idx ?? null;
+    // Where the points have become fewer, the cursor is told only later.
+    const cursor = this.plot?.cursor.idx ?? null;
+    const at = cursor === null ? null : Math.min(cursor, xs.length - 1);
     for (const { at: curve, value } of this.legend) {
       const values = this.data[curve + 1];
       let index = at ?? xs.length - 1;

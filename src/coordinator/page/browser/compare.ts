@@ -4,6 +4,7 @@ import { StepSeries } from '../step-series.js';
 import type { EvaluationRow, RunInfo, Update } from '../update.js';
 import type { Axis, Curve } from './chart-options.js';
 import { Chart, ChartGroup } from './chart.js';
+import { bestOf } from './best.js';
 import { byId, element, setText } from './element.js';
 import { formatDuration, formatInteger, formatPercent, formatSmall, NOTHING } from './format.js';
 import { imagesPerSecond } from './learning-panel.js';
@@ -171,7 +172,7 @@ function showResults(runs: readonly ComparedRun[]): void {
       swatch.style.setProperty('--color', `var(--${color})`);
       const tests = evaluations.filter(({ set }) => set === 'test');
       const last = tests.at(-1);
-      const best = Math.max(...tests.map(({ accuracy }) => accuracy));
+      const best = bestOf(evaluations)?.accuracy ?? NaN;
       const first = sameAs(at);
       const weights = element('td', { class: 'weights' });
       if (result) {

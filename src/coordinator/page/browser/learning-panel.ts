@@ -113,7 +113,6 @@ export class LearningPanel {
       this.isLog = log.checked;
       byId('title-accuracy').textContent = this.isLog ? 'Error rate' : 'Accuracy';
     };
-    // Some browsers restore the checkbox after a reload.
     takeScale();
     log.addEventListener('change', () => {
       takeScale();

@@ -68,10 +68,12 @@ function render(): void {
 }
 
 function renderConfusion(): void {
+  byId('confusion-panel').hidden = !store.confusion;
   if (store.confusion && store.run) confusion.render(store.confusion, store.run.classNames);
 }
 
 function renderMistakes(): void {
+  byId('mistakes-panel').hidden = !store.mistakes;
   if (store.mistakes && store.run) mistakes.render(store.mistakes, store.run);
 }
 

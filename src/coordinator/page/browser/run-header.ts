@@ -2,12 +2,15 @@
 import type { RunConfig } from '../../../shared/config.js';
 import type { EvaluationRow, RunInfo } from '../update.js';
 import { byId, element, setText } from './element.js';
+import { bestOf } from './best.js';
 import { NOTHING, formatDuration, formatInteger, formatPercent, formatSmall } from './format.js';
 import { paceOf } from './pace.js';
 import type { RunStore } from './run-store.js';
 
 export class RunHeader {
   private readonly store: RunStore;
+  /** The result that is on the page. */
+  private shown: RunStore['result'];
 
   constructor(store: RunStore) {
     this.store = store;
@@ -29,10 +32,7 @@ export class RunHeader {
     const tests = store.evaluations.filter(({ set }) => set === 'test');
     const evaluations = tests.length > 0 ? tests : store.evaluations;
     const last = evaluations.at(-1);
-    const best = evaluations.reduce<EvaluationRow | undefined>(
-      (top, row) => (top && top.accuracy >= row.accuracy ? top : row),
-      undefined,
-    );
+    const best = bestOf(store.evaluations);
     setText(byId('figure-accuracy'), last ? formatPercent(last.accuracy) : NOTHING);
     setText(
       byId('label-accuracy'),
@@ -66,7 +66,7 @@ export class RunHeader {
       `images/s on ${formatInteger(workers)} worker${workers === 1 ? '' : 's'}`,
     );
     const lived = head.isLive
-      ? (store.now() - run.startedAt) / 1000
+      ? run.secondsBefore + (store.now() - run.resumedAt) / 1000
       : (series.column('seconds')[at] ?? NaN);
     const elapsed = store.result?.seconds ?? lived;
     if (isOver) {
@@ -131,7 +131,10 @@ export class RunHeader {
     bar.style.setProperty('--epochs', String(config.epochs));
     bar.classList.toggle('has-epochs', config.epochs <= 60);
     bar.setAttribute('aria-valuenow', (100 * fraction).toFixed(0));
-    const epoch = Math.min(config.epochs, Math.floor(head.globalStep / stepsPerEpoch) + 1);
+    const epochs = head.globalStep / stepsPerEpoch;
+    // The one under way, or at the end the last.
+    const inEpoch = head.state === 'finished' ? Math.ceil(epochs) : Math.floor(epochs) + 1;
+    const epoch = Math.max(1, Math.min(config.epochs, inEpoch));
     setText(
       byId('progress-epoch'),
       `Epoch ${formatInteger(epoch)} of ${formatInteger(config.epochs)}`,
@@ -147,13 +150,15 @@ export class RunHeader {
     const { result } = this.store;
     const place = byId('result');
     place.hidden = !result;
-    if (!result || place.childElementCount > 0) return;
+    // Made anew for another result only: somebody may be selecting the text.
+    if (!result || result === this.shown) return;
+    this.shown = result;
     const why = result.reproducible
       ? 'The same configuration gives these weights on any number of workers.'
       : result.globalStep === 0
         ? 'No step was made.'
         : 'An approximate engine took part: another run may differ in the last bits.';
-    place.append(
+    place.replaceChildren(
       element('span', { class: 'result-label' }, 'SHA-256 of the weights'),
       element('code', {}, result.weightsSha256),
       element('span', { class: 'result-note' }, why),
@@ -162,7 +167,7 @@ export class RunHeader {
 }
 
 function momentOf({ globalStep, epoch }: EvaluationRow, { stepsPerEpoch }: RunInfo): string {
-  const isWhole = globalStep % stepsPerEpoch === 0;
+  const isWhole = epoch > 0 && globalStep % stepsPerEpoch === 0;
   return isWhole
     ? `after epoch ${formatInteger(epoch)}`
     : `after step ${formatInteger(globalStep)}`;

@@ -95,6 +95,7 @@ export class RunStore {
     source.addEventListener('delta', (event: MessageEvent<string>) => {
       this.take(JSON.parse(event.data) as Update, false);
     });
+    source.addEventListener('alive', () => this.hear());
     source.addEventListener('error', () => this.lost());
     this.hear();
   }

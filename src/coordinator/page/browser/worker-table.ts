@@ -14,6 +14,7 @@ import type { RunStore } from './run-store.js';
 const COLUMNS = ['Worker', 'Engine', 'Share', 'Images/s', 'Compute', 'Ping', 'Joined', 'Last seen'];
 
 interface Row {
+  readonly identity: string;
   readonly element: HTMLTableRowElement;
   readonly cells: HTMLTableCellElement[];
   readonly state: HTMLElement;
@@ -47,7 +48,10 @@ export class WorkerTable {
     );
     sorted.forEach((worker, at) => {
       let row = this.rows.get(worker.workerId);
-      if (!row) this.rows.set(worker.workerId, (row = makeRow(worker, this.evict)));
+      if (row?.identity !== identityOf(worker)) {
+        row?.element.remove();
+        this.rows.set(worker.workerId, (row = makeRow(worker, this.evict)));
+      }
       if (this.body.children.item(at) !== row.element) {
         this.body.insertBefore(row.element, this.body.children.item(at));
       }
@@ -98,16 +102,19 @@ export class WorkerTable {
   }
 }
 
+/** What a row is made for. */
+function identityOf({ name, host, engine, device, isExact }: WorkerRow): string {
+  return JSON.stringify([name, host, engine, device, isExact]);
+}
+
 function stateText({ state, lostInPhase, isHidden }: WorkerRow): string {
   if (state === 'here') return isHidden ? 'hidden' : '';
   if (state === 'left') return 'left';
   return lostInPhase ? `lost while ${lostInPhase}` : 'lost';
 }
 
-function makeRow(
-  { name, host, workerId, engine, device, isExact }: WorkerRow,
-  onEvict: (workerId: string, name: string) => void,
-): Row {
+function makeRow(worker: WorkerRow, onEvict: (workerId: string, name: string) => void): Row {
+  const { name, host, workerId, engine, device, isExact } = worker;
   const evict = element(
     'button',
     { class: 'text-button evict', type: 'button', 'aria-label': `Evict ${name}` },
@@ -119,9 +126,13 @@ function makeRow(
   const state = element('span', { class: 'worker-state' });
   const share = element('span', {});
   const bar = element('span', { class: 'share-bar', 'aria-hidden': 'true' });
-  const exactness = isExact
-    ? element('span', { class: 'tag', title: 'Its gradients are the same to the bit' }, 'exact')
-    : element('span', { class: 'tag tag-warn', title: 'Within tolerance' }, 'approximate');
+  // Of one that took part before the run was resumed, no more than its name is known.
+  const exactness =
+    engine === 'unknown'
+      ? ''
+      : isExact
+        ? element('span', { class: 'tag', title: 'Its gradients are the same to the bit' }, 'exact')
+        : element('span', { class: 'tag tag-warn', title: 'Within tolerance' }, 'approximate');
   const head = element(
     'th',
     { scope: 'row', title: workerId },
@@ -140,5 +151,6 @@ function makeRow(
     cell(2, element('span', { class: 'share' }, bar, share)),
     ...[3, 4, 5, 6, 7].map((at) => cell(at)),
   ];
-  return { element: element('tr', {}, ...cells), cells, state, evict, bar, share };
+  const identity = identityOf(worker);
+  return { element: element('tr', {}, ...cells), identity, cells, state, evict, bar, share };
 }
