@@ -1,4 +1,5 @@
 /** `lockstep predict`: the classes of pictures in files. */
+import { basename } from 'node:path';
 import { findCheckpoint, modelOf, type Checkpoint } from '../model/checkpoint.js';
 import { digitDoubt } from '../model/data/digit-doubt.js';
 import { readDigitImage } from '../model/data/digit-image.js';
@@ -48,7 +49,7 @@ export function predictCommand() {
       const engine = createSimdEngine(modelOf(checkpoint), { numGradients: 0 });
       engine.setParams(checkpoint.params);
       const { classNames } = checkpoint;
-      const isOfDigits = trainedWith(checkpoint.config).dataset === 'mnist';
+      const isOfDigits = hasDigitsOfMnist(checkpoint);
       const rows: (Prediction | Unreadable)[] = [];
       for (const file of files) {
         try {
@@ -81,13 +82,16 @@ export function predictCommand() {
  * Prepared as the images were that the model has learnt from: digits are cropped and centred as MNIST's are, pictures
  * of a folder are only resized.
  */
-async function imageOf(file: string, { input, config }: Checkpoint): Promise<Uint8Array> {
-  // A folder of pictures is read as grey only if its run says so.
-  const isOfPictures = (config as { color?: unknown } | null)?.color !== undefined;
-  if (!isOfPictures && describeInput(input) === describeInput(MNIST.input)) {
-    return readDigitImage(file);
-  }
+async function imageOf(file: string, checkpoint: Checkpoint): Promise<Uint8Array> {
+  if (hasDigitsOfMnist(checkpoint)) return readDigitImage(file);
+  const { input } = checkpoint;
   return toInput(await decodePicture(await readPictureFile(file), file), input);
+}
+
+/** MNIST, and what was made in its likeness: EMNIST, QMNIST. Fashion-MNIST has its shape, but its images fill the frame. */
+function hasDigitsOfMnist({ input, config }: Checkpoint): boolean {
+  const name = basename(trainedWith(config).dataset);
+  return /^[eq]?mnist(?![a-z])/i.test(name) && describeInput(input) === describeInput(MNIST.input);
 }
 
 /** Classes, the likeliest first. */

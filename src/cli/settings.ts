@@ -94,7 +94,8 @@ function find(
     const { path, values } = from.file;
     const given = values.get(key);
     // A list may be written as for the flag: "6,16".
-    const value = typeof given === 'string' && isList(schema) ? optionValue(schema, given) : given;
+    const isWritten = typeof given === 'string' && given !== '' && isList(schema);
+    const value = isWritten ? optionValue(schema, given) : given;
     return [
       path,
       value,

@@ -9,16 +9,19 @@ import {
   type EngineChoice,
   type LookOptions,
 } from '../model/engine/engines.js';
+import type { Model } from '../model/lenet.js';
 import { systemClock } from '../shared/clock.js';
 import { UserError } from '../shared/errors.js';
-import { parseJoinLine } from '../shared/join-line.js';
+import { formatNoun } from '../shared/format.js';
+import { parseJoinLine, type JoinLine } from '../shared/join-line.js';
 import { readShortText } from '../shared/node/input-file.js';
 import { createLog } from '../shared/node/log.js';
+import type { Message } from '../shared/protocol.js';
 import { createRandom } from '../shared/random.js';
 import { dial, dialAlternate } from '../worker/connection.js';
 import { MAX_THREADS } from '../worker/computation.js';
 import { EngineComputation } from '../worker/engine-computation.js';
-import { longestCall } from '../worker/needs.js';
+import { fittingThreads, longestCall } from '../worker/needs.js';
 import { startThreads } from '../worker/threads/thread-computation.js';
 import { Worker } from '../worker/worker.js';
 import { optionCommand } from './command.js';
@@ -50,6 +53,15 @@ export function defaultThreads(
   const host = url === null ? null : new URL(url).hostname.replace(/^\[|\]$/g, '');
   const isHere = host !== null && (isLoopback(host) || ownHosts.includes(host));
   return Math.max(1, Math.min(numCores - (isHere ? 1 : 0), MAX_THREADS));
+}
+
+/** What the coordinator has written, if it has by now. */
+function lineIfThere(file: string): JoinLine | null {
+  try {
+    return parseJoinLine(readShortText(file, MAX_LINE_BYTES));
+  } catch {
+    return null;
+  }
 }
 
 function ownHosts(): string[] {
@@ -96,9 +108,15 @@ export function workerCommand() {
         return;
       }
       log.info(`Engine ${choice.name}: ${choice.reason}`);
-      const { threads = defaultThreads(line?.url ?? null, availableParallelism(), ownHosts()) } =
-        options;
-      const numThreads = choice.name === 'simd' ? threads : 1;
+      const url = (line ?? (file === null ? null : lineIfThere(file)))?.url ?? null;
+      const most = options.threads ?? defaultThreads(url, availableParallelism(), ownHosts());
+      const maxMemoryBytes = 1e6 * options.maxMemory;
+      const threadsFor = (model: Model, welcome: Message<'welcome'>) => {
+        if (choice.name !== 'simd') return 1;
+        // `lockstep train` says how many there are to be at most, by the cores, if its user has not.
+        if (options.threads !== undefined && !isLocalWorker()) return options.threads;
+        return fittingThreads(model, welcome, most, maxMemoryBytes);
+      };
       for (const detail of choice.details) log.debug(`Not ${detail}`);
       const worker = new Worker({
         dial: (signal, alternate) => {
@@ -110,6 +128,10 @@ export function workerCommand() {
         session: {
           createComputation: async (model, regularizer, welcome) => {
             const isLong = longestCall(model, welcome) > LONG_CALL;
+            const numThreads = threadsFor(model, welcome);
+            if (numThreads < most && choice.name === 'simd') {
+              log.info(`Computing on ${formatNoun(numThreads, 'thread')}: more need more memory`);
+            }
             if (choice.name === 'simd' && (numThreads > 1 || isLong)) {
               return startThreads(model, regularizer, numThreads, systemClock, isLong);
             }
@@ -127,8 +149,8 @@ export function workerCommand() {
           get token() {
             return line?.token ?? token;
           },
-          maxMemoryBytes: 1e6 * options.maxMemory,
-          numThreads,
+          maxMemoryBytes,
+          threadsFor,
           clock: systemClock,
           collectGarbage: youngCollector(),
           log: (level, message) => log[level](message),

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { imageBytes, type DataShape, type InputShape } from '../model/lenet.js';
 import { bytesOf } from '../shared/codec.js';
 import { UserError } from '../shared/errors.js';
+import { updateInPieces } from '../shared/node/hash.js';
 import { MAX_SAMPLES, type EvaluationSet } from '../shared/protocol.js';
 
 /** Images and their labels. */
@@ -115,7 +116,7 @@ function datasetIdOf({ input, classNames, train, test }: LabelledDataset): strin
   hash.update(JSON.stringify([input.channels, input.height, input.width, classNames.length]));
   for (const { images, labels } of [train, test]) {
     hash.update(bytesOf(labels));
-    hash.update(images);
+    updateInPieces(hash, images);
   }
   return hash.digest('hex').slice(0, 32);
 }

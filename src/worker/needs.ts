@@ -18,14 +18,24 @@ const SAMPLE_OVERHEAD_BYTES = 3;
 
 /** @returns bytes */
 export function memoryNeeded(model: Model, asked: Asked, numThreads: number): number {
-  const { numSamples, microBatch, evaluationBlock } = asked;
+  const { ofThread, ofSamples } = partsNeeded(model, asked);
+  return numThreads * ofThread + ofSamples;
+}
+
+/** As many threads as fit in the memory, at least one and no more than `most`. */
+export function fittingThreads(model: Model, asked: Asked, most: number, maxBytes: number): number {
+  const { ofThread, ofSamples } = partsNeeded(model, asked);
+  return Math.max(1, Math.min(most, Math.floor((maxBytes - ofSamples) / ofThread)));
+}
+
+function partsNeeded(model: Model, { numSamples, microBatch, evaluationBlock }: Asked) {
   const sampleBytes = imageBytes(model.input) + SAMPLE_OVERHEAD_BYTES;
   const batchBytes = Math.max(microBatch, evaluationBlock) * sampleBytes;
   const ofThread =
     simdMemoryBytes(model, 0) +
     BUFFERS_OF_PARAMS * 4 * model.numParams +
     BUFFERS_OF_BATCH * batchBytes;
-  return numThreads * ofThread + numSamples * sampleBytes;
+  return { ofThread, ofSamples: numSamples * sampleBytes };
 }
 
 /** Multiply–adds of the longest uninterruptible call: the gradient of a micro-batch, or one evaluation block. */

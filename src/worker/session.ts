@@ -37,8 +37,8 @@ export interface SessionOptions {
   readonly token: string | null;
   /** A run that would take more memory than this is not joined, bytes. */
   readonly maxMemoryBytes: number;
-  /** That compute; 1 by default. */
-  readonly numThreads?: number;
+  /** How many threads will compute; 1 by default. */
+  readonly threadsFor?: (model: Model, welcome: Message<'welcome'>) => number;
   readonly clock: Clock;
   /** Frees the memory of frames that have been read or sent; called while there is nothing to compute. */
   readonly collectGarbage: () => void;
@@ -91,6 +91,8 @@ export class Session implements ChannelHandler {
   private isComputing = false;
   private isOver = false;
   private isLeaving = false;
+  /** For the run that it has been welcomed to. */
+  private numThreads = 1;
   private readonly watchdog: Watchdog;
   /** Memory that frames have taken since it was last collected; what arrives is copied together out of pieces. */
   private garbageBytes = 0;
@@ -225,7 +227,8 @@ export class Session implements ChannelHandler {
     }
     const { datasetId, numSamples } = welcome;
     const { maxMemoryBytes } = this.options;
-    const neededBytes = memoryNeeded(model, welcome, this.options.numThreads ?? 1);
+    this.numThreads = this.options.threadsFor?.(model, welcome) ?? 1;
+    const neededBytes = memoryNeeded(model, welcome, this.numThreads);
     if (neededBytes > maxMemoryBytes) {
       throw new UserError(
         `The run needs ${formatBytes(neededBytes)} of memory, ` +
@@ -292,7 +295,7 @@ export class Session implements ChannelHandler {
   }
 
   private get threadsHint(): string {
-    return (this.options.numThreads ?? 1) > 1 ? '; try fewer --threads' : '';
+    return this.numThreads > 1 ? '; try fewer --threads' : '';
   }
 
   /** Takes new work, in place of any under an older θ, or more of the same. */

@@ -293,6 +293,19 @@ describe('nonsense', () => {
     });
   });
 
+  test('a list is taken from a file as from a flag, too', () => {
+    const inputs = (text: string) => ({
+      flags: { config: 'f' },
+      environment: {},
+      readFile: () => text,
+    });
+    const { values } = settingsOf(COMMAND_OPTIONS.train, inputs('{"channels": "4,8"}'));
+    expect(values.channels).toEqual([4, 8]);
+    expect(() => settingsOf(COMMAND_OPTIONS.train, inputs('{"channels": "4;8"}'))).toThrow(
+      UsageError,
+    );
+  });
+
   test('a learning rate of zero', () => {
     expect(() => withVariables('train', { LOCKSTEP_LR: '0' })).toThrow(
       'Cannot use LOCKSTEP_LR=0 (--lr): expected a number above 0 and at most 1,000,000',

@@ -125,5 +125,8 @@ describe('compose.yaml', () => {
     for (const { secrets } of [services.coordinator, services.prometheus]) {
       expect(secrets?.map((name) => `/run/secrets/${name}`)).toContain(path);
     }
+    // Where the root is read-only, Compose can give a service no secret from the environment.
+    const { secrets } = parse(await file(COMPOSE)) as { secrets: Record<string, object> };
+    for (const secret of Object.values(secrets)) expect(Object.keys(secret)).toEqual(['file']);
   });
 });

@@ -77,6 +77,8 @@ test.skipIf(!useWebgpu())(
       // and one image a unit, it does its half of that before it is taken for late (100 ms a unit).
       ...['--channels', '2,4', '--hidden', '16'],
       ...['--dataset', await smallMnist(1024, 100), '--batch-size', '512', '--micro-batch', '1'],
+      // Part of the proof, too.
+      ...['--label-smoothing', '0.1', '--dropout', '0.2'],
       ...['--epochs', '2'],
     ]);
     expect(code, stderr).toBe(0);

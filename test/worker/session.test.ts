@@ -426,7 +426,7 @@ describe('a session', () => {
       const { numParams } = buildModel(wide);
       const { say, ended, closed } = connect([], new Memory(), Infinity, {
         createComputation,
-        numThreads,
+        threadsFor: () => numThreads,
       });
       await say({ ...WELCOME, hyperparameters: wide, numParams });
       const outcome = await ended;

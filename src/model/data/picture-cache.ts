@@ -10,6 +10,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { inputShapeSchema } from '../../shared/config.js';
+import { updateInPieces } from '../../shared/node/hash.js';
 import { readInput } from '../../shared/node/input-file.js';
 import { fileStorage } from '../../shared/node/storage.js';
 import { imageBytes, MAX_CLASS_NAME, MAX_CLASSES, type InputShape } from '../lenet.js';
@@ -104,7 +105,9 @@ function unpack(bytes: Uint8Array, key: string): Packed | null {
 }
 
 function digestOf(bytes: Uint8Array): Buffer {
-  return createHash('sha256').update(bytes.subarray(DIGEST_BYTES)).digest();
+  const hash = createHash('sha256');
+  updateInPieces(hash, bytes.subarray(DIGEST_BYTES));
+  return hash.digest();
 }
 
 /** Of the pictures with this absolute path. */

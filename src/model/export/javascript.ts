@@ -95,10 +95,12 @@ export function pixelsOf({ data, width, height }) {
   }
   const pixels = new Uint8ClampedArray(inputShape.channels * area);
   for (let place = 0; place < area; place++) {
-    const [red, green, blue] = data.subarray(4 * place, 4 * place + 3);
-    if (inputShape.channels < 3) pixels[place] = 0.299 * red + 0.587 * green + 0.114 * blue;
-    else for (let c = 0; c < inputShape.channels; c++) pixels[c * area + place] = data[4 * place + c];
-    if (inputShape.channels === 2) pixels[area + place] = data[4 * place + 3];
+    const [red, green, blue, alpha] = data.subarray(4 * place, 4 * place + 4);
+    // Transparency becomes black, unless the model sees it.
+    const light = inputShape.channels % 2 === 0 ? 1 : alpha / 255;
+    if (inputShape.channels < 3) pixels[place] = light * (0.299 * red + 0.587 * green + 0.114 * blue);
+    else for (let c = 0; c < inputShape.channels; c++) pixels[c * area + place] = light * data[4 * place + c];
+    if (inputShape.channels === 2) pixels[area + place] = alpha;
   }
   return pixels;
 }

@@ -101,7 +101,8 @@ export class ProtoWriter {
   private reserve(numBytes: number): void {
     if (this.length + numBytes <= this.buffer.length) return;
     const larger = Buffer.alloc(2 * (this.length + numBytes));
-    this.buffer.copy(larger, 0, 0, this.length);
+    // All of it: what has been written may lie behind a length that is still to be put in.
+    this.buffer.copy(larger);
     this.buffer = larger;
   }
 }

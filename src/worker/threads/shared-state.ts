@@ -9,7 +9,7 @@ import { MAX_THREADS } from '../computation.js';
 import type { PlanNode } from './plan.js';
 
 /** Leaves under way at a time, of all threads and for each of them. */
-const MAX_LEAVES = MAX_THREADS;
+const MAX_LEAVES = 4 * MAX_THREADS;
 const LEAVES_OF_THREAD = 16;
 const MAX_NODES = 2 * MAX_LEAVES;
 /** Sample indices of a step, and images of the leaves of an evaluation. */

@@ -237,9 +237,10 @@ class ThreadComputation implements Computation {
     const startedAt = clock.now();
     const ranges: Range[] = [];
     const leaves: Range[] = [];
-    while (task.ranges.length > 0 && leaves.length < this.state.maxLeaves) {
+    const maxLeaves = Math.min(state.maxLeaves, Math.floor(MAX_IMAGES / unitSize));
+    while (task.ranges.length > 0 && leaves.length < maxLeaves) {
       const [lo, hi] = task.ranges.shift()!;
-      const end = Math.min(hi, lo + this.state.maxLeaves - leaves.length);
+      const end = Math.min(hi, lo + maxLeaves - leaves.length);
       if (end < hi) task.ranges.unshift([end, hi]);
       ranges.push([lo, end]);
       for (let unit = lo; unit < end; unit++) {

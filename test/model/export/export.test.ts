@@ -136,6 +136,32 @@ test('exportModel() keeps the names of the classes, whatever they are', async ()
   expect(card.filter((line) => line.startsWith('| Classes |'))).toHaveLength(1);
 });
 
+test.each([
+  [1, [100]],
+  [2, [200, 128]],
+  [3, [100, 100, 100]],
+  [4, [200, 200, 200, 128]],
+])(
+  'pixelsOf() for %i channels blends with black what is transparent, as training does',
+  async (channels, expected) => {
+    const [{ values, data }] = fc.sample(architectures, { numRuns: 1, seed: 1 });
+    const architecture = { values, data: { ...data, input: { ...data.input, channels } } };
+    const { checkpoint } = caseOf(architecture, 1);
+    const [folder] = await writeExport(checkpoint, ['js']);
+    const url = pathToFileURL(join(folder, 'model.js')).href;
+    const { pixelsOf } = (await import(/* @vite-ignore */ url)) as {
+      pixelsOf: (image: object) => Uint8ClampedArray;
+    };
+    const { width, height } = data.input;
+    const area = width * height;
+    const pixel = [200, 200, 200, 128];
+    const bytes = Uint8ClampedArray.from({ length: 4 * area }, (_, i) => pixel[i % 4]);
+    expect([...pixelsOf({ data: bytes, width, height })]).toEqual(
+      expected.flatMap((value) => new Array<number>(area).fill(value)),
+    );
+  },
+);
+
 const python = findPython();
 describe.skipIf(python === null)('exportModel() to Python', () => {
   test('passes onnx.checker, loads strictly, and computes what the reference computes', async () => {

@@ -75,9 +75,14 @@ interface NodeBackend {
   readonly binding: { readonly TF_Version: string };
 }
 
+/** Where the devices stand that the process was started with: threads of one process share the variable itself. */
+const GIVEN_DEVICES = 'CUDA_VISIBLE_DEVICES_GIVEN';
+
 async function loadTensorflow(model: Model, device: number | null): Promise<TfjsEngine> {
   if (device !== null) {
-    const visible = process.env.CUDA_VISIBLE_DEVICES?.split(',');
+    // An engine that was lost, in a thread before this one, has narrowed them to its own.
+    const given = (process.env[GIVEN_DEVICES] ??= process.env.CUDA_VISIBLE_DEVICES ?? '');
+    const visible = given === '' ? undefined : given.split(',');
     const chosen = visible === undefined ? String(device) : visible.at(device);
     if (chosen === undefined) {
       throw new UserError(
@@ -231,9 +236,9 @@ async function loadWebgpu(model: Model, device: number | null): Promise<TfjsEngi
   return {
     engine: {
       ...engine,
-      gradient: (images, labels, out) => checked(engine.gradient(images, labels, out)),
-      evaluate: (images, labels) => checked(engine.evaluate(images, labels)),
-      predict: (images) => checked(engine.predict(images)),
+      gradient: (...given) => checked(engine.gradient(...given)),
+      evaluate: (...given) => checked(engine.evaluate(...given)),
+      predict: (...given) => checked(engine.predict(...given)),
       async dispose() {
         close();
         await engine.dispose();
