@@ -149,6 +149,7 @@ export function createConsoleObserver(options: ConsoleObserverOptions): Observer
         for (const line of summaryLines(event, timeSummary?.() ?? '')) log.info(line);
         break;
       case 'workerPinged':
+      case 'waiting':
         break;
     }
   };

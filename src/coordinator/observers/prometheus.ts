@@ -197,6 +197,9 @@ function record(recording: Recording, event: RunEvent): void {
     case 'finished':
       metrics.finished.set(1);
       break;
+    // Of interest to `whyNotReady` only.
+    case 'waiting':
+      break;
   }
 }
 
