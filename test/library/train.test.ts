@@ -52,7 +52,7 @@ describe('train()', () => {
     const types = events
       .map(({ type }) => type)
       .filter((type) => type !== 'workerPinged' && type !== 'notice');
-    expect(types.slice(0, 2)).toEqual(['started', 'workerJoined']);
+    expect(types.slice(0, 3)).toEqual(['started', 'waiting', 'workerJoined']);
     expect(types.filter((type) => type === 'step')).toHaveLength(10);
     expect(types.filter((type) => type === 'evaluation')).toHaveLength(2);
     expect(types.at(-1)).toBe('finished');

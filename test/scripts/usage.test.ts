@@ -6,7 +6,13 @@ import { describe, expect, test } from 'vitest';
 
 const SCRIPTS = fileURLToPath(new URL('../../scripts/', import.meta.url));
 /** Parts of others, and the build, which comes before everything else. */
-const NO_PROGRAMS = ['build.mjs', 'build-page.mjs', 'reduce-colours.mjs', 'usage.mjs'];
+const NO_PROGRAMS = [
+  'at-exit.mjs',
+  'build.mjs',
+  'build-page.mjs',
+  'reduce-colours.mjs',
+  'usage.mjs',
+];
 const PROGRAMS = readdirSync(SCRIPTS).filter(
   (name) => name.endsWith('.mjs') && !NO_PROGRAMS.includes(name),
 );
