@@ -93,9 +93,8 @@ export async function openAccess(
   if (tlsCert !== null && tlsKey !== null) {
     const tls = readTls(tlsCert, tlsKey);
     const names = dnsNames(tls.cert);
-    // A certificate that names no machine is checked by its key.
-    const isNamed = names.length > 0;
-    return { ...rest, tls, needsPin: !isNamed, hosts: isNamed ? names : addresses };
+    const hosts = names.length > 0 ? names : addresses;
+    return { ...rest, tls, needsPin: !namesMachine(tls.cert), hosts };
   }
   const tls = isOpen ? null : await ownTls(path, addresses);
   return { ...rest, tls, needsPin: tls !== null, hosts: addresses };
@@ -231,6 +230,12 @@ function readTls(certFile: string, keyFile: string): NonNullable<Access['tls']> 
       cause: error,
     });
   }
+}
+
+/** One that names none, but only a wildcard, is checked by its key. */
+function namesMachine(cert: string): boolean {
+  const names = new X509Certificate(cert).subjectAltName ?? '';
+  return dnsNames(cert).length > 0 || names.includes('IP Address:');
 }
 
 /** Those of the certificate that are names of one machine. */

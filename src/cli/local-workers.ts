@@ -23,7 +23,8 @@ const RESTART_AFTER_MS = 500;
 /** What one of them computes with. */
 export interface LocalWorker {
   readonly engine: EngineRequest;
-  readonly threads: number;
+  /** Null for one per core, at most 8, or as many as fit in its memory. */
+  readonly threads: number | null;
 }
 
 export interface LocalWorkersOptions {
@@ -62,7 +63,8 @@ export function startLocalWorkers(options: LocalWorkersOptions): StartedWorkers 
       NODE[0],
       [
         ...[...NODE.slice(1), MAIN, 'worker', joinLine, '--name', name, '--quiet'],
-        ...['--engine', worker.engine, '--threads', String(worker.threads)],
+        ...['--engine', worker.engine],
+        ...(worker.threads === null ? [] : ['--threads', String(worker.threads)]),
       ],
       {
         // Closed by the end of this process, however it comes: the worker follows (signals.ts).

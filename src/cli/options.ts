@@ -42,7 +42,7 @@ const workerOptions = {
     group: 'run',
     help: 'compute threads, for the engine simd',
     value: 'n',
-    unset: 'one per core, but for one if the coordinator runs on this machine',
+    unset: 'one per core, one fewer if the coordinator runs on this machine',
   }),
   maxMemory: z.number().int().min(64).max(1_000_000).default(4096).register(optionWords, {
     group: 'run',

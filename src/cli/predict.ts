@@ -1,5 +1,4 @@
 /** `lockstep predict`: the classes of pictures in files. */
-import { basename } from 'node:path';
 import { findCheckpoint, modelOf, type Checkpoint } from '../model/checkpoint.js';
 import { digitDoubt } from '../model/data/digit-doubt.js';
 import { readDigitImage } from '../model/data/digit-image.js';
@@ -49,7 +48,7 @@ export function predictCommand() {
       const engine = createSimdEngine(modelOf(checkpoint), { numGradients: 0 });
       engine.setParams(checkpoint.params);
       const { classNames } = checkpoint;
-      const isOfDigits = hasDigitsOfMnist(checkpoint);
+      const isOfDigits = trainedWith(checkpoint.config).dataset === 'mnist';
       const rows: (Prediction | Unreadable)[] = [];
       for (const file of files) {
         try {
@@ -88,10 +87,19 @@ async function imageOf(file: string, checkpoint: Checkpoint): Promise<Uint8Array
   return toInput(await decodePicture(await readPictureFile(file), file), input);
 }
 
-/** MNIST, and what was made in its likeness: EMNIST, QMNIST. Fashion-MNIST has its shape, but its images fill the frame. */
-function hasDigitsOfMnist({ input, config }: Checkpoint): boolean {
-  const name = basename(trainedWith(config).dataset);
-  return /^[eq]?mnist(?![a-z])/i.test(name) && describeInput(input) === describeInput(MNIST.input);
+/**
+ * Whether a model has learnt digits or letters that were brought to MNIST's form, by its shape and its classes. Fashion-MNIST
+ * has that shape, and numbers for its classes, but images that fill the frame.
+ */
+function hasDigitsOfMnist({ input, classNames, config }: Checkpoint): boolean {
+  const { dataset, color } = trainedWith(config);
+  return (
+    describeInput(input) === describeInput(MNIST.input) &&
+    // A folder of pictures is read as grey only if its run says so.
+    color === undefined &&
+    classNames.every((name) => /^(\d+|[A-Za-z])$/.test(name)) &&
+    !/fashion|kmnist|kuzushiji|notmnist/i.test(dataset)
+  );
 }
 
 /** Classes, the likeliest first. */

@@ -52,5 +52,5 @@ export function localWorkersOf(
   const isOne = engines === undefined && workers === undefined && engine === 'simd';
   const numWorkers = workers ?? (isOne ? 1 : Math.min(cores, maxWorkers));
   const names = engines ?? new Array<EngineRequest>(numWorkers).fill(engine);
-  return names.map((name) => ({ engine: name, threads: threads ?? (isOne ? cores : 1) }));
+  return names.map((name) => ({ engine: name, threads: threads ?? (isOne ? null : 1) }));
 }

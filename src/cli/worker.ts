@@ -66,7 +66,8 @@ function lineIfThere(file: string): JoinLine | null {
 
 function ownHosts(): string[] {
   const addresses = Object.values(networkInterfaces()).flatMap((each) => each ?? []);
-  return [hostname(), ...addresses.map(({ address }) => address)];
+  // As a URL has it.
+  return [hostname().toLowerCase(), ...addresses.map(({ address }) => address)];
 }
 
 async function engineFor(request: EngineRequest, options: LookOptions): Promise<EngineChoice> {
@@ -109,12 +110,15 @@ export function workerCommand() {
       }
       log.info(`Engine ${choice.name}: ${choice.reason}`);
       const url = (line ?? (file === null ? null : lineIfThere(file)))?.url ?? null;
-      const most = options.threads ?? defaultThreads(url, availableParallelism(), ownHosts());
+      const numCores = availableParallelism();
+      const most =
+        options.threads ??
+        // Of `lockstep train`; its coordinator takes what they leave of the cores.
+        (isLocalWorker() ? Math.min(numCores, 8) : defaultThreads(url, numCores, ownHosts()));
       const maxMemoryBytes = 1e6 * options.maxMemory;
       const threadsFor = (model: Model, welcome: Message<'welcome'>) => {
         if (choice.name !== 'simd') return 1;
-        // `lockstep train` says how many there are to be at most, by the cores, if its user has not.
-        if (options.threads !== undefined && !isLocalWorker()) return options.threads;
+        if (options.threads !== undefined) return options.threads;
         return fittingThreads(model, welcome, most, maxMemoryBytes);
       };
       for (const detail of choice.details) log.debug(`Not ${detail}`);

@@ -115,6 +115,7 @@ export class Crew implements Computation {
       count: () => undefined,
       isRelay: true,
     });
+    this.welcomed(welcome);
   }
 
   get device(): string {

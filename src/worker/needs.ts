@@ -3,12 +3,13 @@ import { simdMemoryBytes } from '../model/engine/simd/engine.js';
 import { imageBytes, type Model } from '../model/lenet.js';
 import { NUM_PROOF_IMAGES } from '../model/engine/proof.js';
 import type { Message } from '../shared/protocol.js';
+import { maxLeavesOf } from './threads/plan.js';
 
 type Asked = Pick<Message<'welcome'>, 'numSamples' | 'microBatch' | 'evaluationBlock'>;
 
 /**
- * Buffers of the size of θ per thread, besides its engine's own: sums of leaves and of tree levels, received and outgoing
- * messages.
+ * Buffers of the size of θ per thread, besides its engine's own and the leaves that all share: sums of tree levels, received and
+ * outgoing messages.
  */
 const BUFFERS_OF_PARAMS = 20;
 /** The gathered batch, and the augmented one. */
@@ -19,13 +20,16 @@ const SAMPLE_OVERHEAD_BYTES = 3;
 /** @returns bytes */
 export function memoryNeeded(model: Model, asked: Asked, numThreads: number): number {
   const { ofThread, ofSamples } = partsNeeded(model, asked);
-  return numThreads * ofThread + ofSamples;
+  const ofLeaves =
+    numThreads > 1 ? 4 * model.numParams * maxLeavesOf(numThreads, model.numParams) : 0;
+  return numThreads * ofThread + ofLeaves + ofSamples;
 }
 
 /** As many threads as fit in the memory, at least one and no more than `most`. */
 export function fittingThreads(model: Model, asked: Asked, most: number, maxBytes: number): number {
-  const { ofThread, ofSamples } = partsNeeded(model, asked);
-  return Math.max(1, Math.min(most, Math.floor((maxBytes - ofSamples) / ofThread)));
+  let numThreads = most;
+  while (numThreads > 1 && memoryNeeded(model, asked, numThreads) > maxBytes) numThreads--;
+  return numThreads;
 }
 
 function partsNeeded(model: Model, { numSamples, microBatch, evaluationBlock }: Asked) {

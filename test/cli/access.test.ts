@@ -34,3 +34,8 @@ it('pins the key of a certificate that names no machine', async () => {
   const line = joinLine(access, access.hosts[0], 7700, null);
   expect(line).toBe(`wss://10.0.0.5:7700#.${access.tls!.pin}`);
 });
+
+it('verifies a certificate that names the machine by its address', async () => {
+  const access = await accessWith(['10.0.0.5', '*.example.org']);
+  expect(joinLine(access, access.hosts[0], 7700, null)).toBe('wss://10.0.0.5:7700');
+});

@@ -3,11 +3,10 @@ import { localWorkersOf } from '../../src/cli/train.js';
 
 describe('localWorkersOf()', () => {
   const simd = { engine: 'simd', maxWorkers: 256 } as const;
-  const of = (engine: string, threads: number) => ({ engine, threads });
+  const of = (engine: string, threads: number | null) => ({ engine, threads });
 
   it.each([
-    ['one worker with a thread for each core', simd, 4, [of('simd', 4)]],
-    ['no more than eight threads unasked', simd, 64, [of('simd', 8)]],
+    ['one worker with as many threads as it sees fit', simd, 4, [of('simd', null)]],
     ['as many threads as asked for', { ...simd, threads: 3 }, 8, [of('simd', 3)]],
     ['workers of one thread', { ...simd, workers: 2 }, 8, [of('simd', 1), of('simd', 1)]],
     ['workers with threads', { ...simd, workers: 1, threads: 2 }, 8, [of('simd', 2)]],

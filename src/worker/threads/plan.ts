@@ -5,6 +5,7 @@
  */
 import type { Range } from '../../shared/protocol.js';
 import { middle } from '../../shared/tree.js';
+import { MAX_THREADS } from '../computation.js';
 
 export interface PlanNode {
   readonly range: Range;
@@ -13,6 +14,18 @@ export interface PlanNode {
   /** Indices of the halves; −1 for a leaf. */
   readonly left: number;
   readonly right: number;
+}
+
+/** Leaves under way at a time: of each thread, of all, and of all where their sums take much memory. */
+const LEAVES_OF_THREAD = 16;
+export const MAX_LEAVES = 4 * MAX_THREADS;
+const MAX_LARGE_LEAVES = MAX_THREADS;
+const MAX_SLOTS_BYTES = 2 ** 28;
+
+/** How many leaves of a model's work the threads may have under way: as many sums (P,) are held. */
+export function maxLeavesOf(numThreads: number, numParams: number): number {
+  const most = Math.max(MAX_LARGE_LEAVES, Math.floor(MAX_SLOTS_BYTES / (4 * numParams)));
+  return Math.min(MAX_LEAVES, most, LEAVES_OF_THREAD * numThreads);
 }
 
 /**

@@ -5,12 +5,8 @@
 import { Layout, createMemory, type WasmMemory } from '../../model/engine/simd/wasm.js';
 import type { Model } from '../../model/lenet.js';
 import type { Regularization } from '../../shared/config.js';
-import { MAX_THREADS } from '../computation.js';
-import type { PlanNode } from './plan.js';
+import { MAX_LEAVES, maxLeavesOf, type PlanNode } from './plan.js';
 
-/** Leaves under way at a time, of all threads and for each of them. */
-const MAX_LEAVES = 4 * MAX_THREADS;
-const LEAVES_OF_THREAD = 16;
 const MAX_NODES = 2 * MAX_LEAVES;
 /** Sample indices of a step, and images of the leaves of an evaluation. */
 export const MAX_IMAGES = 1 << 18;
@@ -91,7 +87,7 @@ export function createSharedState(
   const P = 4 * model.numParams;
   const layout = new Layout();
   const params = layout.take(P);
-  const maxLeaves = Math.min(MAX_LEAVES, LEAVES_OF_THREAD * numThreads);
+  const maxLeaves = maxLeavesOf(numThreads, model.numParams);
   const slots = layout.take(maxLeaves * P);
   const int32 = (length: number) => new Int32Array(new SharedArrayBuffer(4 * length));
   return {

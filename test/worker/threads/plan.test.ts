@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { isNode, maximalNodes } from '../../../src/shared/tree.js';
-import { countLeaves, planNodes } from '../../../src/worker/threads/plan.js';
+import { countLeaves, maxLeavesOf, planNodes } from '../../../src/worker/threads/plan.js';
 
 /** A number of units, a range of them, and the maximum size of a leaf. */
 const ranges = fc
@@ -54,5 +54,19 @@ describe('planNodes()', () => {
         }
       }),
     );
+  });
+});
+
+describe('maxLeavesOf()', () => {
+  it.each([
+    ['some for each thread', 2, 61_706, 32],
+    ['enough for many threads', 64, 61_706, 256],
+    ['no more than fit in a memory, of a large model', 16, 10_000_000, 64],
+  ])('are %s', (_what, numThreads, numParams, expected) => {
+    const maxLeaves = maxLeavesOf(numThreads, numParams);
+    expect(maxLeaves).toBe(expected);
+    // The proofs of all threads have to fit, too.
+    expect(maxLeaves).toBeGreaterThanOrEqual(numThreads);
+    expect(4 * numParams * maxLeaves).toBeLessThan(2 ** 32);
   });
 });

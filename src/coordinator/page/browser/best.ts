@@ -6,13 +6,11 @@ import type { EvaluationRow } from '../update.js';
  * is one (docs/training.md); what is shown of it is the test set's, if that was evaluated too.
  */
 export function bestOf(evaluations: readonly EvaluationRow[]): EvaluationRow | undefined {
+  const tests = new Map<number, EvaluationRow>();
+  for (const row of evaluations) if (row.set === 'test') tests.set(row.globalStep, row);
   const validations = evaluations.filter(({ set }) => set === 'validation');
-  const deciding = validations.length > 0 ? validations : evaluations;
-  const best = deciding.reduce<EvaluationRow | undefined>(
-    (top, row) => (top && top.accuracy >= row.accuracy ? top : row),
-    undefined,
-  );
-  const isOfBest = ({ set, globalStep }: EvaluationRow) =>
-    set === 'test' && globalStep === best?.globalStep;
-  return evaluations.find(isOfBest) ?? best;
+  const complete = validations.filter(({ globalStep }) => tests.has(globalStep));
+  const deciding = [complete, [...tests.values()], validations].find((rows) => rows.length > 0);
+  const best = deciding?.reduce((top, row) => (top.accuracy >= row.accuracy ? top : row));
+  return best && (tests.get(best.globalStep) ?? best);
 }

@@ -15,6 +15,7 @@ const COLUMNS = ['Worker', 'Engine', 'Share', 'Images/s', 'Compute', 'Ping', 'Jo
 
 interface Row {
   readonly identity: string;
+  readonly engine: HTMLElement;
   readonly element: HTMLTableRowElement;
   readonly cells: HTMLTableCellElement[];
   readonly state: HTMLElement;
@@ -80,6 +81,7 @@ export class WorkerTable {
     row.evict.hidden = !isHere || this.isOver;
     row.element.dataset.state = worker.state;
     setText(row.state, stateText(worker));
+    setText(row.engine, worker.engine);
     setText(row.share, isHere || whole !== null ? formatPercent(share, 0) : NOTHING);
     row.bar.style.setProperty('--share', String(share));
     setText(row.cells[3], isHere ? formatInteger(worker.imagesPerSecond) : NOTHING);
@@ -104,7 +106,8 @@ export class WorkerTable {
 
 /** What a row is made for. */
 function identityOf({ name, host, engine, device, isExact }: WorkerRow): string {
-  return JSON.stringify([name, host, engine, device, isExact]);
+  // How many are behind a relay may change at any moment.
+  return JSON.stringify([name, host, engine.replace(/^relay of \d+$/, 'relay'), device, isExact]);
 }
 
 function stateText({ state, lostInPhase, isHidden }: WorkerRow): string {
@@ -133,6 +136,7 @@ function makeRow(worker: WorkerRow, onEvict: (workerId: string, name: string) =>
       : isExact
         ? element('span', { class: 'tag', title: 'Its gradients are the same to the bit' }, 'exact')
         : element('span', { class: 'tag tag-warn', title: 'Within tolerance' }, 'approximate');
+  const engineText = element('span', {}, engine);
   const head = element(
     'th',
     { scope: 'row', title: workerId },
@@ -147,10 +151,13 @@ function makeRow(worker: WorkerRow, onEvict: (workerId: string, name: string) =>
   );
   const cells = [
     head,
-    cell(1, element('span', {}, engine, ' ', exactness), element('small', {}, device)),
+    cell(1, element('span', {}, engineText, ' ', exactness), element('small', {}, device)),
     cell(2, element('span', { class: 'share' }, bar, share)),
     ...[3, 4, 5, 6, 7].map((at) => cell(at)),
   ];
   const identity = identityOf(worker);
-  return { element: element('tr', {}, ...cells), identity, cells, state, evict, bar, share };
+  return {
+    ...{ element: element('tr', {}, ...cells), identity, cells, state, evict, bar, share },
+    engine: engineText,
+  };
 }

@@ -77,12 +77,13 @@ interface NodeBackend {
 
 /** Where the devices stand that the process was started with: threads of one process share the variable itself. */
 const GIVEN_DEVICES = 'CUDA_VISIBLE_DEVICES_GIVEN';
+const ALL_DEVICES = 'all';
 
 async function loadTensorflow(model: Model, device: number | null): Promise<TfjsEngine> {
   if (device !== null) {
     // An engine that was lost, in a thread before this one, has narrowed them to its own.
-    const given = (process.env[GIVEN_DEVICES] ??= process.env.CUDA_VISIBLE_DEVICES ?? '');
-    const visible = given === '' ? undefined : given.split(',');
+    const given = (process.env[GIVEN_DEVICES] ??= process.env.CUDA_VISIBLE_DEVICES ?? ALL_DEVICES);
+    const visible = given === ALL_DEVICES ? undefined : given.split(',');
     const chosen = visible === undefined ? String(device) : visible.at(device);
     if (chosen === undefined) {
       throw new UserError(

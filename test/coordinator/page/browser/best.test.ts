@@ -18,6 +18,7 @@ it('is the test evaluation of the state with the best validation accuracy, which
     ...[row('validation', 2, 0.92), row('test', 2, 0.94)],
   ];
   expect(bestOf(rows)).toBe(rows[3]);
-  // Before the test set has been evaluated there is only the other.
-  expect(bestOf(rows.slice(0, 3))).toBe(rows[2]);
+  // A state of which the test set is still being evaluated does not count yet.
+  expect(bestOf(rows.slice(0, 3))).toBe(rows[1]);
+  expect(bestOf(rows.slice(0, 1))).toBe(rows[0]);
 });
