@@ -215,11 +215,14 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
   'unsent-samples': mutant(
     'a worker is believed to have all that was ever sent to it',
     Peer,
-    'joined',
+    'lost',
     (original) =>
-      function (cached) {
+      function () {
         const before = this.cached;
-        original.call(this, before.length > 0 ? before : cached);
+        original.call(this);
+        // Whatever it says when it comes back.
+        const kept = { get: () => before, set: () => undefined, configurable: true };
+        if (before.length > 0) Object.defineProperty(this, 'cached', kept);
       },
   ),
   'lost-checkpoint': mutant(
