@@ -90,6 +90,7 @@ describe('the simulator', () => {
     'no-replan',
     'clock-read-twice',
     'no-backpressure',
+    'unsent-samples',
     'params-once',
     'stale-partial',
     'no-finite-check',
