@@ -19,7 +19,7 @@ import { createLog } from '../shared/node/log.js';
 import type { Message } from '../shared/protocol.js';
 import { createRandom } from '../shared/random.js';
 import { dial, dialAlternate } from '../worker/connection.js';
-import { MAX_THREADS } from '../worker/computation.js';
+import { MAX_DEFAULT_THREADS, MAX_THREADS } from '../worker/computation.js';
 import { EngineComputation } from '../worker/engine-computation.js';
 import { fittingThreads, longestCall } from '../worker/needs.js';
 import { startThreads } from '../worker/threads/thread-computation.js';
@@ -41,7 +41,7 @@ const MAX_LINE_BYTES = 10_000;
 const LONG_CALL = 2 ** 30;
 
 /**
- * One a core, but for one that the coordinator needs if it is on this machine.
+ * One per core, one fewer if the coordinator is on this machine.
  *
  * @param url of the coordinator; null if it is not known yet  @param ownHosts names and addresses of this machine
  */
@@ -113,8 +113,10 @@ export function workerCommand() {
       const numCores = availableParallelism();
       const most =
         options.threads ??
-        // Of `lockstep train`; its coordinator takes what they leave of the cores.
-        (isLocalWorker() ? Math.min(numCores, 8) : defaultThreads(url, numCores, ownHosts()));
+        // The only worker of `lockstep train`: the coordinator does next to nothing while it computes.
+        (isLocalWorker()
+          ? Math.min(numCores, MAX_DEFAULT_THREADS)
+          : defaultThreads(url, numCores, ownHosts()));
       const maxMemoryBytes = 1e6 * options.maxMemory;
       const threadsFor = (model: Model, welcome: Message<'welcome'>) => {
         if (choice.name !== 'simd') return 1;

@@ -21,12 +21,11 @@ import { UserError, fromUser } from '../shared/errors.js';
 import { memoryChannels } from '../shared/memory-channel.js';
 import { fileStorage } from '../shared/node/storage.js';
 import { createRandom } from '../shared/random.js';
-import { MAX_THREADS } from '../worker/computation.js';
+import { MAX_DEFAULT_THREADS, MAX_THREADS } from '../worker/computation.js';
 import { EngineComputation } from '../worker/engine-computation.js';
 import { startThreads } from '../worker/threads/thread-computation.js';
 import { Worker } from '../worker/worker.js';
 
-const MAX_DEFAULT_THREADS = 8;
 /** Nobody can be cut off in one process; a debugger may hold it up. */
 const HEARTBEAT_TIMEOUT_MS = 60_000;
 /** Between checkpoints in a folder, besides each epoch, ms. */

@@ -23,6 +23,8 @@ export type CreateComputation = (
 
 /** Maximum number of threads per worker. */
 export const MAX_THREADS = 64;
+/** Maximum of a worker that shares its machine, or its process, with the coordinator, unless more are asked for. */
+export const MAX_DEFAULT_THREADS = 8;
 
 /** When an answer was computed, on the worker's clock. */
 export interface Timing {
